@@ -1,0 +1,1 @@
+//! User-facing objects, decoded with the position of every field.

@@ -1,0 +1,1 @@
+//! Decides who may talk to whom; the only maker of a permit.

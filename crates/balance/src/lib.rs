@@ -1,0 +1,1 @@
+//! Picks endpoints: load balancing, outlier detection, circuit breakers, budgets.

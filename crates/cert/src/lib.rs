@@ -1,0 +1,1 @@
+//! Issuing, renewing and rotating certificates and trust bundles, as state machines.

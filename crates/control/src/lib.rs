@@ -1,0 +1,1 @@
+//! The control plane: objects in, IR and certificates out.

@@ -1,0 +1,1 @@
+//! The one model of a mesh that every dialect translates into and every proxy obeys.

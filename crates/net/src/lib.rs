@@ -1,0 +1,1 @@
+//! Sockets, namespaces, interception. The only home of unsafe code.

@@ -1,0 +1,1 @@
+//! The data plane: accept, detect, identify, authorize, route, pick, connect, forward, record.

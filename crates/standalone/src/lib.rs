@@ -1,0 +1,1 @@
+//! A mesh on one machine: workloads as processes in namespaces of their own.

@@ -1,0 +1,1 @@
+//! The embedded store of a standalone mesh: objects, history, authority keys.

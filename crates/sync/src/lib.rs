@@ -1,0 +1,1 @@
+//! The config stream as state machines, both ends.

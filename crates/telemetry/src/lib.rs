@@ -1,0 +1,1 @@
+//! Metrics registry, bounded log writer, names of metrics and events.

@@ -1,0 +1,1 @@
+//! rustls configuration, keys, certificate signing and verification.

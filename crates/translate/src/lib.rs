@@ -1,0 +1,1 @@
+//! Turns user-facing objects into the IR, with diagnostics and an outcome for every field.

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(percentile(&latencies, 100, 50), 250);
         assert_eq!(percentile(&latencies, 100, 98), 250);
         assert_eq!(percentile(&latencies, 100, 99), 1000);
-        assert_eq!(percentile(&vec![0; 10], 0, 50), 0);
+        assert_eq!(percentile(&[0; 10], 0, 50), 0);
     }
 
     #[test]

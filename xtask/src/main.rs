@@ -5,6 +5,8 @@ mod run;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -32,16 +34,25 @@ enum Task {
     Tidy,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.task {
+fn main() -> ExitCode {
+    match task(&Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn task(task: &Task) -> Result<()> {
+    match task {
         Task::Check => check::check(),
         Task::Ci => {
             tidy::tidy()?;
             check::check()?;
             test::test(false)
         }
-        Task::Test { full } => test::test(full),
+        Task::Test { full } => test::test(*full),
         Task::Tidy => tidy::tidy(),
     }
 }

@@ -1,0 +1,23 @@
+//! The roots that peers are verified against.
+
+use std::sync::Arc;
+
+use heddle_ident::TrustDomain;
+
+/// All roots, by trust domain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustBundle {
+    /// Grows with every change; a proxy that acknowledged it verifies against it.
+    pub generation: u64,
+    /// Each trust domain and its roots.
+    pub domains: Vec<TrustedDomain>,
+}
+
+/// A trust domain and its roots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustedDomain {
+    /// The domain.
+    pub trust_domain: TrustDomain,
+    /// Certificates in DER; several while a root is being replaced.
+    pub roots: Vec<Arc<[u8]>>,
+}

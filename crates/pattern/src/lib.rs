@@ -12,6 +12,8 @@
 
 mod re2;
 
+use std::fmt;
+
 use regex::{Regex, RegexBuilder, bytes};
 
 /// The longest pattern in bytes (API.md section 1 allows 1024 characters; a character has at most four bytes).
@@ -101,26 +103,43 @@ impl Substitution {
 }
 
 /// Why a pattern or replacement cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PatternError {
     /// The replacement refers to a group that the pattern does not have.
-    #[error("replacement refers to group {0}, which the pattern does not have")]
     Group(usize),
     /// A backslash in the replacement is not followed by a digit or a backslash.
-    #[error("backslash in the replacement is followed by neither a digit nor a backslash")]
     Replacement,
-    /// The pattern is not RE2 syntax, or asks for too much; holds what is wrong.
-    #[error("regular expression {pattern:?} is not valid: {problem}")]
+    /// The pattern is not RE2 syntax, or asks for too much.
     Syntax {
         /// The pattern.
         pattern: String,
-        /// One sentence.
+        /// What is wrong with it, in a sentence.
         problem: String,
     },
     /// The pattern is longer than 4096 bytes; holds its length.
-    #[error("regular expression of {0} bytes is longer than {PATTERN_BYTES_MAX}")]
     TooLong(usize),
 }
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(number) => {
+                write!(f, "replacement refers to group {number}, which the pattern does not have")
+            }
+            Self::Replacement => f.write_str(
+                "a backslash in the replacement is followed by neither a digit nor a backslash",
+            ),
+            Self::Syntax { pattern, problem } => {
+                write!(f, "regular expression {pattern:?} is not valid: {problem}")
+            }
+            Self::TooLong(bytes) => {
+                write!(f, "regular expression of {bytes} bytes is longer than {PATTERN_BYTES_MAX}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PatternError {}
 
 fn translate(pattern: &str) -> Result<String, PatternError> {
     if pattern.len() > PATTERN_BYTES_MAX {

@@ -71,7 +71,10 @@ fn escape(
         'b' if !in_class => (r"(?-u:\b)", ""),
         'B' if !in_class => (r"(?-u:\B)", ""),
         'C' if !in_class => (r"(?-u:[\x00-\xff])", ""),
-        'Q' => return quoted(chars, out),
+        'Q' => {
+            quoted(chars, out);
+            return Ok(());
+        }
         '0'..='7' => return octal(c, chars, out),
         'A' | 'z' if !in_class => {
             out.push('\\');
@@ -94,14 +97,13 @@ fn escape(
 }
 
 /// `\Q…\E`: everything between stands for itself; without `\E` everything to the end does.
-fn quoted(chars: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), &'static str> {
+fn quoted(chars: &mut Peekable<Chars<'_>>, out: &mut String) {
     while let Some(c) = chars.next() {
         if c == '\\' && chars.next_if_eq(&'E').is_some() {
-            return Ok(());
+            return;
         }
         push_literal(c, out);
     }
-    Ok(())
 }
 
 /// `\0`, `\012`, `\123`: up to three octal digits. A single digit but 0 would be a back-reference, which RE2 refuses.

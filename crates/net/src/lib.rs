@@ -1,1 +1,3 @@
 //! Sockets, namespaces, interception. The only home of unsafe code.
+
+pub mod broker;

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+mod host;
 pub mod log;
 pub mod probe;
+pub mod state;
 mod timestamp;

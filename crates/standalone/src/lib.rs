@@ -7,4 +7,6 @@ mod host;
 pub mod log;
 pub mod probe;
 pub mod state;
+pub mod status;
+mod supervisor;
 mod timestamp;

@@ -55,7 +55,8 @@ async fn grant(request: &Request) -> Result<Grant, Refusal> {
 async fn connect(address: SocketAddr) -> Result<Grant, Refusal> {
     // The host's loopback is where databases and agents listen that trust everyone who can reach them.
     if is_loopback(address.ip()) {
-        let message = format!("{address} is the host's own loopback, which the mesh does not reach");
+        let message =
+            format!("{address} is the host's own loopback, which the mesh does not reach");
         return Err(Refusal::new(RefusalKind::Denied, message));
     }
     let stream = bounded(CONNECT_MAX, TcpStream::connect(address)).await?.into_std()?;
@@ -89,9 +90,7 @@ fn is_loopback(address: IpAddr) -> bool {
 async fn bounded<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}")))
-        }
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {limit:?}"))),
     }
 }
 

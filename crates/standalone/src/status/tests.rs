@@ -56,11 +56,8 @@ fn a_workload_is_not_ready_before_its_proxy_and_never_while_it_stops() {
 fn the_board_ignores_what_a_replaced_workload_says() {
     let board = Board::new(MeshStatus::default());
     let mut changed = board.changed();
-    let status = |uid: &str| WorkloadStatus {
-        id: "a".into(),
-        uid: uid.into(),
-        ..WorkloadStatus::default()
-    };
+    let status =
+        |uid: &str| WorkloadStatus { id: "a".into(), uid: uid.into(), ..WorkloadStatus::default() };
     board.enter(status("1"));
     board.enter(status("2"));
     changed.mark_unchanged();

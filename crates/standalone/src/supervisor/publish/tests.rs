@@ -51,8 +51,8 @@ async fn workloads_with_the_same_port_share_it_and_only_ready_ones_get_connectio
         let mut tasks = JoinSet::new();
         let (a, b) = (greeter(&mut tasks, "a").await, greeter(&mut tasks, "b").await);
         let host = format!("127.0.0.1:{}", free_port());
-        let outcomes = publisher.apply(&[wish(&host, a, "x/a", true), wish(&host, b, "x/b", true)]);
-        let outcomes = outcomes.await;
+        let wishes = [wish(&host, a, "x/a", true), wish(&host, b, "x/b", true)];
+        let outcomes = publisher.apply(&wishes).await;
         let address = *outcomes[0].as_ref().unwrap();
         assert_eq!((outcomes[1].as_ref(), address.to_string()), (Ok(&address), host.clone()));
         let mut seen = [greeting(address).await, greeting(address).await];

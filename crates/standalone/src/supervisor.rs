@@ -1,0 +1,4 @@
+//! The supervisor.
+mod files;
+mod link;
+mod publish;

@@ -20,9 +20,12 @@ pub use body::{BodyError, BodyLength, BodyScanner, ChunkPiece, ChunkedScanner};
 pub use chars::{is_field_name, is_field_value};
 pub use error::HeadError;
 pub use fields::{Field, Fields, Known, Span};
-pub use request::{RequestHead, RequestIndex, TargetForm};
+pub use request::{RequestHead, RequestIndex, TargetForm, skip_empty_lines};
 pub use response::{ResponseHead, ResponseIndex};
-pub use rewrite::{HeaderEdit, RequestEdits, ResponseEdits, write_request, write_response};
+pub use rewrite::{
+    HeaderEdit, RequestEdits, ResponseEdits, write_chunk, write_own_response, write_request,
+    write_response,
+};
 
 /// The minor version of HTTP/1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

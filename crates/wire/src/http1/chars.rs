@@ -9,9 +9,9 @@ static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let byte = index as u8;
+    let mut byte = 0_u8;
+    loop {
+        let index = byte as usize;
         let alphanumeric = byte.is_ascii_alphanumeric();
         if alphanumeric || contains(b"!#$%&'*+-.^_`|~", byte) {
             table[index] |= TOKEN;
@@ -24,9 +24,11 @@ const fn classes() -> [u8; 256] {
         if alphanumeric || contains(b"-._~!$&'()*+;=:%[]", byte) {
             table[index] |= AUTHORITY;
         }
-        index += 1;
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
     }
-    table
 }
 
 const fn contains(set: &[u8], byte: u8) -> bool {

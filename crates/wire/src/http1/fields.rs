@@ -100,6 +100,7 @@ pub struct Fields {
 
 /// What the fields say, gathered while they are parsed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact")]
 pub(super) struct Facts {
     pub content_length: Option<u64>,
     pub chunked: bool,

@@ -1,0 +1,2 @@
+//! soon
+pub(crate) const TESTS: &[crate::harness::Test] = &[];

@@ -44,6 +44,21 @@ pub struct DesiredState {
     /// Ranges that virtual addresses of services are taken from.
     #[prost(string, repeated, tag = "5")]
     pub service_ranges: Vec<String>,
+    /// What workloads without a proxy get as answers of DNS. They have nobody who knows virtual addresses, so a
+    /// service's name leads them to its ready endpoints, as a headless service's does.
+    #[prost(message, repeated, tag = "6")]
+    pub names: Vec<NameRecord>,
+}
+
+/// The addresses of a name, for workloads without a proxy.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NameRecord {
+    /// Fully qualified, lower case, without the final dot (`reviews.default.svc.cluster.local`).
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Addresses as text; empty: the name exists and has none at the moment.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: Vec<String>,
 }
 
 /// One replica. Under the same `id` and `uid` only `labels` and `published_ports` ever change; another `uid`

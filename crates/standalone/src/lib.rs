@@ -3,6 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+mod host;
 pub mod log;
 pub mod probe;
+pub mod state;
+pub mod status;
+mod supervisor;
 mod timestamp;

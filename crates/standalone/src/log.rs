@@ -133,12 +133,8 @@ impl Writer {
         if self.bytes >= self.limits.file_bytes_max {
             self.rotate()?;
         }
-        let head = format!(
-            "{} {} {} ",
-            rfc3339(now),
-            stream.as_str(),
-            if full { 'F' } else { 'P' }
-        );
+        let head =
+            format!("{} {} {} ", rfc3339(now), stream.as_str(), if full { 'F' } else { 'P' });
         let mut record = Vec::with_capacity(head.len() + line.len() + 1);
         record.extend_from_slice(head.as_bytes());
         record.extend_from_slice(line);

@@ -58,10 +58,8 @@ pub struct Counter {
 impl Counter {
     /// No result yet.
     pub fn new(thresholds: Thresholds) -> Self {
-        let thresholds = Thresholds {
-            success: thresholds.success.max(1),
-            failure: thresholds.failure.max(1),
-        };
+        let thresholds =
+            Thresholds { success: thresholds.success.max(1), failure: thresholds.failure.max(1) };
         Self { thresholds, holds: None, last: false, row: 0 }
     }
 
@@ -69,8 +67,7 @@ impl Counter {
     pub fn record(&mut self, success: bool) -> Verdict {
         self.row = if success == self.last { self.row.saturating_add(1) } else { 1 };
         self.last = success;
-        let threshold =
-            if success { self.thresholds.success } else { self.thresholds.failure };
+        let threshold = if success { self.thresholds.success } else { self.thresholds.failure };
         if self.row < threshold || self.holds == Some(success) {
             return Verdict::Same;
         }

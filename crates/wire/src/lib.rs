@@ -12,6 +12,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod convert;
+pub mod dns;
 pub mod http1;
 pub mod path;
 pub mod sniff;

@@ -47,7 +47,7 @@ impl Directory {
         let mut current = Vec::new();
         file.read_to_end(&mut current)?;
         let complete = current.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut follower = Follower {
+        let follower = Follower {
             path,
             file,
             partial: current.split_off(complete),
@@ -88,11 +88,9 @@ impl Follower {
             }
             let Some(next) = self.file_after_own()? else { return Ok(output) };
             // The writer never appends to a rotated file: what is behind its end now is all there will be.
-            self.file.read_to_end(&mut self.partial)?;
-            if !self.partial.is_empty() {
-                continue;
+            if self.file.read_to_end(&mut self.partial)? == 0 {
+                self.file = next;
             }
-            self.file = next;
         }
     }
 

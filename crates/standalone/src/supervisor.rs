@@ -1,0 +1,5 @@
+//! The supervisor.
+mod files;
+mod link;
+mod names;
+mod publish;

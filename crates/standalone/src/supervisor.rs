@@ -2,4 +2,5 @@
 mod files;
 mod link;
 mod names;
+mod probes;
 mod publish;

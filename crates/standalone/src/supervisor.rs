@@ -1,4 +1,5 @@
 //! The supervisor.
+mod fabric;
 mod files;
 mod link;
 mod names;

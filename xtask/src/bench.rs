@@ -8,6 +8,8 @@ mod load;
 mod measure;
 mod systems;
 
+use std::io::Write;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::run::{cargo, root};
@@ -39,7 +41,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         }
         rounds.push(results);
     }
-    println!("{}", report(&rounds));
+    std::io::stdout().write_all(report(&rounds).as_bytes())?;
     let of = |system, value: fn(&Figures) -> f64| median_of(&rounds, system, value);
     let direct = of(System::Direct, |figures| figures.throughput);
     let envoy = of(System::EnvoyPair, |figures| figures.throughput);

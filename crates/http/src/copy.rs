@@ -57,7 +57,8 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             if !source.buffer.is_empty() {
-                let count = ready!(sink.poll_send(cx, source.buffer.filled())).map_err(Broken::Sink)?;
+                let count =
+                    ready!(sink.poll_send(cx, source.buffer.filled())).map_err(Broken::Sink)?;
                 source.buffer.consume(count);
                 self.bytes += count as u64;
                 continue;

@@ -92,8 +92,7 @@ impl EndpointPool {
 
     /// Keeps a connection whose last response is complete, unless a limit or an eviction forbids it.
     pub fn put(&self, mut upstream: Upstream, now: Instant) {
-        let spent =
-            self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
+        let spent = self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
         // Bytes that nobody asked for: whatever they are, they are not the next response.
         let clean = upstream.connection.buffer.is_empty();
         let mut idle = self.idle.borrow_mut();
@@ -175,7 +174,7 @@ impl Keeper {
                 }
             }
         })
-        .await
+        .await;
     }
 
     fn sweep(&self, cx: &mut Context<'_>) -> Option<Instant> {

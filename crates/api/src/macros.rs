@@ -70,8 +70,7 @@ macro_rules! object {
                     return None;
                 }
                 // The order of the table is the order of the type.
-                #[expect(unused_mut, reason = "a type without fields takes nothing")]
-                let mut slots = found.into_iter().flat_map(|slot| [slot]);
+                let mut slots = found.into_iter();
                 let value = Self { at, $( $field: decoder.slot(slots.next().flatten()), )* };
                 $( $check(decoder, &value); )?
                 Some(value)

@@ -8,7 +8,7 @@ use heddle_diag::{
 
 use crate::check;
 use crate::codes;
-use crate::decode::{Decode, Decoder, shortened};
+use crate::decode::{Decoder, shortened};
 use crate::kinds::{self, Body, Kind, Resource};
 use crate::meta::Meta;
 use crate::object::Written;

@@ -16,9 +16,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
-use rustls::{
-    ClientConfig, ClientConnection, CommonState, ServerConfig, ServerConnection, version,
-};
+use rustls::{ClientConfig, CommonState, ServerConfig, version};
 use rustls_pki_types::CertificateDer;
 
 use heddle_cert::{Svid, TrustBundle};
@@ -220,9 +218,9 @@ impl MeshServer {
         &self.config
     }
 
-    /// Who the peer of a finished handshake is. Must be asked before anything the peer sends is used: for a
-    /// resumed session rustls does not verify again, this does.
-    pub fn peer(&self, connection: &ServerConnection) -> Result<Peer, PeerVerificationError> {
+    /// Who the peer of a finished handshake is; every kind of rustls connection dereferences to its state. Must be
+    /// asked before anything the peer sends is used: for a resumed session rustls does not verify again, this does.
+    pub fn peer(&self, connection: &CommonState) -> Result<Peer, PeerVerificationError> {
         let now = self.clock.now();
         peer(&self.verifier, connection, now, Usage::Client, &Expected::AnyTrusted)
     }
@@ -264,7 +262,7 @@ impl MeshClient {
 
     /// Who the peer of a finished handshake is. Must be asked before the connection is used: for a resumed
     /// session rustls does not verify again, this does.
-    pub fn peer(&self, connection: &ClientConnection) -> Result<Peer, PeerVerificationError> {
+    pub fn peer(&self, connection: &CommonState) -> Result<Peer, PeerVerificationError> {
         peer(&self.verifier, connection, self.clock.now(), Usage::Server, &self.expected)
     }
 }

@@ -49,7 +49,7 @@ impl Namespaces {
 }
 
 /// Why a host does not let this user make a user namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Forbidden {
     /// AppArmor restricts unprivileged user namespaces (Ubuntu 23.10 and later).
     AppArmor,
@@ -91,7 +91,8 @@ impl Forbidden {
         }
     }
 
-    fn reason(self) -> &'static str {
+    /// Which setting or filter it is, a clause.
+    pub fn reason(self) -> &'static str {
         match self {
             Self::AppArmor => {
                 "AppArmor restricts them (kernel.apparmor_restrict_unprivileged_userns is 1)"

@@ -25,5 +25,5 @@ fn main() -> std::process::ExitCode {
         capture::TESTS,
     ]
     .concat();
-    harness::run(&tests)
+    harness::run(&tests, process::HELPERS)
 }

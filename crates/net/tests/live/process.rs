@@ -102,7 +102,8 @@ fn descriptors() {
     let leaked = file("leaked");
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
     for namespaces in [Namespaces::NONE, ISOLATED] {
-        let mut plan = shell("cat <&3; cat <&4; cat /proc/self/fd/63; ls /proc/$$/fd | tr '\\n' ' '");
+        let mut plan =
+            shell("cat <&3; cat <&4; cat /proc/self/fd/63; ls /proc/$$/fd | tr '\\n' ' '");
         plan.isolation = Isolation::New(namespaces);
         plan.descriptors = vec![(file("one "), 4), (file("two "), 3), (file("three "), 63)];
         if namespaces.pid {

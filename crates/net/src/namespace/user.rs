@@ -14,6 +14,7 @@ use thiserror::Error;
 
 /// Which namespaces to make for the calling process, beside the user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one flag for each kind of namespace")]
 pub struct Namespaces {
     /// System V IPC and POSIX message queues.
     pub ipc: bool,

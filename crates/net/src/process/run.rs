@@ -28,6 +28,7 @@ pub(super) const TARGET_MAX: i32 = 63;
 
 /// The plan as it travels; descriptors travel beside it, in the order of the `Option`s and `targets`.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a plan are independent")]
 pub(super) struct Order {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,

@@ -121,9 +121,8 @@ fn follow(mut child: Child, reports: &DescriptorChannel) -> Result<Child, SplitE
     loop {
         let report = match reports.receive() {
             Ok(Some(message)) => serde_json::from_slice(&message.payload).ok(),
-            Ok(None) => None,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => None,
+            Ok(None) | Err(_) => None,
         };
         match report {
             Some(Report::Ready) => return Ok(child),

@@ -5,7 +5,7 @@
 //! nobody finds out by failing. Idle connections cost no timer of their own.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -157,9 +157,8 @@ impl Keeper {
     /// Runs for as long as the thread works; never ends. One task per thread.
     pub async fn run(self: Rc<Self>) {
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
-        poll_fn(|cx| {
-            let waker = cx.waker().clone();
-            *self.waker.borrow_mut() = Some(waker);
+        poll_fn(|cx| -> Poll<()> {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
             loop {
                 let due = self.sweep(cx);
                 self.due.set(due);
@@ -169,7 +168,7 @@ impl Keeper {
                 };
                 let timer = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
                 timer.as_mut().reset(due);
-                if Future::poll(timer.as_mut(), cx).is_pending() {
+                if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
             }

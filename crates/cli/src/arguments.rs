@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// without root.
 #[derive(Parser)]
 #[command(name = "heddle", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Start with `heddle demo`. Every command takes -h for a summary and --help for all of it.")]
+#[command(
+    after_help = "Start with `heddle demo`. Every command takes -h for a summary and --help for all of it."
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) mesh: MeshArguments,
@@ -22,7 +24,13 @@ pub(crate) struct Arguments {
 #[derive(Args, Clone)]
 pub(crate) struct MeshArguments {
     /// Name of the mesh on this machine; several may run side by side
-    #[arg(long, global = true, default_value = "default", env = "HEDDLE_MESH", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "default",
+        env = "HEDDLE_MESH",
+        value_name = "NAME"
+    )]
     pub(crate) mesh: String,
     /// Folder that holds the state of all meshes [default: $XDG_STATE_HOME/heddle or ~/.local/state/heddle]
     #[arg(long, global = true, env = "HEDDLE_STATE", value_name = "DIR")]
@@ -332,6 +340,9 @@ pub(crate) struct LoadArguments {
     /// A new connection for every request
     #[arg(long)]
     pub(crate) close: bool,
+    /// Print the body of the last answer
+    #[arg(long)]
+    pub(crate) show_body: bool,
     /// How long an answer may take
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: std::time::Duration,

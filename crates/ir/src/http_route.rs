@@ -139,7 +139,8 @@ pub enum BackendTarget {
     },
 }
 
-/// Changes of headers, in the order set, add, remove. Names are lower case.
+/// Changes of headers, in Envoy's order remove, set, add. Names are lower case; `host` (or `:authority`) rewrites the
+/// authority, other pseudo-headers are ignored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HeaderEdits {
     /// Replaces every value of the header.
@@ -204,7 +205,8 @@ pub struct Redirect {
 pub enum RedirectPort {
     /// A given port.
     Fixed(u16),
-    /// As in the request's authority; but none where the scheme changes or the host is replaced together with its port (Istio's default).
+    /// As in the request's authority, but for a port that is the default of the request's scheme; none where the host is
+    /// replaced (Istio's default, as Envoy acts).
     FromAuthority,
     /// The well-known port of the scheme (FROM_PROTOCOL_DEFAULT).
     FromScheme,

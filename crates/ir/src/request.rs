@@ -12,7 +12,8 @@ use heddle_ident::SpiffeId;
 pub trait RequestHead {
     /// The method as received, case kept.
     fn method(&self) -> &str;
-    /// The path as received, without query and fragment; begins with `/` but for `OPTIONS *` (RFC 9112 section 3.2.4).
+    /// The path as it will be forwarded, that is after normalisation, without query and fragment; begins with `/` but
+    /// for `OPTIONS *` (RFC 9112 section 3.2.4).
     fn path(&self) -> &str;
     /// The query without its `?`; none when there is no `?`.
     fn query(&self) -> Option<&str>;

@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`discovery`] | `envoy.service.discovery.v3` | control plane and proxy |
 //! | [`certificate`] | `istio.v1.auth` | control plane and proxy |
+//! | [`resource`] | `heddle.v1`, the IR's own types | control plane and proxy |
 //! | [`node`] | `heddle.node.v1` | control plane and a node's supervisor |
 
 #![forbid(unsafe_code)]
@@ -18,3 +19,9 @@
 pub mod certificate;
 pub mod discovery;
 pub mod node;
+pub mod resource;
+
+mod model;
+#[cfg(test)]
+mod sample;
+pub mod wire;

@@ -1,1 +1,5 @@
-//! The data plane: accept, detect, identify, authorize, route, pick, connect, forward, record.
+//! The data plane: accept, detect, identify, authorize, route, pick, connect, forward, record. Layer 7.
+
+#![forbid(unsafe_code)]
+
+mod dns;

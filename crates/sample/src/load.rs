@@ -20,7 +20,7 @@ use crate::client::{Connection, Endpoint, RequestError};
 /// Distinct error texts kept; the rest is counted under `other`.
 const ERRORS_MAX: usize = 16;
 /// Latencies are counted in buckets of this width; what is slower than the last bucket falls into it.
-const LATENCY_BUCKET: Duration = Duration::from_micros(250);
+const LATENCY_BUCKET: Duration = Duration::from_micros(5);
 const LATENCY_BUCKETS: usize = 40_000;
 
 /// What to send.
@@ -44,6 +44,8 @@ pub struct LoadOptions {
     pub close: bool,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// Keep the body of the last answer.
+    pub show_body: bool,
 }
 
 /// What came back.
@@ -67,6 +69,9 @@ pub struct LoadSummary {
     pub p99_us: u64,
     /// How long the run took in milliseconds.
     pub elapsed_ms: u64,
+    /// The body of the last answer, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 struct Run {
@@ -172,6 +177,9 @@ impl Run {
             Ok(response) => {
                 let status = response.status();
                 *summary.statuses.entry(status.as_u16()).or_default() += 1;
+                if self.options.show_body {
+                    summary.body = Some(String::from_utf8_lossy(response.body()).into_owned());
+                }
                 if let Ok(body) = serde_json::from_slice::<Value>(response.body()) {
                     count_versions(&body, summary);
                 }
@@ -249,9 +257,9 @@ mod tests {
         let mut latencies = vec![0; 10];
         latencies[0] = 98;
         latencies[3] = 2;
-        assert_eq!(percentile(&latencies, 100, 50), 250);
-        assert_eq!(percentile(&latencies, 100, 98), 250);
-        assert_eq!(percentile(&latencies, 100, 99), 1000);
+        assert_eq!(percentile(&latencies, 100, 50), 5);
+        assert_eq!(percentile(&latencies, 100, 98), 5);
+        assert_eq!(percentile(&latencies, 100, 99), 20);
         assert_eq!(percentile(&[0; 10], 0, 50), 0);
     }
 

@@ -1,0 +1,7 @@
+//! The mesh configuration.
+
+object! {
+    /// The mesh configuration.
+    MeshConfig {
+    }
+}

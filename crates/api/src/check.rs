@@ -100,3 +100,49 @@ pub(crate) fn selector_key(text: &str) -> Result<(), &'static str> {
 pub(crate) fn no_star(text: &str) -> Result<(), &'static str> {
     (!text.contains('*')).then_some(()).ok_or("a label value; wildcards are not supported")
 }
+
+/// The number of a port, as a key.
+pub(crate) fn port_number(text: &str) -> Result<(), &'static str> {
+    text.parse::<u16>().is_ok_and(|port| port > 0).then_some(()).ok_or("a port number, 1 to 65535")
+}
+
+/// The name of a port: letters, digits and dashes, fewer than 63.
+pub(crate) fn port_name(text: &str) -> Result<(), &'static str> {
+    (text.len() < 63 && framed(text, alphanumeric, |b| alphanumeric(b) || b == b'-'))
+        .then_some(())
+        .ok_or("the name of a port (letters, digits and dashes)")
+}
+
+/// `HTTP`, `HTTPS` or nothing.
+pub(crate) fn http_scheme(text: &str) -> Result<(), &'static str> {
+    matches!(text, "" | "HTTP" | "HTTPS").then_some(()).ok_or("`HTTP` or `HTTPS`")
+}
+
+/// A URL of http or https with a host.
+pub(crate) fn http_url(text: &str) -> Result<(), &'static str> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        .then_some(())
+        .ok_or("a URL that begins with `http://` or `https://`")
+}
+
+/// A URL of a module; without scheme it is one of a registry.
+pub(crate) fn module_url(text: &str) -> Result<(), &'static str> {
+    text.split_once("://")
+        .is_none_or(|(scheme, _)| matches!(scheme, "" | "http" | "https" | "file" | "oci"))
+        .then_some(())
+        .ok_or("a URL of `http`, `https`, `file` or `oci`")
+}
+
+/// A host other than `*`.
+pub(crate) fn not_every_host(text: &str) -> Result<(), &'static str> {
+    (text != "*").then_some(()).ok_or("a host; `*` alone is not allowed here")
+}
+
+/// An address, or a Unix socket that is absolute (or abstract) and no folder.
+pub(crate) fn endpoint_address(text: &str) -> Result<(), &'static str> {
+    text.strip_prefix("unix://")
+        .is_none_or(|path| path.starts_with(['/', '@']) && !path.ends_with('/'))
+        .then_some(())
+        .ok_or("an absolute path of a socket")
+}

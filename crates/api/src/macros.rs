@@ -70,9 +70,9 @@ macro_rules! object {
                     return None;
                 }
                 // The order of the table is the order of the type.
-                #[expect(unused_mut, reason = "a type without fields takes nothing")]
-                let mut slots = found.into_iter().flat_map(|slot| [slot]);
+                let mut slots = found.into_iter();
                 let value = Self { at, $( $field: decoder.slot(slots.next().flatten()), )* };
+                debug_assert!(slots.next().is_none(), "one slot a field");
                 $( $check(decoder, &value); )?
                 Some(value)
             }

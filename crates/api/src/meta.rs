@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::check;
-use crate::decode::Decoder;
 use crate::value::Free;
 
 object! {

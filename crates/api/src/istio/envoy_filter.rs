@@ -1,30 +1,42 @@
-//! TODO
+//! EnvoyFilter (`networking.istio.io`): read in full so that its findings have positions.
 
-use super::*;
-use crate::{Duration, Free, check};
 use std::collections::BTreeMap;
+
+use super::common::{LabelsSelector, PolicyTargetReference};
+use super::wasm::ExtensionPhase;
+use crate::codes;
+use crate::decode::Decoder;
+use crate::value::Free;
+
 object! {
-    /// TODO.
+    /// Changes of Envoy's configuration. heddle has no Envoy: all but a few shapes are reported as not supported.
     EnvoyFilter {
+        /// The changes.
         "configPatches" => config_patches: Vec<ConfigPatch>,
+        /// Order among EnvoyFilters.
         "priority" => priority: Option<i32>,
+        /// Objects it is attached to, instead of a selector.
         "targetRefs" => target_refs: Vec<PolicyTargetReference> [count(0, 16)],
+        /// Workloads it applies to.
         "workloadSelector" => workload_selector: Option<LabelsSelector>,
     }
     at_most_one ["workloadSelector", "targetRefs"]
 }
 
 object! {
-    /// TODO.
+    /// One change.
     ConfigPatch {
+        /// What part of the configuration is changed.
         "applyTo" => apply_to: Option<ApplyTo>,
+        /// Which ones of that part.
         "match" => matches: Option<PatchMatch>,
+        /// The change.
         "patch" => patch: Option<Patch>,
     }
 }
 
 object! {
-    /// TODO.
+    /// Which parts are changed.
     PatchMatch {
         "cluster" => cluster: Option<ClusterMatch>,
         "context" => context: Option<PatchContext>,
@@ -34,11 +46,11 @@ object! {
         "waypoint" => waypoint: Option<WaypointMatch>,
     }
     at_most_one ["listener", "routeConfiguration", "cluster", "waypoint"]
-    // CEL has(self.context) ? ((self.context == "WAYPOINT") ? has(self.waypoint) : !has(self.waypoint)) : !has(self.waypoint)
+    check waypoint_fits_context
 }
 
 object! {
-    /// TODO.
+    /// Which clusters.
     ClusterMatch {
         "name" => name: Option<String>,
         "portNumber" => port_number: Option<u16>,
@@ -48,7 +60,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which listeners.
     ListenerMatch {
         "filterChain" => filter_chain: Option<FilterChainMatch>,
         "listenerFilter" => listener_filter: Option<String>,
@@ -59,7 +71,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which filter chains.
     FilterChainMatch {
         "applicationProtocols" => application_protocols: Option<String>,
         "destinationPort" => destination_port: Option<u16>,
@@ -72,7 +84,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which filters.
     FilterMatch {
         "name" => name: Option<String>,
         "subFilter" => sub_filter: Option<NameMatch>,
@@ -80,14 +92,14 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// A name.
     NameMatch {
         "name" => name: Option<String>,
     }
 }
 
 object! {
-    /// TODO.
+    /// Which proxies.
     ProxyMatch {
         "metadata" => metadata: BTreeMap<String, String>,
         "proxyVersion" => proxy_version: Option<String>,
@@ -95,7 +107,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which route tables.
     RouteConfigurationMatch {
         "gateway" => gateway: Option<String>,
         "name" => name: Option<String>,
@@ -106,7 +118,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which virtual hosts.
     VirtualHostMatch {
         "domainName" => domain_name: Option<String>,
         "name" => name: Option<String>,
@@ -115,7 +127,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which routes.
     EnvoyRouteMatch {
         "action" => action: Option<EnvoyRouteAction>,
         "name" => name: Option<String>,
@@ -123,7 +135,7 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// Which parts of a waypoint.
     WaypointMatch {
         "filter" => filter: Option<FilterMatch>,
         "portNumber" => port_number: Option<u16> [port],
@@ -132,16 +144,17 @@ object! {
 }
 
 object! {
-    /// TODO.
+    /// A change.
     Patch {
         "filterClass" => filter_class: Option<ExtensionPhase>,
         "operation" => operation: Option<PatchOperation>,
+        /// Envoy's own configuration.
         "value" => value: Option<Free>,
     }
 }
 
 choice! {
-    /// TODO.
+    /// Parts of Envoy's configuration.
     ApplyTo {
         "INVALID" => Invalid,
         "LISTENER" => Listener,
@@ -159,7 +172,7 @@ choice! {
 }
 
 choice! {
-    /// TODO.
+    /// Kinds of proxy.
     PatchContext {
         "ANY" => Any,
         "SIDECAR_INBOUND" => SidecarInbound,
@@ -170,7 +183,7 @@ choice! {
 }
 
 choice! {
-    /// TODO.
+    /// Kinds of route.
     EnvoyRouteAction {
         "ANY" => Any,
         "ROUTE" => Route,
@@ -180,7 +193,7 @@ choice! {
 }
 
 choice! {
-    /// TODO.
+    /// Kinds of change.
     PatchOperation {
         "INVALID" => Invalid,
         "MERGE" => Merge,
@@ -191,5 +204,13 @@ choice! {
         "INSERT_FIRST" => InsertFirst,
         "REPLACE" => Replace,
         "MERGE_AND_REPLACE_LIST" => MergeAndReplaceList,
+    }
+}
+
+/// `waypoint` is for the context `WAYPOINT` and for no other.
+fn waypoint_fits_context(decoder: &mut Decoder<'_>, matches: &PatchMatch) {
+    if (matches.context == Some(PatchContext::Waypoint)) != matches.waypoint.is_some() {
+        let message = "`waypoint` and the context `WAYPOINT` need each other";
+        decoder.error(codes::RULE, matches.at, message, None);
     }
 }

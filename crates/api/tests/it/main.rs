@@ -1,0 +1,3 @@
+//! Tests against the data of the peers, read when it is beside the checkout.
+
+mod samples;

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::codes;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
-use crate::istio::traffic_policy::{self, Policies};
+use crate::istio::traffic_policy::Policies;
 use crate::mesh::MeshKey;
 use crate::names::{covering_texts, full_name};
 use crate::object::by_age;
@@ -105,7 +105,11 @@ fn with_best_selector<'a>(
     let (selecting, general): (Vec<_>, Vec<_>) =
         rules.cloned().partition(|rule| rule.spec.workload_selector.is_some());
     let selector = |rule: &Arc<Object<DestinationRule>>| {
-        rule.spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone()).unwrap_or_default()
+        rule.spec
+            .workload_selector
+            .as_ref()
+            .map(|selector| selector.match_labels.clone())
+            .unwrap_or_default()
     };
     let own = rule_matches(client, &selecting);
     match own {
@@ -162,7 +166,11 @@ impl<'a> Destinations<'a> {
     }
 
     /// The index of a destination that a route names; the error is for the operator, and has been reported.
-    pub(crate) fn resolve(&mut self, wanted: &Wanted<'_>, report: &mut Report) -> Result<usize, Arc<str>> {
+    pub(crate) fn resolve(
+        &mut self,
+        wanted: &Wanted<'_>,
+        report: &mut Report,
+    ) -> Result<usize, Arc<str>> {
         let (object, written) = (wanted.object, wanted.destination);
         let of = |field: &str| object.origin_of(written.at, field);
         let domain = &self.reader.options().cluster_domain;
@@ -171,8 +179,12 @@ impl<'a> Destinations<'a> {
             let reason = format!("no Service or ServiceEntry has the host `{name}`");
             let hint = self.hint(&written.host, &name);
             report.push(
-                Diagnostic::error(codes::UNKNOWN_HOST, of("host"), format!("{reason}: requests for it get 503"))
-                    .hint_opt(hint),
+                Diagnostic::error(
+                    codes::UNKNOWN_HOST,
+                    of("host"),
+                    format!("{reason}: requests for it get 503"),
+                )
+                .hint_opt(hint),
             );
             if name.ends_with(".global") {
                 let message = format!("`{name}` is a name of a removed multi-cluster design");
@@ -185,7 +197,8 @@ impl<'a> Destinations<'a> {
         self.add(&service, &port, subset).map_err(|missing| {
             let Missing { message, hint } = missing;
             let text = format!("{message}: requests for it get 503");
-            report.push(Diagnostic::error(codes::UNKNOWN_SUBSET, of("subset"), text).hint_opt(hint));
+            report
+                .push(Diagnostic::error(codes::UNKNOWN_SUBSET, of("subset"), text).hint_opt(hint));
             message.into()
         })
     }
@@ -259,12 +272,18 @@ impl<'a> Destinations<'a> {
         let found = number.and_then(|number| visible.iter().find(|port| port.number == number));
         found.map(|port| (*port).clone()).ok_or_else(|| {
             let reason = match number {
-                Some(number) => format!("`{}` has no port {number}, but {}", service.host, listed()),
+                Some(number) => {
+                    format!("`{}` has no port {number}, but {}", service.host, listed())
+                }
                 None => format!("the port of `{}` is not valid", service.host),
             };
             if number.is_some() {
                 let origin = object.origin_of(written.at, "port");
-                report.error(codes::UNKNOWN_PORT, origin, format!("{reason}: requests for it get 503"));
+                report.error(
+                    codes::UNKNOWN_PORT,
+                    origin,
+                    format!("{reason}: requests for it get 503"),
+                );
             }
             reason.into()
         })
@@ -281,7 +300,8 @@ impl<'a> Destinations<'a> {
         let host = service
             .identifying_host()
             .ok_or_else(|| missing(format!("`{}` is no destination", service.host), None))?;
-        let id = DestinationId { host, port: port.number, subset: subset.unwrap_or_default().into() };
+        let id =
+            DestinationId { host, port: port.number, subset: subset.unwrap_or_default().into() };
         if let Some(index) = self.list.iter().position(|known| known.id == id) {
             return Ok(index);
         }
@@ -311,9 +331,9 @@ fn destination(
     let top: Option<(&Arc<Object<DestinationRule>>, &TrafficPolicy)> = rules
         .iter()
         .find_map(|rule| rule.spec.traffic_policy.as_ref().map(|policy| (rule, policy)));
-    let of_subset = chosen.as_ref().and_then(|(rule, subset)| {
-        subset.traffic_policy.as_ref().map(|policy| (*rule, policy))
-    });
+    let of_subset = chosen
+        .as_ref()
+        .and_then(|(rule, subset)| subset.traffic_policy.as_ref().map(|policy| (*rule, policy)));
     let policies = Policies::merge(top, of_subset, port.number);
     // Findings on the rule are made by its own report.
     let mut unused = Report::default();
@@ -321,7 +341,11 @@ fn destination(
     let original = load_balancing == LoadBalancing::Passthrough
         || port.endpoints == Endpoints::OriginalDestination;
     let subset_labels = chosen.as_ref().map(|(_, subset)| {
-        subset.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()
+        subset
+            .labels
+            .iter()
+            .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+            .collect()
     });
     let origin = match (&chosen, top) {
         (Some((rule, subset)), _) => rule.origin_at(subset.at),
@@ -338,7 +362,11 @@ fn destination(
     };
     let (tls, names) = policies.tls(&mesh, &mut unused);
     Ok(Destination {
-        service_namespace: if service.external { Arc::default() } else { service.namespace.clone() },
+        service_namespace: if service.external {
+            Arc::default()
+        } else {
+            service.namespace.clone()
+        },
         service_name: service.name.clone(),
         protocol: port.protocol,
         endpoints,
@@ -361,7 +389,8 @@ fn find_subset<'a>(
     rules: &'a [Arc<Object<DestinationRule>>],
     name: &str,
 ) -> Result<Subset<'a>, Missing> {
-    let all = || rules.iter().flat_map(|rule| rule.spec.subsets.iter().map(move |subset| (rule, subset)));
+    let all =
+        || rules.iter().flat_map(|rule| rule.spec.subsets.iter().map(move |subset| (rule, subset)));
     let found = all().find(|(_, subset)| subset.name == name);
     match found {
         Some((rule, subset)) if rule.is_field_broken(subset.at, "labels") => Err(Missing {
@@ -373,7 +402,9 @@ fn find_subset<'a>(
             let names: Vec<&str> = all().map(|(_, subset)| subset.name.as_str()).collect();
             let hint = match (rules.first(), names.is_empty()) {
                 (None, _) => format!("no DestinationRule applies to `{}`", service.host),
-                (Some(rule), true) => format!("DestinationRule `{}` defines no subsets", rule.meta.name),
+                (Some(rule), true) => {
+                    format!("DestinationRule `{}` defines no subsets", rule.meta.name)
+                }
                 (Some(rule), false) => {
                     format!("DestinationRule `{}` defines {}", rule.meta.name, names.join(", "))
                 }
@@ -383,4 +414,3 @@ fn find_subset<'a>(
         }
     }
 }
-

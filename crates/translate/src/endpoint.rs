@@ -51,7 +51,8 @@ impl Derivation for EndpointsKey {
             }
         };
         endpoints.sort_by(|left, right| {
-            (&left.workload, sort_key(&left.address)).cmp(&(&right.workload, sort_key(&right.address)))
+            (&left.workload, sort_key(&left.address))
+                .cmp(&(&right.workload, sort_key(&right.address)))
         });
         let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Some(Arc::new(EndpointSet { key: self.0.clone(), endpoints }))
@@ -106,7 +107,9 @@ fn outside(reader: &Reader<'_>, address: EndpointAddress) -> Endpoint {
 
 /// The entries that a ServiceEntry lists.
 fn listed(reader: &Reader<'_>, port: &ServicePort, dns: bool) -> Vec<Endpoint> {
-    let Some(AnyObject::ServiceEntry(object)) = reader.object(&port.object) else { return Vec::new() };
+    let Some(AnyObject::ServiceEntry(object)) = reader.object(&port.object) else {
+        return Vec::new();
+    };
     let entries = object.spec.endpoints.iter().filter(|entry| !object.is_broken(entry.at));
     entries
         .filter_map(|entry| {
@@ -133,7 +136,9 @@ fn entry_endpoint(
     });
     let meshed = labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio");
     let text = |key: &str| labels.get(key).map(String::as_str);
-    let name = text("service.istio.io/canonical-name").or_else(|| text("app.kubernetes.io/name")).or_else(|| text("app"));
+    let name = text("service.istio.io/canonical-name")
+        .or_else(|| text("app.kubernetes.io/name"))
+        .or_else(|| text("app"));
     let revision = text("service.istio.io/canonical-revision")
         .or_else(|| text("app.kubernetes.io/version"))
         .or_else(|| text("version"));
@@ -169,7 +174,11 @@ struct Wanted<'a> {
 
 fn selected(reader: &Reader<'_>, wanted: &Wanted<'_>, port: &ServicePort) -> Vec<Endpoint> {
     let Some((key, value)) = wanted.labels.iter().next() else { return Vec::new() };
-    let topic = Topic::WorkloadsByLabel(wanted.namespace.clone(), key.as_str().into(), value.as_str().into());
+    let topic = Topic::WorkloadsByLabel(
+        wanted.namespace.clone(),
+        key.as_str().into(),
+        value.as_str().into(),
+    );
     let mut endpoints = Vec::new();
     for object in reader.objects(topic) {
         match object {
@@ -229,7 +238,8 @@ fn workload_endpoint(
 ) -> Endpoint {
     // A server that refuses mutual TLS on the port gets plaintext.
     let mode = reader.read(&MutualTlsKey(key.0.clone()));
-    let disabled = mode.is_some_and(|mode| mode.of_port(address.port()).mode == MutualTlsMode::Disable);
+    let disabled =
+        mode.is_some_and(|mode| mode.of_port(address.port()).mode == MutualTlsMode::Disable);
     Endpoint {
         workload: Some(facts.id.clone()),
         address: EndpointAddress::Address(address),
@@ -257,9 +267,11 @@ fn sliced(
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for object in reader.objects(Topic::EndpointSlicesOf(namespace.clone(), service.clone())) {
         let AnyObject::EndpointSlice(slice) = object else { continue };
-        let of_port = slice.spec.ports.iter().find(|candidate| {
-            candidate.name.as_deref().unwrap_or_default() == &*port.name
-        });
+        let of_port = slice
+            .spec
+            .ports
+            .iter()
+            .find(|candidate| candidate.name.as_deref().unwrap_or_default() == &*port.name);
         let Some(number) = of_port.map(|port| port.port) else { continue };
         let Some(number) = number.or_else(|| target_number(port, None)) else { continue };
         for endpoint in &slice.spec.endpoints {
@@ -281,9 +293,9 @@ fn sliced(
             };
             let reference = endpoint.target_ref.as_ref();
             let pod = reference.filter(|reference| reference.kind.as_deref() == Some("Pod"));
-            let key = pod.and_then(|pod| pod.name.as_deref()).map(|name| {
-                WorkloadKey(ObjectKey::new("", "Pod", namespace, name))
-            });
+            let key = pod
+                .and_then(|pod| pod.name.as_deref())
+                .map(|name| WorkloadKey(ObjectKey::new("", "Pod", namespace, name)));
             let facts = key.and_then(|key| Some((reader.read(&key)?, key)));
             endpoints.push(match (facts, &address) {
                 (Some((facts, key)), EndpointAddress::Address(address)) => {

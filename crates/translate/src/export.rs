@@ -21,7 +21,8 @@ impl Export {
         namespace: &str,
         default: &[Arc<str>],
     ) -> Self {
-        let texts: Vec<&str> = texts.into_iter().map(str::trim).filter(|text| !text.is_empty()).collect();
+        let texts: Vec<&str> =
+            texts.into_iter().map(str::trim).filter(|text| !text.is_empty()).collect();
         let texts =
             if texts.is_empty() { default.iter().map(|text| &**text).collect() } else { texts };
         if texts.contains(&"*") {
@@ -30,7 +31,12 @@ impl Export {
         if texts.contains(&"~") {
             return Self::Nobody;
         }
-        Self::Only(texts.into_iter().map(|text| if text == "." { namespace } else { text }.into()).collect())
+        Self::Only(
+            texts
+                .into_iter()
+                .map(|text| if text == "." { namespace } else { text }.into())
+                .collect(),
+        )
     }
 
     /// Whether a client of that namespace sees the object.

@@ -33,7 +33,9 @@ pub(crate) struct PolicyKey(pub(crate) ObjectKey);
 
 impl Derivation for PolicyKey {
     fn derive(&self, reader: &Reader<'_>) -> Option<Arc<Policy>> {
-        let Some(AnyObject::AuthorizationPolicy(object)) = reader.object(&self.0) else { return None };
+        let Some(AnyObject::AuthorizationPolicy(object)) = reader.object(&self.0) else {
+            return None;
+        };
         // What there is to say about the object is said by its own report.
         Some(Arc::new(authorization_policy::translate(reader, &object, &mut Report::default())))
     }
@@ -119,7 +121,11 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
 }
 
 /// Limits towards the application: those that a DestinationRule sets for the first service that leads to it.
-fn connection_pool(reader: &Reader<'_>, facts: &Facts, services: &[Arc<Service>]) -> ConnectionPool {
+fn connection_pool(
+    reader: &Reader<'_>,
+    facts: &Facts,
+    services: &[Arc<Service>],
+) -> ConnectionPool {
     let mesh = reader.read(&MeshKey);
     let first = services.first().and_then(|service| {
         let port = service.ports.first()?;

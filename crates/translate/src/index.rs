@@ -52,7 +52,8 @@ fn frontend(service: &Service, namespace: &str) -> Frontend {
             port.protocol == Protocol::Tcp && port.endpoints == Endpoints::OriginalDestination
         });
     if by_port_alone {
-        ranges.extend(["0.0.0.0/0", "::/0"].into_iter().filter_map(|range| Cidr::parse(range).ok()));
+        ranges
+            .extend(["0.0.0.0/0", "::/0"].into_iter().filter_map(|range| Cidr::parse(range).ok()));
     }
     Frontend {
         host: service.host.clone(),
@@ -98,9 +99,12 @@ fn routed_hosts(
         let table: Arc<str> = table.into();
         if let Some(service) = services.get(&*table) {
             let mut names = vec![host];
-            names.extend(service.exact_host().into_iter().flat_map(|host| {
-                short_names(host, &scope.namespace, &domain)
-            }));
+            names.extend(
+                service
+                    .exact_host()
+                    .into_iter()
+                    .flat_map(|host| short_names(host, &scope.namespace, &domain)),
+            );
             let ports: Vec<u16> = service
                 .visible_ports(&scope.namespace)
                 .filter(|port| carries_http(port.protocol))

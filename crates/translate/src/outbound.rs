@@ -30,10 +30,8 @@ impl Derivation for OutboundQuery {
             let port = service.port(key.port, &scope.namespace)?.clone();
             Some((service, port))
         });
-        let claims = reader.read(&ClaimsKey {
-            namespace: scope.namespace.clone(),
-            host: key.host.clone(),
-        });
+        let claims =
+            reader.read(&ClaimsKey { namespace: scope.namespace.clone(), host: key.host.clone() });
         let protocol = service.as_ref().map_or(Protocol::Http1, |(_, port)| port.protocol);
         if protocol == Protocol::Udp {
             return None;
@@ -99,10 +97,7 @@ impl Table<'_> {
         }
     }
 
-    fn streams(
-        &mut self,
-        protocol: Protocol,
-    ) -> (Vec<heddle_ir::outbound::TlsRule>, Vec<TcpRule>) {
+    fn streams(&mut self, protocol: Protocol) -> (Vec<heddle_ir::outbound::TlsRule>, Vec<TcpRule>) {
         if protocol.is_http() {
             return (Vec::new(), Vec::new());
         }
@@ -122,4 +117,3 @@ impl Table<'_> {
         (Vec::new(), vec![rule])
     }
 }
-

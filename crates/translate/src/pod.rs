@@ -28,9 +28,12 @@ pub(crate) fn is_ready(written: &Written) -> bool {
     let tree = written.tree();
     let Some(status) = written.field(written.root(), "status") else { return false };
     let is = |at: Option<At>, text: &str| at.is_some_and(|at| &**tree.text(at) == text);
-    tree.field(status, "conditions").into_iter().flat_map(|list| tree.children(list)).any(|condition| {
-        is(tree.field(condition, "type"), "Ready") && is(tree.field(condition, "status"), "True")
-    })
+    tree.field(status, "conditions").into_iter().flat_map(|list| tree.children(list)).any(
+        |condition| {
+            is(tree.field(condition, "type"), "Ready")
+                && is(tree.field(condition, "status"), "True")
+        },
+    )
 }
 
 /// Whether the pod has come to its end.

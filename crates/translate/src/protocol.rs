@@ -29,10 +29,9 @@ pub(crate) fn of_port_name(name: &str) -> Option<Protocol> {
 
 /// What is spoken on a port of a Service.
 pub(crate) fn of_port(app_protocol: Option<&str>, name: Option<&str>, port: u16) -> Protocol {
-    app_protocol
-        .and_then(parse)
-        .or_else(|| name.and_then(of_port_name))
-        .unwrap_or(if SERVER_FIRST_PORTS.contains(&port) { Protocol::Tcp } else { Protocol::Detect })
+    app_protocol.and_then(parse).or_else(|| name.and_then(of_port_name)).unwrap_or(
+        if SERVER_FIRST_PORTS.contains(&port) { Protocol::Tcp } else { Protocol::Detect },
+    )
 }
 
 #[cfg(test)]

@@ -30,11 +30,21 @@ impl Report {
         self.push(Diagnostic::error(crate::codes::REJECTED, origin, message));
     }
 
-    pub(crate) fn error(&mut self, code: &'static Code, origin: Origin, message: impl Into<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
         self.push(Diagnostic::error(code, origin, message));
     }
 
-    pub(crate) fn warning(&mut self, code: &'static Code, origin: Origin, message: impl Into<String>) {
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
         self.push(Diagnostic::warning(code, origin, message));
     }
 

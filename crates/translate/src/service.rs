@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use heddle_api::istio::{ServiceEntry, ServiceEntryLocation, ServiceEntryResolution};
+use heddle_api::istio::{Location, Resolution, ServiceEntry};
 use heddle_api::kubernetes::{self, ServiceType};
 use heddle_api::{IntOrText, Object, Resource as AnyObject};
 use heddle_diag::Origin;
@@ -74,9 +74,7 @@ pub(crate) enum Endpoints {
     /// EndpointSlices, by hand.
     Slices,
     /// Entries of a ServiceEntry; with `dns` their addresses may be names.
-    Static {
-        dns: bool,
-    },
+    Static { dns: bool },
     /// Pods, and for ServiceEntries WorkloadEntries too, with these labels.
     Selected {
         labels: BTreeMap<String, String>,
@@ -97,7 +95,10 @@ impl Service {
     }
 
     /// The ports that a client of the namespace sees.
-    pub(crate) fn visible_ports<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a ServicePort> {
+    pub(crate) fn visible_ports<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ServicePort> {
         self.ports.iter().filter(move |port| port.export.shows_to(namespace))
     }
 
@@ -173,7 +174,10 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
     let (meta, spec) = (&object.meta, &object.spec);
     let host = service_host(&meta.name, &meta.namespace, &reader.options().cluster_domain)?;
     let export = Export::of(
-        meta.annotations.get("networking.istio.io/exportTo").into_iter().flat_map(|list| list.split(',')),
+        meta.annotations
+            .get("networking.istio.io/exportTo")
+            .into_iter()
+            .flat_map(|list| list.split(',')),
         &meta.namespace,
         &mesh.service_export,
     );
@@ -241,7 +245,7 @@ fn from_entries(
         namespace: first.meta.namespace.as_str().into(),
         name: text.into(),
         origin: first.origin().clone(),
-        external: first.spec.location != Some(ServiceEntryLocation::MeshInternal),
+        external: first.spec.location != Some(Location::MeshInternal),
         addresses: Vec::new(),
         ranges: Vec::new(),
         headless: false,
@@ -280,7 +284,9 @@ fn from_entries(
 fn add_addresses(service: &mut Service, entry: &Object<ServiceEntry>, host: &str) {
     for address in &entry.spec.addresses {
         match (address.parse::<IpAddr>(), Cidr::parse(address)) {
-            (Ok(address), _) if !service.addresses.contains(&address) => service.addresses.push(address),
+            (Ok(address), _) if !service.addresses.contains(&address) => {
+                service.addresses.push(address)
+            }
             (Err(_), Ok(range)) => service.ranges.push(range),
             _ => {}
         }
@@ -316,16 +322,16 @@ fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
             ipv6_first: false,
         };
     }
-    match spec.resolution.unwrap_or(ServiceEntryResolution::None) {
-        ServiceEntryResolution::None => Endpoints::OriginalDestination,
-        ServiceEntryResolution::Static => Endpoints::Static { dns: false },
-        ServiceEntryResolution::Dns | ServiceEntryResolution::DnsRoundRobin => {
+    match spec.resolution.unwrap_or(Resolution::None) {
+        Resolution::None => Endpoints::OriginalDestination,
+        Resolution::Static => Endpoints::Static { dns: false },
+        Resolution::Dns | Resolution::DnsRoundRobin => {
             if spec.endpoints.is_empty() {
                 Endpoints::Name(host.into())
             } else {
                 Endpoints::Static { dns: true }
             }
         }
-        ServiceEntryResolution::DynamicDns => Endpoints::Unsupported,
+        Resolution::DynamicDns => Endpoints::Unsupported,
     }
 }

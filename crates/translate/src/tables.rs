@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use crate::destinations::EffectiveRuleKey;
+use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Stored, Topic};
+use crate::inbound::{InboundKey, PolicyKey};
+use crate::index::IndexKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
-use crate::inbound::{InboundKey, PolicyKey};
+use crate::outbound::OutboundQuery;
+use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
-use crate::endpoint::EndpointsKey;
 use crate::service::{ServiceKey, VisibleKey};
 use crate::workload::{AddressKey, MutualTlsKey, WorkloadKey};
-use crate::outbound::OutboundQuery;
-use crate::index::IndexKey;
-use crate::proxy::ProxyKey;
 
 macro_rules! derivations {
     ($($(#[$meta:meta])* $variant:ident $table:ident: $key:ty => $value:ty;)+) => {

@@ -74,10 +74,8 @@ impl Translator {
                 changed.workloads.insert(key.clone());
             }
             // A ConfigMap that is gone takes the mesh configuration in it along.
-            let within = (&*key.kind == "ConfigMap" && object.is_none()).then(|| ObjectKey {
-                kind: "MeshConfig".into(),
-                ..key.clone()
-            });
+            let within = (&*key.kind == "ConfigMap" && object.is_none())
+                .then(|| ObjectKey { kind: "MeshConfig".into(), ..key.clone() });
             self.engine.change(&key, object, &mut dirty);
             if let Some(within) = within {
                 self.engine.change(&within, None, &mut dirty);

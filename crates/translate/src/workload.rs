@@ -71,12 +71,16 @@ impl Derivation for WorkloadKey {
             SpiffeId::for_service_account(&mesh.trust_domain, &meta.namespace, account).ok()?;
         let labels = Arc::new(shared(&meta.labels));
         let label = |key: &str| labels.get(key).cloned();
-        let workload_name = label("service.istio.io/workload-name").unwrap_or_else(|| workload_name(meta));
+        let workload_name =
+            label("service.istio.io/workload-name").unwrap_or_else(|| workload_name(meta));
         let network = label("topology.istio.io/network")
             .map_or_else(|| options.network.clone(), NetworkName::new);
         let meshed = is_meshed(&pod, options.enrolment);
         Some(Arc::new(Facts {
-            id: WorkloadId::new(format!("{}/Pod/{}/{}", options.cluster, meta.namespace, meta.name)),
+            id: WorkloadId::new(format!(
+                "{}/Pod/{}/{}",
+                options.cluster, meta.namespace, meta.name
+            )),
             name: meta.name.as_str().into(),
             namespace: meta.namespace.as_str().into(),
             identity,
@@ -172,7 +176,11 @@ fn workload_name(meta: &Meta) -> Arc<str> {
     deployment.unwrap_or(&owner.name).into()
 }
 
-fn locality(reader: &Reader<'_>, labels: &BTreeMap<Arc<str>, Arc<str>>, spec: &PodSpec) -> Locality {
+fn locality(
+    reader: &Reader<'_>,
+    labels: &BTreeMap<Arc<str>, Arc<str>>,
+    spec: &PodSpec,
+) -> Locality {
     if let Some(text) = labels.get("istio-locality") {
         // Dots stand for slashes, which label values cannot have.
         return Locality::parse(&text.replace('.', "/"));
@@ -181,7 +189,8 @@ fn locality(reader: &Reader<'_>, labels: &BTreeMap<Arc<str>, Arc<str>>, spec: &P
     let Some(AnyObject::Node(node)) = node.and_then(|key| reader.object(&key)) else {
         return Locality::default();
     };
-    let label = |key: &str| node.meta.labels.get(key).map(String::as_str).unwrap_or_default().into();
+    let label =
+        |key: &str| node.meta.labels.get(key).map(String::as_str).unwrap_or_default().into();
     Locality {
         region: label("topology.kubernetes.io/region"),
         zone: label("topology.kubernetes.io/zone"),
@@ -190,7 +199,8 @@ fn locality(reader: &Reader<'_>, labels: &BTreeMap<Arc<str>, Arc<str>>, spec: &P
 }
 
 fn ports(spec: &PodSpec) -> Vec<(Arc<str>, u16)> {
-    let ports = spec.containers.iter().chain(&spec.init_containers).flat_map(|container| &container.ports);
+    let ports =
+        spec.containers.iter().chain(&spec.init_containers).flat_map(|container| &container.ports);
     ports
         .filter(|port| matches!(port.protocol, None | Some(Protocol::Tcp)))
         .map(|port| (port.name.as_deref().unwrap_or_default().into(), port.container_port))
@@ -205,7 +215,8 @@ fn probes(spec: &PodSpec) -> Vec<(u16, Arc<str>)> {
         for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref()) {
             let path = get.path.as_deref().unwrap_or("/");
             let path = path.split('?').next().unwrap_or_default();
-            let path: Arc<str> = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
+            let path: Arc<str> =
+                if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
             if let Some(port) = container_port(container, &get.port)
                 && !paths.contains(&(port, path.clone()))
             {

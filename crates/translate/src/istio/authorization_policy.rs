@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use heddle_api::istio::{AuthorizationPolicy, AuthorizationPolicyAction, From, Rule as WrittenRule, To};
+use heddle_api::istio::{Action, AuthorizationPolicy, Rule as WrittenRule, RuleFrom, RuleTo};
 use heddle_api::{At, Object, Resource as AnyObject};
 use heddle_ir::authorization::{Attribute, Clause, Condition, Policy, PolicyAction, Rule};
 
@@ -45,9 +45,9 @@ fn has_targets(policy: &Object_) -> bool {
 /// Whether nobody knows whom the policy is for.
 fn targeting_broken(policy: &Object_) -> bool {
     let at = policy.spec.at;
-    ["selector", "targetRef", "targetRefs"].iter().any(|field| {
-        policy.written.field(at, field).is_some_and(|at| policy.is_broken(at))
-    })
+    ["selector", "targetRef", "targetRefs"]
+        .iter()
+        .any(|field| policy.written.field(at, field).is_some_and(|at| policy.is_broken(at)))
 }
 
 /// Whether the workload is behind a Service that the policy targets.
@@ -77,19 +77,19 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
     let spec = &object.spec;
     let mesh = reader.read(&MeshKey);
     let action_broken = object.is_field_broken(spec.at, "action");
-    let action = spec.action.unwrap_or(AuthorizationPolicyAction::Allow);
+    let action = spec.action.unwrap_or(Action::Allow);
     let translated = match action {
-        AuthorizationPolicyAction::Allow => PolicyAction::Allow,
+        Action::Allow => PolicyAction::Allow,
         // No authoriser can be asked yet, so what it would be asked about is denied.
-        AuthorizationPolicyAction::Deny | AuthorizationPolicyAction::Custom => PolicyAction::Deny,
-        AuthorizationPolicyAction::Audit => PolicyAction::Audit,
+        Action::Deny | Action::Custom => PolicyAction::Deny,
+        Action::Audit => PolicyAction::Audit,
     };
     let context = Context { object, mesh: &mesh };
     let mut rules: Vec<Rule> =
         spec.rules.iter().map(|written| rule(&context, written, report)).collect();
-    let rules_broken = object.written.field(spec.at, "rules").is_some_and(|at| object.is_broken(at));
-    let refuse_all = action_broken
-        || targeting_broken(object) && translated == PolicyAction::Allow;
+    let rules_broken =
+        object.written.field(spec.at, "rules").is_some_and(|at| object.is_broken(at));
+    let refuse_all = action_broken || targeting_broken(object) && translated == PolicyAction::Allow;
     if refuse_all {
         // An ALLOW policy without rules: nothing passes that no other policy allows.
         rules.clear();
@@ -105,7 +105,7 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
     }
 }
 
-fn dry_run(object: &Object_, action: AuthorizationPolicyAction, report: &mut Report) -> bool {
+fn dry_run(object: &Object_, action: Action, report: &mut Report) -> bool {
     let Some(text) = object.meta.annotations.get(DRY_RUN) else { return false };
     let written = &object.written;
     let origin = || {
@@ -114,18 +114,17 @@ fn dry_run(object: &Object_, action: AuthorizationPolicyAction, report: &mut Rep
     };
     match text.as_str() {
         "true" | "True" | "TRUE" | "t" | "T" | "1" => {
-            let decides = matches!(
-                action,
-                AuthorizationPolicyAction::Allow | AuthorizationPolicyAction::Deny
-            );
+            let decides = matches!(action, Action::Allow | Action::Deny);
             if !decides {
-                report.rejected(origin(), "only ALLOW and DENY can be tried without being enforced");
+                report
+                    .rejected(origin(), "only ALLOW and DENY can be tried without being enforced");
             }
             decides
         }
         "false" | "False" | "FALSE" | "f" | "F" | "0" => false,
         other => {
-            let message = format!("`{other}` is neither `true` nor `false`: the policy is enforced");
+            let message =
+                format!("`{other}` is neither `true` nor `false`: the policy is enforced");
             report.rejected(origin(), message);
             false
         }
@@ -182,7 +181,8 @@ fn pair(
     let mut conditions = Vec::new();
     for (field, texts, negate) in [(field, positive, false), (not_field, negative, true)] {
         if !texts.is_empty() {
-            conditions.push(values::condition(context, at, field, attribute, texts, negate, report));
+            conditions
+                .push(values::condition(context, at, field, attribute, texts, negate, report));
         } else if context.object.written.has(at, field) {
             let message = format!("`{field}` is empty");
             report.rejected(context.object.origin_of(at, field), message);
@@ -192,7 +192,7 @@ fn pair(
     conditions
 }
 
-fn source(context: &Context<'_>, from: &From, report: &mut Report) -> Vec<Condition> {
+fn source(context: &Context<'_>, from: &RuleFrom, report: &mut Report) -> Vec<Condition> {
     let object = context.object;
     let Some(source) = &from.source else {
         report.rejected(object.origin_at(from.at), "`source` is missing");
@@ -201,24 +201,49 @@ fn source(context: &Context<'_>, from: &From, report: &mut Report) -> Vec<Condit
     let mut conditions = Vec::new();
     let token = values::TOKEN;
     for (attribute, positive, negative) in [
-        (Attribute::SourcePrincipal, ("principals", &source.principals), ("notPrincipals", &source.not_principals)),
-        (token(), ("requestPrincipals", &source.request_principals), ("notRequestPrincipals", &source.not_request_principals)),
-        (Attribute::SourceNamespace, ("namespaces", &source.namespaces), ("notNamespaces", &source.not_namespaces)),
+        (
+            Attribute::SourcePrincipal,
+            ("principals", &source.principals),
+            ("notPrincipals", &source.not_principals),
+        ),
+        (
+            token(),
+            ("requestPrincipals", &source.request_principals),
+            ("notRequestPrincipals", &source.not_request_principals),
+        ),
+        (
+            Attribute::SourceNamespace,
+            ("namespaces", &source.namespaces),
+            ("notNamespaces", &source.not_namespaces),
+        ),
         (
             Attribute::SourceServiceAccount,
             ("serviceAccounts", &source.service_accounts),
             ("notServiceAccounts", &source.not_service_accounts),
         ),
-        (Attribute::SourceTrustDomain, ("trustDomains", &source.trust_domains), ("notTrustDomains", &source.not_trust_domains)),
-        (Attribute::SourceAddress, ("ipBlocks", &source.ip_blocks), ("notIpBlocks", &source.not_ip_blocks)),
-        (Attribute::RemoteAddress, ("remoteIpBlocks", &source.remote_ip_blocks), ("notRemoteIpBlocks", &source.not_remote_ip_blocks)),
+        (
+            Attribute::SourceTrustDomain,
+            ("trustDomains", &source.trust_domains),
+            ("notTrustDomains", &source.not_trust_domains),
+        ),
+        (
+            Attribute::SourceAddress,
+            ("ipBlocks", &source.ip_blocks),
+            ("notIpBlocks", &source.not_ip_blocks),
+        ),
+        (
+            Attribute::RemoteAddress,
+            ("remoteIpBlocks", &source.remote_ip_blocks),
+            ("notRemoteIpBlocks", &source.not_remote_ip_blocks),
+        ),
     ] {
         let positive = (positive.0, positive.1.as_slice());
         let negative = (negative.0, negative.1.as_slice());
         conditions.extend(pair(context, source.at, &attribute, positive, negative, report));
     }
     let by_account = !source.service_accounts.is_empty() || !source.not_service_accounts.is_empty();
-    let by_other = [&source.principals, &source.not_principals, &source.namespaces, &source.not_namespaces];
+    let by_other =
+        [&source.principals, &source.not_principals, &source.namespaces, &source.not_namespaces];
     if by_account && by_other.iter().any(|texts| !texts.is_empty()) {
         let message = "`serviceAccounts` excludes `principals` and `namespaces`";
         report.rejected(object.origin_of(source.at, "serviceAccounts"), message);
@@ -235,11 +260,11 @@ fn source(context: &Context<'_>, from: &From, report: &mut Report) -> Vec<Condit
 /// A denial of everyone who is not from here also denies everyone who is from nowhere.
 fn check_absent_identity(
     context: &Context<'_>,
-    from: &From,
+    from: &RuleFrom,
     conditions: &[Condition],
     report: &mut Report,
 ) {
-    let denies = context.object.spec.action == Some(AuthorizationPolicyAction::Deny);
+    let denies = context.object.spec.action == Some(Action::Deny);
     let by_identity = |condition: &Condition| {
         matches!(
             condition.attribute,
@@ -258,7 +283,7 @@ fn check_absent_identity(
     }
 }
 
-fn operation(context: &Context<'_>, to: &To, report: &mut Report) -> Vec<Condition> {
+fn operation(context: &Context<'_>, to: &RuleTo, report: &mut Report) -> Vec<Condition> {
     let object = context.object;
     let Some(operation) = &to.operation else {
         report.rejected(object.origin_at(to.at), "`operation` is missing");
@@ -267,8 +292,16 @@ fn operation(context: &Context<'_>, to: &To, report: &mut Report) -> Vec<Conditi
     let mut conditions = Vec::new();
     for (attribute, positive, negative) in [
         (Attribute::Host, ("hosts", &operation.hosts), ("notHosts", &operation.not_hosts)),
-        (Attribute::DestinationPort, ("ports", &operation.ports), ("notPorts", &operation.not_ports)),
-        (Attribute::Method, ("methods", &operation.methods), ("notMethods", &operation.not_methods)),
+        (
+            Attribute::DestinationPort,
+            ("ports", &operation.ports),
+            ("notPorts", &operation.not_ports),
+        ),
+        (
+            Attribute::Method,
+            ("methods", &operation.methods),
+            ("notMethods", &operation.not_methods),
+        ),
         (Attribute::Path, ("paths", &operation.paths), ("notPaths", &operation.not_paths)),
     ] {
         let positive = (positive.0, positive.1.as_slice());
@@ -288,41 +321,52 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object_>, report: &mut Re
     translate(reader, object, report);
     crate::istio::selector::check(&object.written, spec.at, spec.selector.as_ref(), report);
     check_targets(reader, object, report);
-    let action = spec.action.unwrap_or(AuthorizationPolicyAction::Allow);
+    let action = spec.action.unwrap_or(Action::Allow);
     let of_action = || object.origin_of(spec.at, "action");
     let provider = spec.provider.is_some();
     match action {
-        AuthorizationPolicyAction::Custom => {
+        Action::Custom => {
             let why = "no external authoriser is asked yet: what the rules describe is denied";
             report.unsupported(of_action(), why);
             if !provider {
                 report.rejected(object.origin_of(spec.at, "provider"), "CUSTOM needs a provider");
             }
         }
-        AuthorizationPolicyAction::Audit => {
+        Action::Audit => {
             let message = "AUDIT enforces nothing and logs no denial";
             report.push(
                 heddle_diag::Diagnostic::info(codes::AUDIT_IS_NOT_DRY_RUN, of_action(), message)
                     .hint("to try a policy, keep its action and annotate it `istio.io/dry-run: \"true\"`"),
             );
         }
-        AuthorizationPolicyAction::Allow | AuthorizationPolicyAction::Deny => {}
+        Action::Allow | Action::Deny => {}
     }
-    if provider && action != AuthorizationPolicyAction::Custom {
-        report.rejected(object.origin_of(spec.at, "provider"), "a provider is for the action CUSTOM only");
+    if provider && action != Action::Custom {
+        report.rejected(
+            object.origin_of(spec.at, "provider"),
+            "a provider is for the action CUSTOM only",
+        );
     }
     let written = object.written.has(spec.at, "rules");
     if spec.rules.is_empty() && object.written.is_sound() {
         match action {
-            AuthorizationPolicyAction::Allow => {
+            Action::Allow => {
                 let message = "an ALLOW policy without rules refuses every request that no other policy allows";
                 report.info(codes::DENIES_EVERYTHING, object.origin().clone(), message);
             }
-            AuthorizationPolicyAction::Deny if !written => {
+            Action::Deny if !written => {
                 report.rejected(object.origin().clone(), "a DENY policy needs rules");
-                report.warning(codes::INERT, object.origin().clone(), "a policy without rules never matches");
+                report.warning(
+                    codes::INERT,
+                    object.origin().clone(),
+                    "a policy without rules never matches",
+                );
             }
-            _ => report.warning(codes::INERT, object.origin().clone(), "a policy without rules never matches"),
+            _ => report.warning(
+                codes::INERT,
+                object.origin().clone(),
+                "a policy without rules never matches",
+            ),
         }
     }
     check_selects(reader, object, report);
@@ -335,7 +379,13 @@ fn check_selects(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
     let root = reader.read(&MeshKey).root_namespace.clone();
     if !labels.is_empty() && namespace != root {
         let workloads = crate::istio::selector::selected(reader, &namespace, labels);
-        crate::istio::selector::check_selects(&object.written, object.spec.at, labels, &workloads, report);
+        crate::istio::selector::check_selects(
+            &object.written,
+            object.spec.at,
+            labels,
+            &workloads,
+            report,
+        );
     }
 }
 
@@ -345,7 +395,10 @@ fn check_targets(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
         let origin = object.origin_at(reference.at);
         let own = reference.namespace.as_deref().unwrap_or_default();
         if !own.is_empty() && own != object.meta.namespace {
-            report.rejected(object.origin_of(reference.at, "namespace"), "targets are of the same namespace");
+            report.rejected(
+                object.origin_of(reference.at, "namespace"),
+                "targets are of the same namespace",
+            );
         }
         let group = reference.group.as_deref().unwrap_or_default();
         match (group, reference.kind.as_str()) {

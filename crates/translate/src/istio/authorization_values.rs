@@ -1,6 +1,6 @@
 //! Values of an AuthorizationPolicy: what each attribute takes, and how its texts match.
 
-use heddle_api::istio::{AuthorizationPolicy, AuthorizationPolicyAction, Condition as Written};
+use heddle_api::istio::{Action, AuthorizationPolicy, Condition as Written};
 use heddle_api::{At, Object};
 use heddle_ident::Cidr;
 use heddle_ir::authorization::{Attribute, Condition, ValueMatch};
@@ -38,7 +38,8 @@ pub(super) fn condition(
         return poisoned(attribute.clone());
     }
     if *attribute == TOKEN() {
-        let why = format!("`{field}` needs tokens, which are not looked at yet: {}", closed(context));
+        let why =
+            format!("`{field}` needs tokens, which are not looked at yet: {}", closed(context));
         report.unsupported(context.object.origin_of(at, field), why);
         return poisoned(attribute.clone());
     }
@@ -59,16 +60,20 @@ pub(super) fn condition(
 /// What becomes of a rule that cannot be checked.
 fn closed(context: &Context<'_>) -> &'static str {
     match context.object.spec.action {
-        Some(AuthorizationPolicyAction::Deny | AuthorizationPolicyAction::Custom) => {
+        Some(Action::Deny | Action::Custom) => {
             "the rule denies whatever its other conditions describe"
         }
-        Some(AuthorizationPolicyAction::Audit) => "the rule marks nothing",
-        Some(AuthorizationPolicyAction::Allow) | None => "the rule never matches",
+        Some(Action::Audit) => "the rule marks nothing",
+        Some(Action::Allow) | None => "the rule never matches",
     }
 }
 
 /// The matchers of one text: more than one where a principal has several trust domains.
-fn value(context: &Context<'_>, attribute: &Attribute, text: &str) -> Result<Vec<ValueMatch>, String> {
+fn value(
+    context: &Context<'_>,
+    attribute: &Attribute,
+    text: &str,
+) -> Result<Vec<ValueMatch>, String> {
     if text.is_empty() {
         return Err("an empty value".to_owned());
     }
@@ -79,24 +84,26 @@ fn value(context: &Context<'_>, attribute: &Attribute, text: &str) -> Result<Vec
             _ => Err(format!("`{text}` is not a port")),
         },
         Attribute::SourceAddress | Attribute::RemoteAddress | Attribute::DestinationAddress => {
-            Cidr::parse(text).map(|range| vec![ValueMatch::Range(range)]).map_err(|error| error.to_string())
+            Cidr::parse(text)
+                .map(|range| vec![ValueMatch::Range(range)])
+                .map_err(|error| error.to_string())
         }
         Attribute::SourcePrincipal => Ok(principals(context.mesh, text)
             .iter()
             .map(|principal| ValueMatch::Text(text_match(principal)))
             .collect()),
-        Attribute::SourceNamespace => {
-            one(if text == "*" {
-                ValueMatch::Text(TextMatch::Present)
-            } else if text.contains('*') {
-                ValueMatch::Glob(text.into())
-            } else {
-                ValueMatch::Text(TextMatch::Exact(text.into()))
-            })
-        }
+        Attribute::SourceNamespace => one(if text == "*" {
+            ValueMatch::Text(TextMatch::Present)
+        } else if text.contains('*') {
+            ValueMatch::Glob(text.into())
+        } else {
+            ValueMatch::Text(TextMatch::Exact(text.into()))
+        }),
         Attribute::SourceServiceAccount => {
             if text.contains('*') || text.matches('/').count() > 1 {
-                return Err(format!("`{text}` is not a service account (`namespace/name` or `name`)"));
+                return Err(format!(
+                    "`{text}` is not a service account (`namespace/name` or `name`)"
+                ));
             }
             let full = match text.split_once('/') {
                 Some(_) => text.to_owned(),
@@ -154,7 +161,11 @@ fn principals(mesh: &Mesh, text: &str) -> Vec<String> {
 }
 
 /// A condition of `when`.
-pub(super) fn when(context: &Context<'_>, written: &Written, report: &mut Report) -> Vec<Condition> {
+pub(super) fn when(
+    context: &Context<'_>,
+    written: &Written,
+    report: &mut Report,
+) -> Vec<Condition> {
     let object = context.object;
     let of_key = || object.origin_of(written.at, "key");
     if object.is_broken(written.at) {
@@ -163,12 +174,20 @@ pub(super) fn when(context: &Context<'_>, written: &Written, report: &mut Report
     let attribute = match attribute(&written.key) {
         Ok(attribute) => attribute,
         Err(Unknown::Token) => {
-            let why = format!("`{}` needs tokens, which are not looked at yet: {}", written.key, closed(context));
+            let why = format!(
+                "`{}` needs tokens, which are not looked at yet: {}",
+                written.key,
+                closed(context)
+            );
             report.unsupported(of_key(), why);
             return vec![poisoned(TOKEN())];
         }
         Err(Unknown::Envoy) => {
-            let why = format!("`{}` is an attribute of an Envoy filter: {}", written.key, closed(context));
+            let why = format!(
+                "`{}` is an attribute of an Envoy filter: {}",
+                written.key,
+                closed(context)
+            );
             report.unsupported(of_key(), why);
             return vec![poisoned(Attribute::DestinationPort)];
         }
@@ -186,7 +205,8 @@ pub(super) fn when(context: &Context<'_>, written: &Written, report: &mut Report
         [("values", &written.values, false), ("notValues", &written.not_values, true)]
     {
         if !texts.is_empty() {
-            conditions.push(condition(context, written.at, field, &attribute, texts, negate, report));
+            conditions
+                .push(condition(context, written.at, field, &attribute, texts, negate, report));
         }
     }
     if conditions.is_empty() {
@@ -220,7 +240,9 @@ fn attribute(key: &str) -> Result<Attribute, Unknown> {
         "request.auth.principal" | "request.auth.audiences" | "request.auth.presenter" => {
             return Err(Unknown::Token);
         }
-        _ if key.starts_with("request.auth.claims[") && key.ends_with(']') => return Err(Unknown::Token),
+        _ if key.starts_with("request.auth.claims[") && key.ends_with(']') => {
+            return Err(Unknown::Token);
+        }
         _ if key.starts_with("experimental.envoy.filters.") => return Err(Unknown::Envoy),
         _ => return Err(Unknown::Nonsense),
     })

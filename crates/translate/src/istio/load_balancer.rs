@@ -1,9 +1,8 @@
 //! `loadBalancer` of a traffic policy.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use heddle_api::istio::{ConsistentHash, LoadBalancerSettings, LoadBalancerSettingsSimple};
+use heddle_api::istio::{ConsistentHash, LoadBalancerSettings, SimpleLoadBalancer};
 use heddle_ir::destination::{HashAlgorithm, HashKey, LoadBalancing};
 
 use crate::istio::traffic_policy::Rule;
@@ -23,22 +22,28 @@ pub(super) fn translate(
     if let Some(hash) = &written.consistent_hash {
         return consistent_hash(rule, hash, report).unwrap_or(LoadBalancing::LeastRequest);
     }
-    match written.simple.unwrap_or(LoadBalancerSettingsSimple::Unspecified) {
-        LoadBalancerSettingsSimple::Unspecified
-        | LoadBalancerSettingsSimple::LeastConn
-        | LoadBalancerSettingsSimple::LeastRequest => LoadBalancing::LeastRequest,
-        LoadBalancerSettingsSimple::Random => LoadBalancing::Random,
-        LoadBalancerSettingsSimple::Passthrough => LoadBalancing::Passthrough,
-        LoadBalancerSettingsSimple::RoundRobin => LoadBalancing::RoundRobin,
+    match written.simple.unwrap_or(SimpleLoadBalancer::Unspecified) {
+        SimpleLoadBalancer::Unspecified
+        | SimpleLoadBalancer::LeastConn
+        | SimpleLoadBalancer::LeastRequest => LoadBalancing::LeastRequest,
+        SimpleLoadBalancer::Random => LoadBalancing::Random,
+        SimpleLoadBalancer::Passthrough => LoadBalancing::Passthrough,
+        SimpleLoadBalancer::RoundRobin => LoadBalancing::RoundRobin,
     }
 }
 
-fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -> Option<LoadBalancing> {
+fn consistent_hash(
+    rule: &Rule,
+    written: &ConsistentHash,
+    report: &mut Report,
+) -> Option<LoadBalancing> {
     let of = |field: &str| rule.origin_of(written.at, field);
     if rule.is_broken(written.at) {
         return None;
     }
-    let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let text = |text: &Option<String>| {
+        text.as_deref().filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+    };
     let mut keys = Vec::new();
     if let Some(name) = text(&written.http_header_name) {
         keys.push(HashKey::Header(name.to_ascii_lowercase().into()));
@@ -48,10 +53,8 @@ fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -
             report.rejected(rule.origin_of(cookie.at, "name"), "the cookie has no name");
             return None;
         }
-        let ttl = cookie.ttl.as_deref().filter(|ttl| !ttl.is_empty());
-        let parsed = ttl.map(heddle_api::Duration::parse);
-        if parsed.is_some_and(|ttl| ttl.is_none_or(|ttl| ttl.as_nanos() < 0)) {
-            report.rejected(rule.origin_of(cookie.at, "ttl"), "the cookie's `ttl` is not a duration");
+        if cookie.ttl.is_some_and(|ttl| ttl.as_nanos() < 0) {
+            report.rejected(rule.origin_of(cookie.at, "ttl"), "the cookie's `ttl` is negative");
         }
         if !cookie.attributes.is_empty() {
             let why = "attributes of the generated cookie are not set yet";
@@ -60,7 +63,7 @@ fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -
         keys.push(HashKey::Cookie {
             name: cookie.name.as_str().into(),
             path: cookie.path.as_deref().unwrap_or_default().into(),
-            ttl: parsed.flatten().map(|ttl| Duration::from_nanos(u64::try_from(ttl.as_nanos()).unwrap_or(0))),
+            ttl: cookie.ttl.map(heddle_api::Duration::as_std),
         });
     }
     if written.use_source_ip == Some(true) {
@@ -83,7 +86,8 @@ fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -
     };
     let algorithm = match &written.maglev {
         Some(maglev) => {
-            let table_size = size("maglev", maglev.table_size, MAGLEV_SIZE, MAGLEV_SIZE_MAX, report);
+            let table_size =
+                size("maglev", maglev.table_size, MAGLEV_SIZE, MAGLEV_SIZE_MAX, report);
             if !is_prime(table_size) || written.ring_hash.is_some() {
                 let message = match written.ring_hash {
                     Some(_) => "`maglev` and `ringHash` exclude each other",
@@ -96,8 +100,13 @@ fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -
         }
         None => {
             let own = written.ring_hash.as_ref().and_then(|ring| ring.minimum_ring_size);
-            let size_min =
-                size("ringHash", own.or(written.minimum_ring_size), RING_SIZE, RING_SIZE_MAX, report);
+            let size_min = size(
+                "ringHash",
+                own.or(written.minimum_ring_size),
+                RING_SIZE,
+                RING_SIZE_MAX,
+                report,
+            );
             HashAlgorithm::Ring { size_min }
         }
     };
@@ -106,7 +115,9 @@ fn consistent_hash(rule: &Rule, written: &ConsistentHash, report: &mut Report) -
 
 fn is_prime(number: u32) -> bool {
     number > 1
-        && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| number % divisor != 0)
 }
 
 #[cfg(test)]

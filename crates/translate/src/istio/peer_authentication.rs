@@ -26,7 +26,10 @@ pub(crate) struct Effective {
 impl Effective {
     /// What holds on a port of the workload.
     pub(crate) fn of_port(&self, port: u16) -> &MutualTls {
-        self.by_port.iter().find(|(number, _)| *number == port).map_or(&self.default, |(_, mode)| mode)
+        self.by_port
+            .iter()
+            .find(|(number, _)| *number == port)
+            .map_or(&self.default, |(_, mode)| mode)
     }
 }
 
@@ -77,7 +80,12 @@ fn port_text(port: u16) -> String {
 
 /// The mode of a block; none where it inherits. A block that cannot be read means strict: plaintext is let in only by a
 /// mode that says so.
-fn mode(policy: &Policy, parent: At, written: Option<&istio::MutualTls>, field: &str) -> Option<MutualTls> {
+fn mode(
+    policy: &Policy,
+    parent: At,
+    written: Option<&istio::MutualTls>,
+    field: &str,
+) -> Option<MutualTls> {
     let broken = policy.written.field(parent, field).is_some_and(|at| policy.is_broken(at))
         || policy.written.broken().contains(&policy.spec.at)
         || policy.written.broken().contains(&policy.written.root());
@@ -104,7 +112,11 @@ fn selector(policy: &Object<PeerAuthentication>) -> Option<&BTreeMap<String, Str
     (!labels.is_empty()).then_some(labels)
 }
 
-fn oldest(reader: &Reader<'_>, namespace: &Arc<str>, wanted: impl Fn(&Policy) -> bool) -> Option<Policy> {
+fn oldest(
+    reader: &Reader<'_>,
+    namespace: &Arc<str>,
+    wanted: impl Fn(&Policy) -> bool,
+) -> Option<Policy> {
     policies(reader, namespace).into_iter().filter(wanted).min_by(|left, right| age(left, right))
 }
 
@@ -152,8 +164,12 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
     {
         let message = format!("the older `{}` decides at this level", older.meta.name);
         report.push(
-            heddle_diag::Diagnostic::warning(codes::OLDER_POLICY, policy.origin().clone(), message.clone())
-                .related("this one decides", older.origin().clone()),
+            heddle_diag::Diagnostic::warning(
+                codes::OLDER_POLICY,
+                policy.origin().clone(),
+                message.clone(),
+            )
+            .related("this one decides", older.origin().clone()),
         );
         report.conflict(policy.origin().clone(), message);
     }

@@ -64,7 +64,8 @@ pub(crate) fn check_selects(
     report: &mut Report,
 ) {
     if workloads.is_empty() {
-        let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let message = format!("no workload of the namespace has the labels {}", pairs.join(","));
         report.warning(codes::SELECTS_NOTHING, written.origin_of(at, "selector"), message);
     }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::istio::{
-    ClientTlsSettings, ClientTlsSettingsMode, ConnectionPoolSettings, DestinationRule,
-    HttpSettingsH2UpgradePolicy, LoadBalancerSettings, OutlierDetection as WrittenOutlier, PortTrafficPolicy,
-    TrafficPolicy,
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy,
+    LoadBalancerSettings, OutlierDetection as WrittenOutlier, PortTrafficPolicy, TrafficPolicy,
 };
 use heddle_api::{At, Object};
 use heddle_diag::Origin;
@@ -86,8 +85,16 @@ impl<'a> Policies<'a> {
     pub(crate) fn of_port(rule: &'a Rule, settings: &'a PortTrafficPolicy) -> Self {
         let parent = settings.at;
         Self {
-            load_balancer: settings.load_balancer.as_ref().map(|value| Block { rule, parent, value }),
-            connection_pool: settings.connection_pool.as_ref().map(|value| Block { rule, parent, value }),
+            load_balancer: settings.load_balancer.as_ref().map(|value| Block {
+                rule,
+                parent,
+                value,
+            }),
+            connection_pool: settings.connection_pool.as_ref().map(|value| Block {
+                rule,
+                parent,
+                value,
+            }),
             outlier: settings.outlier_detection.as_ref().map(|value| Block { rule, parent, value }),
             tls: settings.tls.as_ref().map(|value| Block { rule, parent, value }),
         }
@@ -100,10 +107,8 @@ impl<'a> Policies<'a> {
     }
 
     pub(crate) fn connection_pool(&self, mesh: &Mesh, report: &mut Report) -> ConnectionPool {
-        self.connection_pool.map_or_else(
-            || default_pool(mesh),
-            |block| pool(block.rule, block.value, mesh, report),
-        )
+        self.connection_pool
+            .map_or_else(|| default_pool(mesh), |block| pool(block.rule, block.value, mesh, report))
     }
 
     pub(crate) fn outlier_detection(
@@ -127,14 +132,14 @@ impl<'a> Policies<'a> {
         }
         check_tls(rule, value, report);
         // The mode is an enum whose first value is DISABLE, which is what an absent one means.
-        match value.mode.unwrap_or(ClientTlsSettingsMode::Disable) {
-            ClientTlsSettingsMode::Disable => (ClientTls::Disable, Vec::new()),
-            ClientTlsSettingsMode::IstioMutual => (ClientTls::Mesh, names()),
-            mode @ (ClientTlsSettingsMode::Simple | ClientTlsSettingsMode::Mutual) => {
+        match value.mode.unwrap_or(ClientTlsMode::Disable) {
+            ClientTlsMode::Disable => (ClientTls::Disable, Vec::new()),
+            ClientTlsMode::IstioMutual => (ClientTls::Mesh, names()),
+            mode @ (ClientTlsMode::Simple | ClientTlsMode::Mutual) => {
                 let text = |text: &Option<String>| {
                     text.as_deref().filter(|text| !text.is_empty()).map(Arc::from)
                 };
-                let certificate = (mode == ClientTlsSettingsMode::Mutual)
+                let certificate = (mode == ClientTlsMode::Mutual)
                     .then(|| text(&value.client_certificate).zip(text(&value.private_key)))
                     .flatten();
                 let origination = TlsOrigination {
@@ -156,15 +161,21 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
     let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     if value.insecure_skip_verify == Some(true) {
         if set(&value.ca_certificates) {
-            report.rejected(of("caCertificates"), "`insecureSkipVerify` leaves nothing to verify with it");
+            report.rejected(
+                of("caCertificates"),
+                "`insecureSkipVerify` leaves nothing to verify with it",
+            );
         }
         if !value.subject_alt_names.is_empty() {
-            report.rejected(of("subjectAltNames"), "`insecureSkipVerify` leaves nothing to verify with it");
+            report.rejected(
+                of("subjectAltNames"),
+                "`insecureSkipVerify` leaves nothing to verify with it",
+            );
         }
     }
     let by_secret = set(&value.credential_name);
-    match value.mode.unwrap_or(ClientTlsSettingsMode::Disable) {
-        ClientTlsSettingsMode::IstioMutual => {
+    match value.mode.unwrap_or(ClientTlsMode::Disable) {
+        ClientTlsMode::IstioMutual => {
             for (field, set) in [
                 ("clientCertificate", set(&value.client_certificate)),
                 ("privateKey", set(&value.private_key)),
@@ -172,11 +183,12 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
                 ("credentialName", by_secret),
             ] {
                 if set {
-                    report.rejected(of(field), "with ISTIO_MUTUAL the mesh's certificates are used");
+                    report
+                        .rejected(of(field), "with ISTIO_MUTUAL the mesh's certificates are used");
                 }
             }
         }
-        ClientTlsSettingsMode::Mutual if by_secret => {
+        ClientTlsMode::Mutual if by_secret => {
             for (field, set) in [
                 ("clientCertificate", set(&value.client_certificate)),
                 ("privateKey", set(&value.private_key)),
@@ -186,17 +198,18 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
                 }
             }
         }
-        ClientTlsSettingsMode::Mutual => {
+        ClientTlsMode::Mutual => {
             for (field, set) in [
                 ("clientCertificate", set(&value.client_certificate)),
                 ("privateKey", set(&value.private_key)),
             ] {
                 if !set {
-                    report.rejected(of(field), format!("MUTUAL needs `{field}` or `credentialName`"));
+                    report
+                        .rejected(of(field), format!("MUTUAL needs `{field}` or `credentialName`"));
                 }
             }
         }
-        ClientTlsSettingsMode::Simple => {
+        ClientTlsMode::Simple => {
             if !set(&value.ca_certificates)
                 && !by_secret
                 && value.insecure_skip_verify != Some(true)
@@ -206,7 +219,7 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
                 report.warning(codes::NO_CA, of("mode"), message);
             }
         }
-        ClientTlsSettingsMode::Disable => {}
+        ClientTlsMode::Disable => {}
     }
     if by_secret {
         let why = "certificates out of Secrets come with the gateway issue; connections are refused by the peer";
@@ -271,14 +284,16 @@ pub(crate) fn pool(
         if let Some(timeout) = tcp.connect_timeout {
             pool.connect_timeout = timeout.as_std();
         }
-        pool.connection_duration_max = tcp.max_connection_duration.map(heddle_api::Duration::as_std);
-        if let Some(text) = &tcp.idle_timeout {
-            match heddle_api::Duration::parse(text) {
-                Some(timeout) if timeout.as_nanos() >= 0 => {
-                    pool.tcp_idle_timeout = Some(timeout.as_std()).filter(|timeout| !timeout.is_zero());
-                }
-                _ => report.rejected(rule.origin_of(tcp.at, "idleTimeout"), format!("`{text}` is not a duration")),
+        pool.connection_duration_max =
+            tcp.max_connection_duration.map(heddle_api::Duration::as_std);
+        if let Some(timeout) = tcp.idle_timeout {
+            if timeout.as_nanos() < 0 {
+                report.rejected(
+                    rule.origin_of(tcp.at, "idleTimeout"),
+                    "a timeout cannot be negative",
+                );
             }
+            pool.tcp_idle_timeout = Some(timeout.as_std()).filter(|timeout| !timeout.is_zero());
         }
         if let Some(keepalive) = &tcp.tcp_keepalive {
             pool.keepalive = Some(TcpKeepalive {
@@ -289,7 +304,8 @@ pub(crate) fn pool(
         }
     }
     if let Some(http) = &written.http {
-        let mut of = |field, value, unlimited| limit(rule, http.at, field, value, unlimited, report);
+        let mut of =
+            |field, value, unlimited| limit(rule, http.at, field, value, unlimited, report);
         pool.pending_requests_max =
             of("http1MaxPendingRequests", http.http1_max_pending_requests, u32::MAX);
         pool.requests_max = of("http2MaxRequests", http.http2_max_requests, u32::MAX);
@@ -302,13 +318,14 @@ pub(crate) fn pool(
             pool.http_idle_timeout = Some(timeout.as_std());
         }
         pool.upgrade_to_http2 = match http.h2_upgrade_policy {
-            Some(HttpSettingsH2UpgradePolicy::Upgrade) => true,
-            Some(HttpSettingsH2UpgradePolicy::DoNotUpgrade) => false,
-            Some(HttpSettingsH2UpgradePolicy::Default) | None => mesh.upgrade_to_http2,
+            Some(H2UpgradePolicy::Upgrade) => true,
+            Some(H2UpgradePolicy::DoNotUpgrade) => false,
+            Some(H2UpgradePolicy::Default) | None => mesh.upgrade_to_http2,
         };
         if http.use_client_protocol == Some(true) {
-            if http.h2_upgrade_policy == Some(HttpSettingsH2UpgradePolicy::Upgrade) {
-                let message = "`useClientProtocol` and `h2UpgradePolicy: UPGRADE` contradict each other";
+            if http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade) {
+                let message =
+                    "`useClientProtocol` and `h2UpgradePolicy: UPGRADE` contradict each other";
                 report.rejected(rule.origin_of(http.at, "useClientProtocol"), message);
             }
             pool.upgrade_to_http2 = false;
@@ -345,7 +362,11 @@ pub(crate) fn outlier(
             (_, _, Err(_)) => "a negative count means nothing",
             (Profile::IstioSidecar, ..) => "Istio reads it and does nothing",
         };
-        report.warning(codes::CONSECUTIVE_ERRORS, of("consecutiveErrors"), format!("`consecutiveErrors`: {named}"));
+        report.warning(
+            codes::CONSECUTIVE_ERRORS,
+            of("consecutiveErrors"),
+            format!("`consecutiveErrors`: {named}"),
+        );
         if profile == Profile::Heddle && written.consecutive5xx_errors.is_none() && errors >= 0 {
             report.translated(of("consecutiveErrors"), named);
         } else {

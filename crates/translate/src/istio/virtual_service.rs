@@ -122,7 +122,9 @@ fn contest(
         // Only namespaces that one of the two names can tell them apart; any further one stands for all others.
         let named = object.spec.export_to.iter().chain(&other.spec.export_to).map(String::as_str);
         let own = [object.meta.namespace.as_str(), other.meta.namespace.as_str()];
-        for namespace in own.into_iter().chain(named.filter(|name| !matches!(*name, "." | "*" | "~"))) {
+        for namespace in
+            own.into_iter().chain(named.filter(|name| !matches!(*name, "." | "*" | "~")))
+        {
             let near = |object: &Vs| Some((nearness(object, namespace, &mesh)?, object.clone()));
             if let (Some(own), Some(other)) = (near(object), near(&other))
                 && wins(&own, &other)

@@ -51,17 +51,29 @@ pub struct Decoder<'a> {
     tree: &'a Tree,
     root: At,
     origin: &'a Origin,
-    null_is_absent: bool,
+    manners: Manners,
     findings: Findings,
+}
+
+/// How strictly a kind's own project reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manners {
+    /// Kubernetes' own kinds: `null` is the same as absent.
+    Kubernetes,
+    /// Custom resources: `null` is an error.
+    Custom,
+    /// The mesh configuration: `null` is absent, unknown fields have no effect, and fields may be written with
+    /// underscores.
+    Lenient,
 }
 
 /// Fields that every object has beside those of its type.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 impl<'a> Decoder<'a> {
-    /// A decoder for the object at `root`. Kubernetes' own types take `null` as absent; custom resources reject it.
-    pub fn new(tree: &'a Tree, root: At, origin: &'a Origin, null_is_absent: bool) -> Self {
-        Self { tree, root, origin, null_is_absent, findings: Findings::default() }
+    /// A decoder for the object at `root`.
+    pub fn new(tree: &'a Tree, root: At, origin: &'a Origin, manners: Manners) -> Self {
+        Self { tree, root, origin, manners, findings: Findings::default() }
     }
 
     /// Everything found.
@@ -195,14 +207,14 @@ impl<'a> Decoder<'a> {
         }
         for child in self.tree.children(at) {
             let Some(key) = self.tree.key(child) else { continue };
-            match schema.fields.iter().position(|field| field.name == &**key) {
+            match schema.fields.iter().position(|field| self.named(field.name, key)) {
                 Some(index) => {
                     let rules = schema.fields.get(index).map_or(Rules::NONE, |field| field.rules);
                     if self.tree.value(child) != Value::Null {
                         if let Some(slot) = found.get_mut(index) {
                             *slot = Some(child);
                         }
-                    } else if !self.null_is_absent && !rules.nullable {
+                    } else if self.manners == Manners::Custom && !rules.nullable {
                         self.error(
                             codes::WRONG_TYPE,
                             child,
@@ -227,6 +239,22 @@ impl<'a> Decoder<'a> {
         true
     }
 
+    /// Whether a key is the name of a field.
+    fn named(&self, name: &str, key: &str) -> bool {
+        let lenient = || {
+            let mut upper = false;
+            let camel = key.chars().filter_map(|c| {
+                if c == '_' {
+                    upper = true;
+                    return None;
+                }
+                Some(if std::mem::take(&mut upper) { c.to_ascii_uppercase() } else { c })
+            });
+            camel.eq(name.chars())
+        };
+        name == key || self.manners == Manners::Lenient && key.contains('_') && lenient()
+    }
+
     fn unknown_field(&mut self, at: At, child: At, schema: &ObjectSchema) {
         let Some(key) = self.tree.key(child) else { return };
         if at == self.root && ENVELOPE.contains(&&**key) {
@@ -248,6 +276,14 @@ impl<'a> Decoder<'a> {
             }
         };
         let message = format!("unknown field `{}`", shortened(key));
+        if self.manners == Manners::Lenient {
+            let detail = "Istio has no such field here and ignores it too";
+            let record = OutcomeRecord::new(origin.clone(), Outcome::Ignored, detail);
+            self.findings.outcomes.push(record);
+            let finding = Diagnostic::warning(codes::UNKNOWN_FIELD, origin, message).hint(hint);
+            self.findings.diagnostics.push(finding);
+            return;
+        }
         let finding = Diagnostic::error(codes::UNKNOWN_FIELD, origin, message).hint(hint);
         self.findings.diagnostics.push(finding);
         self.findings.broken.push(at);

@@ -8,8 +8,9 @@ use heddle_diag::{
 
 use crate::check;
 use crate::codes;
-use crate::decode::{Decoder, shortened};
+use crate::decode::{Decoder, Manners, shortened};
 use crate::kinds::{self, Body, Kind, Resource};
+use crate::mesh;
 use crate::meta::Meta;
 use crate::object::Written;
 use crate::suggest::nearest;
@@ -238,7 +239,7 @@ impl ObjectReading<'_, '_, '_> {
             origin.namespace =
                 namespace.unwrap_or_else(|| self.reading.reader.default_namespace.clone());
         }
-        let mut meta_decoder = Decoder::new(self.tree, self.root, &origin, true);
+        let mut meta_decoder = Decoder::new(self.tree, self.root, &origin, Manners::Kubernetes);
         let mut meta: Meta = meta_decoder.slot(meta_at);
         self.names(&mut meta_decoder, &meta, meta_at, kind);
         let mut findings = meta_decoder.finish();
@@ -248,8 +249,11 @@ impl ObjectReading<'_, '_, '_> {
         }
         meta.namespace = origin.namespace.to_string();
 
-        let mut decoder =
-            Decoder::new(self.tree, self.root, &origin, dialect == Dialect::Kubernetes);
+        let manners = match dialect {
+            Dialect::Kubernetes => Manners::Kubernetes,
+            _ => Manners::Custom,
+        };
+        let mut decoder = Decoder::new(self.tree, self.root, &origin, manners);
         self.text_problems(&mut decoder);
         self.known(&mut decoder, kind, group, version, kind_name);
         let body = self.body(&mut decoder, kind);
@@ -261,6 +265,7 @@ impl ObjectReading<'_, '_, '_> {
         };
         decoder.absorb(std::mem::take(&mut findings));
         let (resource, findings) = kinds::build(kind, decoder, body, meta, written);
+        let embedded = mesh::embedded(&resource, &self.reading.reader.limits);
         let loaded = &mut self.reading.loaded;
         loaded.diagnostics.append(findings.diagnostics);
         loaded.outcomes.extend(findings.outcomes);
@@ -269,6 +274,7 @@ impl ObjectReading<'_, '_, '_> {
             loaded.outcomes.push(OutcomeRecord::new(origin, Outcome::Unsupported, detail));
         }
         loaded.resources.push(resource);
+        loaded.append(embedded);
     }
 
     /// Names must be there and well formed.

@@ -99,8 +99,7 @@ impl Buffer {
     /// many of them were written.
     pub fn space(&mut self, least: usize) -> &mut [u8] {
         if self.storage.is_empty() {
-            self.storage =
-                FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+            self.storage = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES]);
         }
         if self.storage.len() - self.end < least && self.start > 0 {
             self.storage.copy_within(self.start..self.end, 0);

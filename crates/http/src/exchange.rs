@@ -254,11 +254,7 @@ pub async fn until_response(
 
 /// Ready when the client has closed. What it sends ahead is read into its buffer, up to a bound; then it is not
 /// watched any longer.
-fn poll_client_gone(
-    cx: &mut Context<'_>,
-    client: &mut Connection,
-    watch: &mut bool,
-) -> Poll<()> {
+fn poll_client_gone(cx: &mut Context<'_>, client: &mut Connection, watch: &mut bool) -> Poll<()> {
     loop {
         if client.buffer.len() >= PIPELINED_BYTES_MAX {
             *watch = false;

@@ -1,4 +1,4 @@
-//! Connections: transports, pooled buffers, HTTP/1 exchanges, opaque copies, upstream pools. Layer 4.
+//! Connections: transports, pooled buffers, HTTP/1 exchanges, opaque copies, upstream pools. Layer 5.
 //!
 //! This is the part of the forwarding path that moves bytes. It decides nothing: what a head becomes and where
 //! it goes is said by the caller between two calls. The rules of the path:
@@ -17,6 +17,8 @@
 
 mod buffer;
 pub mod copy;
+pub mod deadline;
+pub mod drain;
 pub mod exchange;
 pub mod pool;
 mod tls;

@@ -5,7 +5,7 @@
 //! nobody finds out by failing. Idle connections cost no timer of their own.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -92,8 +92,7 @@ impl EndpointPool {
 
     /// Keeps a connection whose last response is complete, unless a limit or an eviction forbids it.
     pub fn put(&self, mut upstream: Upstream, now: Instant) {
-        let spent =
-            self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
+        let spent = self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
         // Bytes that nobody asked for: whatever they are, they are not the next response.
         let clean = upstream.connection.buffer.is_empty();
         let mut idle = self.idle.borrow_mut();
@@ -158,9 +157,8 @@ impl Keeper {
     /// Runs for as long as the thread works; never ends. One task per thread.
     pub async fn run(self: Rc<Self>) {
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
-        poll_fn(|cx| {
-            let waker = cx.waker().clone();
-            *self.waker.borrow_mut() = Some(waker);
+        poll_fn(|cx| -> Poll<()> {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
             loop {
                 let due = self.sweep(cx);
                 self.due.set(due);
@@ -170,12 +168,12 @@ impl Keeper {
                 };
                 let timer = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
                 timer.as_mut().reset(due);
-                if Future::poll(timer.as_mut(), cx).is_pending() {
+                if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
             }
         })
-        .await
+        .await;
     }
 
     fn sweep(&self, cx: &mut Context<'_>) -> Option<Instant> {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -211,7 +211,10 @@ impl TlsStream {
                 };
                 place.copy_from_slice(&self.pending);
                 // No more is read than the buffer will hold, so that a small buffer stays small.
-                let room = buffer.capacity().saturating_sub(buffer.len()).clamp(crate::BUFFER_BYTES, READ_BYTES);
+                let room = buffer
+                    .capacity()
+                    .saturating_sub(buffer.len())
+                    .clamp(crate::BUFFER_BYTES, READ_BYTES);
                 let mut read = ReadBuf::new(&mut scratch[have..have + room]);
                 ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
                 let count = read.filled().len();
@@ -438,10 +441,8 @@ fn close(session: &mut impl Process, unsent: &mut Vec<u8>) -> io::Result<()> {
             ConnectionState::WriteTraffic(mut traffic) => {
                 let start = unsent.len();
                 unsent.resize(start + 64, 0);
-                let count = match traffic.queue_close_notify(&mut unsent[start..]) {
-                    Ok(count) => count,
-                    Err(EncryptError::InsufficientSize(_) | EncryptError::EncryptExhausted) => 0,
-                };
+                // Where it cannot be said any more, the close itself has to do.
+                let count = traffic.queue_close_notify(&mut unsent[start..]).unwrap_or_default();
                 unsent.truncate(start + count);
                 return Ok(());
             }

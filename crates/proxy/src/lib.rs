@@ -2,5 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-pub mod config;
+mod config;
+mod configuration;
 mod dns;
+mod snapshot;
+mod target;

@@ -181,7 +181,8 @@ impl Snapshot {
             })
             .map(|(key, _)| key.clone())
             .collect();
-        let mut builder = Builder { snapshot: self, known, changed, seed, now_ms, fresh: HashMap::new() };
+        let mut builder =
+            Builder { snapshot: self, known, changed, seed, now_ms, fresh: HashMap::new() };
         let mut built = Vec::new();
         for (key, outbound) in &changed.outbounds {
             let (routes, found) = CompiledRoutes::compile(outbound.clone());

@@ -74,18 +74,14 @@ impl TargetIndex {
         let own = self.by_address.get(&address).into_iter().flatten();
         let own = own.filter_map(|place| self.index.frontends.get(*place));
         let by_range = || {
-            let holds = |frontend: &&Frontend| {
-                frontend.ranges.iter().any(|range| range.contains(address))
-            };
+            let holds =
+                |frontend: &&Frontend| frontend.ranges.iter().any(|range| range.contains(address));
             self.index.frontends.iter().filter(holds)
         };
         own.chain(by_range()).find_map(|frontend| {
             let mut ports = frontend.ports.iter();
             let port = ports.find(|port| port.number == destination.port())?;
-            Some(FoundFrontend {
-                table: frontend.host.to_string().into(),
-                protocol: port.protocol,
-            })
+            Some(FoundFrontend { table: frontend.host.to_string().into(), protocol: port.protocol })
         })
     }
 

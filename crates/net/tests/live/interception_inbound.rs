@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use heddle_ident::Cidr;
 use heddle_net::interception::{
     DELIVERY_SOURCE_IPV4, DELIVERY_SOURCE_IPV6, InboundMode, Interception, OwnPackets,
     RESERVED_PORTS, Selection,
@@ -18,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("inbound::reserved_and_excluded_ports_reach_the_application", exceptions),
     ("inbound::outsiders_do_not_reach_the_proxys_own_ports", fence),
     ("inbound::the_application_reaches_itself_directly", itself),
+    ("inbound::loopback_is_taken_when_it_is_listed", listed_loopback),
     ("inbound::the_proxy_calling_its_own_workload_comes_in_again", self_call),
     ("inbound::deliveries_reach_the_application", deliveries),
     ("inbound::deliveries_without_a_mark_reach_the_application", unmarked_deliveries),
@@ -196,6 +198,29 @@ fn deliveries() {
                 let (_, accepted) = meet(&other.delivery(), asked, &application).await;
                 assert_eq!(ip(accepted.peer_addr()), address);
             }
+        }
+    });
+}
+
+fn listed_loopback() {
+    let (_, other) = two_workloads();
+    let loopback = ["127.0.0.0/8", "::1/128"].map(|range| Cidr::parse(range).unwrap());
+    let interception = Interception {
+        outbound_ranges: Selection::Only(loopback.to_vec()),
+        ..Interception::default()
+    };
+    interception.install(&other.namespace).unwrap();
+    block_on(async {
+        let application = listen(&other.application(), 8080);
+        let proxy = listen(&other.proxy(), 15001);
+        for address in ["127.0.0.1:8080", "[::1]:8080"] {
+            let address = address.parse().unwrap();
+            let (_, accepted) = meet(&other.application(), address, &proxy).await;
+            assert_eq!(original_destination(&accepted).unwrap(), address);
+            meet(&other.delivery(), address, &application).await;
+        }
+        for address in other.addresses() {
+            meet(&other.application(), (address, 8080).into(), &application).await;
         }
     });
 }

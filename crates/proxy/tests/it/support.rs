@@ -14,9 +14,7 @@ use heddle_ir::authorization::Authorization;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
 };
-use heddle_ir::endpoint::{
-    Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey,
-};
+use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
     RuleOrder, WeightedBackend,
@@ -66,9 +64,13 @@ impl Mesh {
     /// The identity of a workload, installed.
     pub fn identity(&self, workload: &str) -> Arc<Identity> {
         let (provider, id) = (default_provider(), identity(workload));
-        let bundle =
-            TrustBundle::new(1, trust_domain(), self.root.root().id.clone(), vec![self.root.root().clone()])
-                .unwrap();
+        let bundle = TrustBundle::new(
+            1,
+            trust_domain(),
+            self.root.root().id.clone(),
+            vec![self.root.root().clone()],
+        )
+        .unwrap();
         let keys = Keys::new(provider.clone());
         let (key, request) = keys.make_key(&id).unwrap();
         let now = SystemTime::now();
@@ -81,7 +83,9 @@ impl Mesh {
         let validity = keys.check_chain(&key, &id, &chain, &bundle).unwrap();
         let root = self.root.root().id.clone();
         let holder = Identity::new(provider, Arc::new(SystemClock));
-        holder.install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle).unwrap();
+        holder
+            .install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle)
+            .unwrap();
         Arc::new(holder)
     }
 }
@@ -302,6 +306,7 @@ pub struct ServerSide {
     pub protocol: Protocol,
     pub mode: MutualTlsMode,
     pub authorization: Authorization,
+    pub connection_pool: ConnectionPool,
     pub port: u16,
 }
 
@@ -312,6 +317,7 @@ impl ServerSide {
             protocol: Protocol::Http1,
             mode: MutualTlsMode::Strict,
             authorization: Authorization::default(),
+            connection_pool: pool(),
             port,
         }
     }
@@ -336,7 +342,7 @@ impl ServerSide {
             mutual_tls_by_port: Vec::new(),
             authorization: Arc::new(self.authorization),
             path_normalization: PathNormalization::Base,
-            connection_pool: pool(),
+            connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),
             probe_sources: Vec::new(),
         };

@@ -93,6 +93,7 @@ impl Reader {
                 break;
             }
         }
+        reading.loaded.diagnostics.sort();
         reading.loaded
     }
 }
@@ -134,13 +135,13 @@ impl Reading<'_> {
         self.object(&tree, Tree::ROOT, &problems, &mut seen, None, 0);
         for (problem, _) in problems.iter().zip(seen).filter(|(_, seen)| !seen) {
             let origin = self.place(problem.position);
-            let finding = self.problem(problem, origin);
+            let finding = Self::problem(problem, &origin);
             self.loaded.diagnostics.push(finding);
         }
     }
 
     /// A finding of the text as one of the object it belongs to.
-    fn problem(&self, problem: &Problem, origin: Origin) -> Diagnostic {
+    fn problem(problem: &Problem, origin: &Origin) -> Diagnostic {
         let level = if problem.breaks { Level::Error } else { Level::Warning };
         let mut finding =
             Diagnostic::new(level, problem.code, origin.clone(), problem.message.clone())
@@ -285,6 +286,10 @@ impl ObjectReading<'_, '_, '_> {
         meta_at: Option<At>,
         kind: Option<&Kind>,
     ) {
+        if kind.is_some_and(|kind| kind.kind == "IstioOperator") {
+            // An input of an installer, not an object of a cluster: it may stay without a name.
+            return;
+        }
         let Some(meta_at) = meta_at.filter(|at| self.tree.value(*at) == Value::Map) else {
             decoder.error(codes::MISSING_FIELD, self.root, "the object has no `metadata`", None);
             return;
@@ -301,7 +306,7 @@ impl ObjectReading<'_, '_, '_> {
             (check(&meta.name), self.tree.field(meta_at, "name"))
         {
             let message = format!("`{}` is not {expected}", shortened(&meta.name));
-            decoder.error(codes::BAD_NAME, at, message, None);
+            decoder.value_error(codes::BAD_NAME, at, message, None);
         }
     }
 
@@ -313,7 +318,7 @@ impl ObjectReading<'_, '_, '_> {
             }
             *seen = true;
             let origin = decoder.origin_at_position(problem.at, problem.position);
-            let finding = self.reading.problem(problem, origin);
+            let finding = Reading::problem(problem, &origin);
             decoder.found(finding, problem.breaks.then_some(problem.at));
         }
     }
@@ -344,7 +349,7 @@ impl ObjectReading<'_, '_, '_> {
                 }
             } else {
                 let groups = crate::decode::listed(&elsewhere);
-                (Level::Error, format!("a kind of that name exists in the group {groups}"))
+                (Level::Error, format!("a kind of that name exists in {groups}"))
             };
             decoder.note(level, codes::UNKNOWN_KIND, field("kind"), message, Some(hint));
             return;

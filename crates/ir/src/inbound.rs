@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_diag::Origin;
-use heddle_ident::WorkloadId;
+use heddle_ident::{Cidr, WorkloadId};
 
 use crate::authorization::Authorization;
 use crate::destination::ConnectionPool;
@@ -29,6 +29,8 @@ pub struct Inbound {
     pub connection_pool: ConnectionPool,
     /// Retries towards the application.
     pub retry: RetryPolicy,
+    /// Addresses that the node's health checks come from. Empty: no request is taken for a health check.
+    pub probe_sources: Vec<Cidr>,
 }
 
 /// A port of the workload.
@@ -40,7 +42,8 @@ pub struct InboundPort {
     pub protocol: Protocol,
     /// The services that lead to it, for telemetry; may be empty.
     pub services: Vec<ServiceReference>,
-    /// Paths and ports that the node's health checks use; admitted whatever the policy says.
+    /// Paths that the node's health checks use; GET and HEAD from [`Inbound::probe_sources`] are admitted whatever the
+    /// policy says.
     pub probe_paths: Vec<Arc<str>>,
 }
 

@@ -10,6 +10,7 @@ mod user;
 
 pub use mount::{MountError, bind_mount, make_mounts_private, mount_proc, mount_tmpfs};
 pub use network::{NamespaceError, NetworkNamespace};
+pub(crate) use user::thread_count;
 pub use user::{EnterError, Forbidden, Namespaces, enter, enter_user_namespace};
 
 use std::io;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 /// Which namespaces to make for the calling process, beside the user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one flag for each kind of namespace")]
 pub struct Namespaces {
     /// System V IPC and POSIX message queues.
     pub ipc: bool,
@@ -49,7 +50,7 @@ impl Namespaces {
 }
 
 /// Why a host does not let this user make a user namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Forbidden {
     /// AppArmor restricts unprivileged user namespaces (Ubuntu 23.10 and later).
     AppArmor,
@@ -91,7 +92,8 @@ impl Forbidden {
         }
     }
 
-    fn reason(self) -> &'static str {
+    /// Which setting or filter it is, a clause.
+    pub fn reason(self) -> &'static str {
         match self {
             Self::AppArmor => {
                 "AppArmor restricts them (kernel.apparmor_restrict_unprivileged_userns is 1)"

@@ -147,22 +147,22 @@ pub(crate) fn replies(mut datagram: &[u8]) -> impl Iterator<Item = Reply<'_>> {
 }
 
 /// The attributes in a payload.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Attributes<'a> {
     /// The first attribute of a type.
-    pub(crate) fn first(mut self, kind: u16) -> Option<&'a [u8]> {
-        self.find(|(found, _)| *found == kind).map(|(_, value)| value)
+    pub(crate) fn first(&self, kind: u16) -> Option<&'a [u8]> {
+        Attributes(self.0).find(|(found, _)| *found == kind).map(|(_, value)| value)
     }
 
     /// A 32-bit attribute in the machine's order.
-    pub(crate) fn u32_native(self, kind: u16) -> Option<u32> {
+    pub(crate) fn u32_native(&self, kind: u16) -> Option<u32> {
         read_u32(self.first(kind)?, 0)
     }
 
     /// A text attribute up to its zero byte.
-    pub(crate) fn text(self, kind: u16) -> Option<&'a str> {
+    pub(crate) fn text(&self, kind: u16) -> Option<&'a str> {
         let value = self.first(kind)?;
         let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
         std::str::from_utf8(&value[..end]).ok()

@@ -8,14 +8,14 @@ use super::Rule;
 use crate::namespace::NetworkNamespace;
 use crate::netlink::{NETFILTER, NetlinkError, Request, Transport};
 
-const SUBSYSTEM: u16 = 10 << 8;
+const SUBSYSTEM: u16 = 0xa << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
 const GET_TABLE: u16 = SUBSYSTEM | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NEW_SET: u16 = SUBSYSTEM | 9;
-const NEW_SET_ELEMENT: u16 = SUBSYSTEM | 12;
+const NEW_SET_ELEMENT: u16 = SUBSYSTEM | 0xc;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 

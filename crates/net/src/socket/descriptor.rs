@@ -122,7 +122,7 @@ impl AsyncDescriptorChannel {
 
     /// Waits for the next message; none when the other end is closed. Cancel safe.
     pub async fn receive(&self) -> io::Result<Option<Message>> {
-        self.0.async_io(Interest::READABLE, |socket| receive_whole(socket)).await
+        self.0.async_io(Interest::READABLE, receive_whole).await
     }
 }
 
@@ -188,8 +188,8 @@ mod tests {
         let (one, other) = DescriptorChannel::pair().unwrap();
         one.send(b"", &[]).unwrap_err();
         one.send(&vec![0; MESSAGE_BYTES_MAX + 1], &[]).unwrap_err();
-        one.send(b"x", &vec![one.as_fd(); DESCRIPTORS_MAX + 1]).unwrap_err();
-        one.send(&[7; 100], &vec![one.as_fd(); DESCRIPTORS_MAX]).unwrap();
+        one.send(b"x", &[one.as_fd(); DESCRIPTORS_MAX + 1]).unwrap_err();
+        one.send(&[7; 100], &[one.as_fd(); DESCRIPTORS_MAX]).unwrap();
         one.send(&[7; 100], &[]).unwrap();
         assert_eq!(other.receive().unwrap().unwrap().descriptors.len(), DESCRIPTORS_MAX);
         receive_descriptors(&other, 99).unwrap_err();

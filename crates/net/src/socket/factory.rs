@@ -26,7 +26,7 @@ pub struct KeepAlive {
 impl Default for KeepAlive {
     /// 180 s, then 4 questions 30 s apart: a peer that vanished is noticed after five minutes.
     fn default() -> Self {
-        Self { idle: Duration::from_secs(180), interval: Duration::from_secs(30), retries: 4 }
+        Self { idle: Duration::from_mins(3), interval: Duration::from_secs(30), retries: 4 }
     }
 }
 

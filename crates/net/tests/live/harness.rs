@@ -7,13 +7,21 @@ use heddle_net::namespace::{self, EnterError, Namespaces};
 /// A test: its name, and what it does.
 pub(crate) type Test = (&'static str, fn());
 
+/// A part of a test that needs a process with one thread; its result is the exit code.
+pub(crate) type Helper = (&'static str, fn() -> i32);
+
 const SKIPPED: u8 = 77;
 
 /// Runs what the arguments ask for, in the manner of the usual harness.
-pub(crate) fn run(tests: &[Test]) -> ExitCode {
+pub(crate) fn run(tests: &[Test], helpers: &[Helper]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("--live") => live(tests, arguments.get(1).map_or("", String::as_str)),
+        Some("--helper") => {
+            let name = arguments.get(1).map_or("", String::as_str);
+            let body = helpers.iter().find(|(known, _)| *known == name).expect("a known helper").1;
+            std::process::exit(body())
+        }
         Some(heddle_net::process::RUN_PLAN) => {
             let error = heddle_net::process::run_plan();
             eprintln!("{error}");
@@ -92,12 +100,19 @@ fn live(tests: &[Test], name: &str) -> ExitCode {
     namespace::make_mounts_private().expect("mounts can be made private");
     // A test that hangs must not hang the run; the process and all it started end with it.
     std::thread::spawn(|| {
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_mins(1));
         eprintln!("the test took more than 60 s");
         std::process::exit(1);
     });
     body();
     ExitCode::SUCCESS
+}
+
+/// The command that runs a helper.
+pub(crate) fn helper(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
+    command.args(["--helper", name]);
+    command
 }
 
 /// Runs a future on a runtime of one thread.

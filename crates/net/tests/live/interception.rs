@@ -46,7 +46,7 @@ fn own_packets() {
     let (one, other) = two_workloads();
     block_on(async {
         let server = listen(&other.application(), 8080);
-        let _proxy = listen(&one.proxy(), 15001);
+        let proxy = listen(&one.proxy(), 15001);
         Interception::default().install(&one.namespace).unwrap();
         for address in other.addresses() {
             meet(&one.proxy(), (address, 8080).into(), &server).await;
@@ -60,7 +60,7 @@ fn own_packets() {
         let none_own = Interception { own: OwnPackets::User(1337), ..Interception::default() };
         none_own.install(&one.namespace).unwrap();
         for address in other.addresses() {
-            meet(&one.application(), (address, 8080).into(), &_proxy).await;
+            meet(&one.application(), (address, 8080).into(), &proxy).await;
         }
     });
 }

@@ -4,6 +4,8 @@
 //! its namespaces while it has one thread. So root is not needed and nothing of the host is touched. A
 //! host that forbids user namespaces has its tests skipped, with the reason printed.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails says where")]
+
 mod capture;
 mod harness;
 mod interception;
@@ -25,5 +27,5 @@ fn main() -> std::process::ExitCode {
         capture::TESTS,
     ]
     .concat();
-    harness::run(&tests)
+    harness::run(&tests, process::HELPERS)
 }

@@ -21,7 +21,7 @@ message!(TcpBackend { 1 origin, 2 destination, 3 weight });
 
 message!(Inbound {
     1 workload, 2 ports, 3 mutual_tls, 4 mutual_tls_by_port, 5 authorization,
-    6 path_normalization, 7 connection_pool, 8 retry,
+    6 path_normalization, 7 connection_pool, 8 retry, 9 probe_sources,
 });
 message!(InboundPort { 1 port, 2 protocol, 3 services, 4 probe_paths });
 message!(ServiceReference { 1 host, 2 name, 3 namespace, 4 port });

@@ -1,5 +1,6 @@
 //! The repository's own tasks, `cargo xtask TASK`. CI runs `cargo xtask ci` and has no logic of its own.
 
+mod bench;
 mod check;
 mod run;
 mod test;
@@ -20,6 +21,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Throughput, latency, CPU and memory beside an Envoy pair, in one run
+    Bench {
+        /// Rounds, interleaved; medians are reported
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// How long each load runs
+        #[arg(long, default_value_t = 8)]
+        seconds: u32,
+    },
     /// Formatting, lints, rustdoc; warnings are errors
     Check,
     /// Everything CI runs, in its order: tidy, check, test
@@ -46,6 +56,9 @@ fn main() -> ExitCode {
 
 fn task(task: &Task) -> Result<()> {
     match task {
+        Task::Bench { rounds, seconds } => {
+            bench::bench(&bench::Options { rounds: *rounds, seconds: *seconds })
+        }
         Task::Check => check::check(),
         Task::Ci => {
             tidy::tidy()?;

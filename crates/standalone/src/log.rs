@@ -3,7 +3,7 @@
 //! A container has a folder; each of its runs has a file `<number>.log`, rotated by size into `<number>.log.1`
 //! and so on. The last two runs are kept, so that one can read what a crashed container printed. A line is
 //! stored as container runtimes do (`<time> <stream> <F|P> <text>`, `P` for a piece of an overlong line).
-//! Readers and the one writer share nothing but the files and a counter that wakes followers.
+//! Readers and the one writer share nothing but the files.
 
 mod read;
 
@@ -11,8 +11,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-use tokio::sync::watch;
 
 use crate::timestamp::rfc3339;
 
@@ -106,7 +104,6 @@ pub struct Writer {
     file: File,
     bytes: u64,
     limits: Limits,
-    appended: watch::Sender<u64>,
 }
 
 impl Writer {
@@ -114,12 +111,7 @@ impl Writer {
     pub fn open(path: PathBuf, limits: Limits) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes, limits, appended: watch::Sender::new(0) })
-    }
-
-    /// Changes whenever something was appended; closed when the run has ended.
-    pub fn appended(&self) -> watch::Receiver<u64> {
-        self.appended.subscribe()
+        Ok(Self { path, file, bytes, limits })
     }
 
     /// Stores a line or, when not `full`, a piece of one. `line` has no line break.
@@ -141,7 +133,6 @@ impl Writer {
         record.push(b'\n');
         self.file.write_all(&record)?;
         self.bytes += record.len() as u64;
-        self.appended.send_modify(|count| *count += 1);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, path normalisation. Layer 3.
+//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, path normalisation. Layer 4.
 //!
 //! Bytes come in as slices and go out as bytes appended to a buffer of the caller's. Nothing here waits,
 //! reads a clock or decides about a request: framing and syntax only. Whatever a peer can send is either

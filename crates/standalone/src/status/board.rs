@@ -31,6 +31,17 @@ impl Board {
         self.tell();
     }
 
+    /// Takes note of the desired state that was received last.
+    pub(crate) fn update_version(&self, version: &str) {
+        let mut inner = self.lock();
+        if inner.mesh.desired_version == version {
+            return;
+        }
+        inner.mesh.desired_version = version.to_owned();
+        drop(inner);
+        self.tell();
+    }
+
     /// Enters a workload, or replaces the one with the same id.
     pub(crate) fn enter(&self, status: WorkloadStatus) {
         self.lock().workloads.insert(status.id.clone(), status);

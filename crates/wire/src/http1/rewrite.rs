@@ -5,8 +5,6 @@
 //! needs them (RFC 9110 section 7.6.1). Fields that frame the message cannot be edited: such edits are passed
 //! over, since the body is forwarded in the framing that it came in.
 
-use heddle_ir::http_route::HeaderEdits;
-
 use super::fields::{Field, Fields, Known};
 use super::{RequestHead, ResponseHead, TargetForm, Version, is_field_name, is_field_value};
 
@@ -56,28 +54,20 @@ impl<'a> HeaderEdit<'a> {
     }
 }
 
-/// Changes to a request head.
+/// Changes to a request head, but for those of single headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
     /// New path, without query; none: as received. The query is kept.
     pub path: Option<&'a str>,
     /// New authority; none: as received.
     pub authority: Option<&'a str>,
-    /// Configured changes, each list after the one before it.
-    pub configured: &'a [&'a HeaderEdits],
-    /// The proxy's own changes, after the configured ones.
-    pub own: &'a [HeaderEdit<'a>],
     /// Ask the server to close the connection after the response.
     pub close: bool,
 }
 
-/// Changes to a response head.
+/// Changes to a response head, but for those of single headers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseEdits<'a> {
-    /// Configured changes, each list after the one before it.
-    pub configured: &'a [&'a HeaderEdits],
-    /// The proxy's own changes, after the configured ones.
-    pub own: &'a [HeaderEdit<'a>],
+pub struct ResponseEdits {
     /// Tell the client that the connection closes after this response.
     pub close: bool,
     /// Tell an HTTP/1.0 client that it stays open.
@@ -86,8 +76,14 @@ pub struct ResponseEdits<'a> {
     pub without_chunks: bool,
 }
 
-/// Appends the request head to `out`, as HTTP/1.1.
-pub fn write_request(head: &RequestHead<'_>, edits: &RequestEdits<'_>, out: &mut Vec<u8>) {
+/// Appends the request head to `out`, as HTTP/1.1. `headers` gives the changes of headers in the order in which
+/// they act, and is asked more than once.
+pub fn write_request<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+    head: &RequestHead<'_>,
+    edits: &RequestEdits<'_>,
+    headers: impl Fn() -> I,
+    out: &mut Vec<u8>,
+) {
     let fields = &head.index.fields;
     let own_authority = (head.form() == TargetForm::Absolute).then(|| head.authority_text());
     let authority = edits.authority.or(own_authority);
@@ -97,8 +93,7 @@ pub fn write_request(head: &RequestHead<'_>, edits: &RequestEdits<'_>, out: &mut
         && !edits.close
         && head.version() == Version::Http11
         && !fields.facts.hop_by_hop
-        && edits.own.is_empty()
-        && edits.configured.iter().all(|list| list.is_empty());
+        && headers().next().is_none();
     if unchanged {
         out.extend_from_slice(head.bytes);
         return;
@@ -123,15 +118,14 @@ pub fn write_request(head: &RequestHead<'_>, edits: &RequestEdits<'_>, out: &mut
         let name = host.map_or(&b"Host"[..], |field| field.name.of(head.bytes));
         write_field(out, name, authority.unwrap_or_default().as_bytes());
     }
-    let edits_in_order = || edits_of(edits.configured, edits.own);
     copy_fields(head.bytes, fields, out, |field, name| match field.known {
         Known::Host => authority.is_none(),
         known => {
             keeps_field(known, head.bytes, fields, name)
-                && !edits_in_order().any(|edit| edit.replaces(name) && edit.allowed())
+                && !headers().any(|edit| edit.replaces(name) && edit.allowed())
         }
     });
-    write_edits(out, edits_in_order);
+    write_edits(out, &headers);
     if fields.list.iter().any(|field| is_te_trailers(field, head.bytes)) {
         write_field(out, b"TE", b"trailers");
     }
@@ -144,16 +138,21 @@ pub fn write_request(head: &RequestHead<'_>, edits: &RequestEdits<'_>, out: &mut
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the response head to `out`, as HTTP/1.1.
-pub fn write_response(head: &ResponseHead<'_>, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
+/// Appends the response head to `out`, as HTTP/1.1. `headers` gives the changes of headers in the order in which
+/// they act, and is asked more than once.
+pub fn write_response<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+    head: &ResponseHead<'_>,
+    edits: &ResponseEdits,
+    headers: impl Fn() -> I,
+    out: &mut Vec<u8>,
+) {
     let fields = head.all_fields();
     let unchanged = !fields.facts.hop_by_hop
         && head.version() == Version::Http11
         && !edits.close
         && !edits.keep_alive
         && !edits.without_chunks
-        && edits.own.is_empty()
-        && edits.configured.iter().all(|list| list.is_empty());
+        && headers().next().is_none();
     if unchanged {
         out.extend_from_slice(head.bytes);
         return;
@@ -162,13 +161,12 @@ pub fn write_response(head: &ResponseHead<'_>, edits: &ResponseEdits<'_>, out: &
     out.extend_from_slice(b"HTTP/1.1 ");
     // Everything behind `HTTP/1.x ` of the status line, as it is.
     out.extend_from_slice(&head.bytes[9..head.status_line_end()]);
-    let edits_in_order = || edits_of(edits.configured, edits.own);
     copy_fields(head.bytes, fields, out, |field, name| {
         !(edits.without_chunks && field.known == Known::TransferEncoding)
             && keeps_field(field.known, head.bytes, fields, name)
-            && !edits_in_order().any(|edit| edit.replaces(name) && edit.allowed())
+            && !headers().any(|edit| edit.replaces(name) && edit.allowed())
     });
-    write_edits(out, edits_in_order);
+    write_edits(out, &headers);
     if head.status() == 101 {
         write_field(out, b"Connection", b"Upgrade");
         if let Some(protocol) = fields.facts.upgrade {
@@ -217,21 +215,8 @@ fn is_te_trailers(field: &Field, bytes: &[u8]) -> bool {
             .any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
-fn edits_of<'a>(
-    configured: &'a [&'a HeaderEdits],
-    own: &'a [HeaderEdit<'a>],
-) -> impl Iterator<Item = HeaderEdit<'a>> {
-    let configured = configured.iter().flat_map(|list| {
-        let set = list.set.iter().map(|(name, value)| HeaderEdit::Set(name, value.as_bytes()));
-        let add = list.add.iter().map(|(name, value)| HeaderEdit::Add(name, value.as_bytes()));
-        let remove = list.remove.iter().map(|name| HeaderEdit::Remove(name));
-        set.chain(add).chain(remove)
-    });
-    configured.chain(own.iter().copied())
-}
-
 /// Writes what is set and added, but for what a later edit replaces again.
-fn write_edits<'a, I: Iterator<Item = HeaderEdit<'a>>>(out: &mut Vec<u8>, edits: impl Fn() -> I) {
+fn write_edits<'e, I: Iterator<Item = HeaderEdit<'e>>>(out: &mut Vec<u8>, edits: &impl Fn() -> I) {
     for (place, edit) in edits().enumerate() {
         let (HeaderEdit::Add(name, value) | HeaderEdit::Set(name, value)) = edit else { continue };
         let replaced = || {

@@ -1,2 +1,71 @@
-//! The repository's own tasks.
-fn main() {}
+//! The repository's own tasks, `cargo xtask TASK`. CI runs `cargo xtask ci` and has no logic of its own.
+
+mod bench;
+mod check;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Checks, tests, generated files and benches of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Throughput, latency, CPU and memory beside an Envoy pair, in one run
+    Bench {
+        /// Rounds, interleaved; medians are reported
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// How long each load runs
+        #[arg(long, default_value_t = 8)]
+        seconds: u32,
+    },
+    /// Formatting, lints, rustdoc; warnings are errors
+    Check,
+    /// Everything CI runs, in its order: tidy, check, test
+    Ci,
+    /// Every test that a change must pass, within 15 minutes after the build
+    Test {
+        /// Adds soaks, large generated runs and peers; keeps the output in docs/test-full.md
+        #[arg(long)]
+        full: bool,
+    },
+    /// The repository's rules: layers, purity, sizes, documents
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match task(&Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn task(task: &Task) -> Result<()> {
+    match task {
+        Task::Bench { rounds, seconds } => {
+            bench::bench(&bench::Options { rounds: *rounds, seconds: *seconds })
+        }
+        Task::Check => check::check(),
+        Task::Ci => {
+            tidy::tidy()?;
+            check::check()?;
+            test::test(false)
+        }
+        Task::Test { full } => test::test(*full),
+        Task::Tidy => tidy::tidy(),
+    }
+}

@@ -1,1 +1,37 @@
-//! Decides who may talk to whom; the only maker of a permit.
+//! Decides who may talk to whom. Layer 3; the only maker of a [`Permit`].
+//!
+//! Inbound, [`CompiledAuthorization`] is made once per [`heddle_ir::inbound::Inbound`] and asked for every connection and
+//! request; it judges the transport (mutual TLS or not) and the policies together, so that no permit exists that only
+//! one of the two was asked for. Outbound, [`permit_outbound`] judges by the egress policy. Whatever opens a
+//! connection asks for a permit.
+//!
+//! Order, within and across systems: a transport that is not accepted, then any matching DENY rule, then ALLOW rules,
+//! then the default. What could not be read denies more and allows less, never the other way round. A decision
+//! allocates nothing and takes no lock. This crate knows no dialect and logs nothing:
+//! [`CompiledAuthorization::explain`] tells the story as data.
+//!
+//! The path of the [`heddle_ir::request::RequestHead`] must be the one that is forwarded, that is after normalisation.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
+
+mod compile;
+mod condition;
+mod connection;
+mod decision;
+mod evaluate;
+mod explain;
+mod outbound;
+mod permit;
+mod template;
+mod value;
+
+pub use compile::{CompiledAuthorization, Problem};
+pub use connection::{Acceptance, Connection, Transport};
+pub use decision::{AllowedBy, Decision, Denial, Verdict};
+pub use explain::{ConsideredRule, RuleOutcome};
+pub use outbound::{OutboundRefusal, OutboundTarget, permit_outbound};
+pub use permit::Permit;
+
+#[cfg(test)]
+mod tests;

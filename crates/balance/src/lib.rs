@@ -1,1 +1,27 @@
-//! Picks endpoints: load balancing, outlier detection, circuit breakers, budgets.
+//! Picks endpoints, watches them, and counts what is under way. Layer 3.
+//!
+//! A [`Balancer`] is an immutable view of the endpoints of one destination, made anew when endpoints or policy change;
+//! what is known of an endpoint ([`EndpointState`]) is kept under its address from one to the next and shared by all
+//! workers of the process. [`Breakers`] hold the limits of a destination, [`retry`] says what is tried again.
+//! Picking allocates nothing and takes no lock. Time and randomness are passed in: times are milliseconds on any clock
+//! that does not go back, random numbers must be spread evenly over `u64`. This crate opens nothing and logs nothing.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
+
+mod balancer;
+mod breaker;
+mod endpoint;
+mod hash;
+mod key;
+mod maglev;
+mod outlier;
+pub mod retry;
+mod ring;
+mod spread;
+
+pub use balancer::{Balancer, Pick, Picked, Slot};
+pub use breaker::{Breakers, Overflow, Resource, Token};
+pub use endpoint::{ActiveRequest, EndpointState};
+pub use key::{HashedRequest, NewCookie};
+pub use outlier::{Observation, grpc_as_http_status};

@@ -129,6 +129,21 @@ impl Origin {
         }
     }
 
+    /// A place in a file that belongs to no object, for example a syntax error.
+    pub fn in_file(path: impl Into<Arc<str>>, position: Position) -> Self {
+        let empty: Arc<str> = Arc::default();
+        Self {
+            dialect: Dialect::Kubernetes,
+            group: empty.clone(),
+            kind: empty.clone(),
+            namespace: empty.clone(),
+            name: empty.clone(),
+            cluster: empty.clone(),
+            field: empty,
+            source: Source::File { path: path.into(), position },
+        }
+    }
+
     /// The same object, another field and its position (ignored unless the object came from a file).
     #[must_use]
     pub fn at(&self, field: impl Into<Arc<str>>, position: Option<Position>) -> Self {
@@ -145,6 +160,9 @@ impl Origin {
 impl fmt::Display for Origin {
     /// `Kind namespace/name field (file:line:column)`, leaving out what is absent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (true, Source::File { path, position }) = (self.kind.is_empty(), &self.source) {
+            return write!(f, "{path}:{}:{}", position.line, position.column);
+        }
         write!(f, "{} ", self.kind)?;
         if !self.namespace.is_empty() {
             write!(f, "{}/", self.namespace)?;

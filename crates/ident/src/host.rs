@@ -97,12 +97,11 @@ impl HostPattern {
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
-            (_, Self::Any) => false,
+            (_, Self::Any) | (Self::Exact(_), Self::Suffix(_)) => false,
             (_, Self::Exact(host)) => self.matches(host.as_str()),
             (Self::Suffix(own), Self::Suffix(suffix)) => {
                 own == suffix || self.matches(suffix.as_str())
             }
-            (Self::Exact(_), Self::Suffix(_)) => false,
         }
     }
 

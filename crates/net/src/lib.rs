@@ -8,6 +8,7 @@
 //! [`socket::SocketFactory`] (the one source of the proxy's sockets), [`process::Plan`] and
 //! [`drain::Drain`].
 
+pub mod broker;
 pub mod capture;
 pub mod drain;
 pub mod interception;

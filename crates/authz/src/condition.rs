@@ -1,0 +1,194 @@
+//! Compiled conditions, and what they look at.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use heddle_ir::authorization::{Attribute, Condition, PolicyAction};
+use heddle_ir::request::RequestHead;
+
+use crate::connection::Connection;
+use crate::value::{CompiledValue, Kind};
+
+/// What a rule is evaluated on.
+#[derive(Debug)]
+pub(crate) struct Facts<'f, R> {
+    pub(crate) connection: &'f Connection,
+    /// None for a stream that is not HTTP.
+    pub(crate) request: Option<&'f R>,
+}
+
+impl<R> Clone for Facts<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Facts<'_, R> {}
+
+/// A compiled [`Condition`].
+#[derive(Debug)]
+pub(crate) struct CompiledCondition {
+    attribute: Attribute,
+    values: Box<[CompiledValue]>,
+    negate: bool,
+    /// Set when a value could not be read: then this is the result, whatever the request.
+    poisoned: Option<bool>,
+}
+
+impl CompiledCondition {
+    /// Compiles a condition of a policy with this action; what could not be read is pushed to `errors`.
+    pub(crate) fn compile(
+        condition: &Condition,
+        action: PolicyAction,
+        errors: &mut Vec<String>,
+    ) -> Self {
+        let before = errors.len();
+        let attribute = normalize_attribute(&condition.attribute);
+        let mut values = Vec::with_capacity(condition.values.len());
+        match kind(&attribute) {
+            Ok(kind) => {
+                for value in &condition.values {
+                    match CompiledValue::compile(value, kind) {
+                        Ok(value) => values.push(value),
+                        Err(error) => errors.push(error),
+                    }
+                }
+            }
+            Err(error) => errors.push(error.into()),
+        }
+        // A rule that refuses or marks must not get weaker by what could not be read; one that allows must not
+        // get stronger.
+        let poisoned = (errors.len() > before).then_some(action != PolicyAction::Allow);
+        Self { attribute, values: values.into(), negate: condition.negate, poisoned }
+    }
+
+    /// What it looks at.
+    pub(crate) fn attribute(&self) -> &Attribute {
+        &self.attribute
+    }
+
+    /// Whether the condition holds. On a stream a condition on an HTTP attribute holds: only rules of DENY and AUDIT
+    /// policies are asked then, and they keep their other conditions.
+    pub(crate) fn holds<R: RequestHead>(&self, facts: Facts<'_, R>) -> bool {
+        if let Some(result) = self.poisoned {
+            return result;
+        }
+        if facts.request.is_none() && self.attribute.is_http() {
+            return true;
+        }
+        self.any_value_matches(facts) != self.negate
+    }
+
+    fn any_value_matches<R: RequestHead>(&self, facts: Facts<'_, R>) -> bool {
+        let connection = facts.connection;
+        let text = |value: Option<&str>| value.is_some_and(|value| self.any_text(value.as_bytes()));
+        let of_request = |test: &dyn Fn(&R) -> bool| facts.request.is_some_and(test);
+        match &self.attribute {
+            Attribute::DestinationAddress => self.any_address(connection.destination()),
+            Attribute::DestinationPort => {
+                self.values.iter().any(|value| value.matches_port(connection.destination_port()))
+            }
+            Attribute::Host => of_request(&|request| self.any_host(request.authority())),
+            Attribute::Method => of_request(&|request| self.any_text(request.method().as_bytes())),
+            Attribute::Path => of_request(&|request| self.any_text(request.path().as_bytes())),
+            Attribute::RemoteAddress => {
+                of_request(&|request| self.any_address(remote_address(connection, request)))
+            }
+            Attribute::RequestHeader(name) => of_request(&|request| {
+                request.header(name).is_some_and(|value: Cow<'_, [u8]>| self.any_text(&value))
+            }),
+            Attribute::ServerName => text(connection.server_name()),
+            Attribute::SourceAddress => self.any_address(connection.source()),
+            Attribute::SourceNamespace => {
+                text(connection.peer_identity().and_then(|identity| identity.namespace()))
+            }
+            Attribute::SourcePrincipal => text(connection.principal()),
+            Attribute::SourceServiceAccount => text(connection.service_account()),
+            Attribute::SourceTrustDomain => {
+                text(connection.peer_identity().map(|identity| identity.trust_domain().as_str()))
+            }
+        }
+    }
+
+    fn any_text(&self, text: &[u8]) -> bool {
+        self.values.iter().any(|value| value.matches_text(text))
+    }
+
+    fn any_address(&self, address: IpAddr) -> bool {
+        self.values.iter().any(|value| value.matches_address(address))
+    }
+
+    /// As received, without its port, and without the dot that makes a name absolute: routing takes all of them for the
+    /// same host, so a rule must too.
+    fn any_host(&self, authority: &str) -> bool {
+        let host = without_port(authority);
+        self.any_text(authority.as_bytes())
+            || self.any_text(host.as_bytes())
+            || host.strip_suffix('.').is_some_and(|host| self.any_text(host.as_bytes()))
+    }
+}
+
+/// `request.headers[:authority]` and its like are attributes of their own.
+fn normalize_attribute(attribute: &Attribute) -> Attribute {
+    match attribute {
+        Attribute::RequestHeader(name) => match &**name {
+            ":authority" | "host" => Attribute::Host,
+            ":method" => Attribute::Method,
+            _ => attribute.clone(),
+        },
+        attribute => attribute.clone(),
+    }
+}
+
+fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
+    Ok(match attribute {
+        Attribute::DestinationAddress | Attribute::RemoteAddress | Attribute::SourceAddress => {
+            Kind::Address
+        }
+        Attribute::DestinationPort => Kind::Port,
+        Attribute::Host => Kind::TextIgnoringCase,
+        Attribute::Path => Kind::Path,
+        Attribute::RequestHeader(name) if name.starts_with(':') => {
+            return Err("pseudo-headers other than :authority and :method cannot be looked at");
+        }
+        Attribute::Method
+        | Attribute::RequestHeader(_)
+        | Attribute::ServerName
+        | Attribute::SourceNamespace
+        | Attribute::SourcePrincipal
+        | Attribute::SourceServiceAccount
+        | Attribute::SourceTrustDomain => Kind::Text,
+    })
+}
+
+/// The last address of `X-Forwarded-For`, which the nearest proxy wrote, as Envoy takes it in a sidecar; the peer's where
+/// there is none or it is not an address.
+fn remote_address(connection: &Connection, request: &impl RequestHead) -> IpAddr {
+    let forwarded = request.header("x-forwarded-for");
+    let last = forwarded.as_deref().and_then(|value| value.rsplit(|b| *b == b',').next());
+    let text = last.and_then(|last| std::str::from_utf8(last).ok()).map(str::trim);
+    let address = text.and_then(|text| text.parse::<IpAddr>().ok());
+    address.map_or(connection.source(), |address| address.to_canonical())
+}
+
+/// The host of an authority; brackets of an IPv6 address stay.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_an_authority_is_told_from_an_address() {
+        assert_eq!(without_port("a:80"), "a");
+        assert_eq!(without_port("a:"), "a");
+        assert_eq!(without_port("a"), "a");
+        assert_eq!(without_port("[::1]:80"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+    }
+}

@@ -1,0 +1,123 @@
+//! The whole story of a decision, as data.
+
+use std::fmt;
+
+use heddle_ir::authorization::{Attribute, Policy, Rule};
+use heddle_ir::request::RequestHead;
+
+use crate::compile::CompiledAuthorization;
+use crate::condition::{CompiledCondition, Facts};
+use crate::connection::Connection;
+use crate::evaluate::{Failure, NoRequest, test};
+
+/// One rule, or a policy without rules, and what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsideredRule<'a> {
+    /// Index of the system in [`heddle_ir::authorization::Authorization::systems`].
+    pub system: usize,
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The rule; none for a policy without rules, which matches nothing.
+    pub rule: Option<&'a Rule>,
+    /// What became of it.
+    pub outcome: RuleOutcome,
+}
+
+/// What became of a rule.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum RuleOutcome {
+    /// No alternative of this clause holds. The attribute is what the first condition that fails, in the first
+    /// alternative, looks at; none when the clause has no alternative.
+    Fails {
+        /// Index of the clause.
+        clause: usize,
+        /// What was looked at.
+        attribute: Option<Attribute>,
+    },
+    /// It matches.
+    Matches,
+    /// It allows by conditions on requests, and this is a stream.
+    NeedsRequest,
+    /// The policy has no rules.
+    NoRules,
+}
+
+impl fmt::Display for RuleOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fails { attribute: Some(attribute), .. } => {
+                write!(f, "not matched: {}", Name(attribute))
+            }
+            Self::Fails { attribute: None, .. } => f.write_str("not matched: no alternatives"),
+            Self::Matches => f.write_str("matched"),
+            Self::NeedsRequest => {
+                f.write_str("not matched: it allows by attributes of HTTP, and this is not HTTP")
+            }
+            Self::NoRules => f.write_str("not matched: no rules"),
+        }
+    }
+}
+
+/// An attribute in the words of `explain`.
+struct Name<'a>(&'a Attribute);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Attribute::DestinationAddress => "destination address",
+            Attribute::DestinationPort => "destination port",
+            Attribute::Host => "host",
+            Attribute::Method => "method",
+            Attribute::Path => "path",
+            Attribute::RemoteAddress => "remote address",
+            Attribute::RequestHeader(name) => return write!(f, "header {name}"),
+            Attribute::ServerName => "server name",
+            Attribute::SourceAddress => "source address",
+            Attribute::SourceNamespace => "source namespace",
+            Attribute::SourcePrincipal => "source principal",
+            Attribute::SourceServiceAccount => "source service account",
+            Attribute::SourceTrustDomain => "source trust domain",
+        })
+    }
+}
+
+impl CompiledAuthorization {
+    /// Every rule of every policy in order, and what becomes of it; `request` is none for a stream.
+    pub fn explain<R: RequestHead>(
+        &self,
+        connection: &Connection,
+        request: Option<&R>,
+    ) -> Vec<ConsideredRule<'_>> {
+        self.considered(Facts { connection, request })
+    }
+
+    /// As [`CompiledAuthorization::explain`], for a stream that is not HTTP.
+    pub fn explain_stream(&self, connection: &Connection) -> Vec<ConsideredRule<'_>> {
+        self.considered(Facts::<NoRequest> { connection, request: None })
+    }
+
+    fn considered<R: RequestHead>(&self, facts: Facts<'_, R>) -> Vec<ConsideredRule<'_>> {
+        let mut considered = Vec::new();
+        let systems = self.inbound.authorization.systems.iter().zip(&self.systems);
+        for (system, (policies, compiled)) in systems.enumerate() {
+            for (policy, compiled) in policies.policies.iter().zip(compiled) {
+                if policy.rules.is_empty() {
+                    let outcome = RuleOutcome::NoRules;
+                    considered.push(ConsideredRule { system, policy, rule: None, outcome });
+                }
+                for (rule, compiled_rule) in policy.rules.iter().zip(&compiled.rules) {
+                    let outcome = match test(compiled_rule, compiled.action, facts) {
+                        Ok(()) => RuleOutcome::Matches,
+                        Err(Failure::NeedsRequest) => RuleOutcome::NeedsRequest,
+                        Err(Failure::Clause(clause, failed)) => RuleOutcome::Fails {
+                            clause,
+                            attribute: failed.map(CompiledCondition::attribute).cloned(),
+                        },
+                    };
+                    considered.push(ConsideredRule { system, policy, rule: Some(rule), outcome });
+                }
+            }
+        }
+        considered
+    }
+}

@@ -1,0 +1,78 @@
+//! Endpoints: where a service is reached at this moment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use heddle_ident::{Host, Locality, NetworkName, SpiffeId, WorkloadId};
+
+use crate::workload::MeshTransport;
+
+/// Names the endpoints of one service port.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EndpointSetKey {
+    /// The service's host.
+    pub host: Host,
+    /// The service port (not the workload's port).
+    pub port: u16,
+}
+
+/// The endpoints of one service port, of all subsets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSet {
+    /// Which.
+    pub key: EndpointSetKey,
+    /// The endpoints in a stable order.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// Whether an endpoint may be picked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EndpointHealth {
+    /// It is stopping: requests under way go on, no new one is sent.
+    Draining,
+    /// Ready.
+    Healthy,
+    /// Its readiness probe fails.
+    Unhealthy,
+}
+
+/// One address that serves a service port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// The workload behind it; none for addresses outside the mesh.
+    pub workload: Option<WorkloadId>,
+    /// Where it listens.
+    pub address: EndpointAddress,
+    /// Relative weight, at least 1.
+    pub weight: u32,
+    /// Whether it may be picked.
+    pub health: EndpointHealth,
+    /// Labels that subsets select by.
+    pub labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    /// The identity that its certificate must prove; none where it cannot be known.
+    pub identity: Option<SpiffeId>,
+    /// How it takes connections from the mesh.
+    pub transport: MeshTransport,
+    /// Region, zone, subzone.
+    pub locality: Locality,
+    /// The network of the address.
+    pub network: NetworkName,
+    /// Namespace of the workload, for telemetry; empty outside the mesh.
+    pub namespace: Arc<str>,
+    /// [`crate::workload::Workload::workload_name`], for telemetry; empty outside the mesh.
+    pub workload_name: Arc<str>,
+    /// [`crate::workload::Workload::canonical_name`], for telemetry.
+    pub canonical_name: Arc<str>,
+    /// [`crate::workload::Workload::canonical_revision`], for telemetry.
+    pub canonical_revision: Arc<str>,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum EndpointAddress {
+    /// An address.
+    Address(SocketAddr),
+    /// A name that the proxy resolves, and a port.
+    Name(Host, u16),
+}

@@ -1,0 +1,95 @@
+//! What a proxy enforces for its own workload.
+
+use std::sync::Arc;
+
+use heddle_diag::Origin;
+use heddle_ident::{Cidr, WorkloadId};
+
+use crate::authorization::Authorization;
+use crate::destination::ConnectionPool;
+use crate::http_route::RetryPolicy;
+use crate::protocol::Protocol;
+
+/// Ports, mutual TLS and authorisation of one workload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inbound {
+    /// Whose.
+    pub workload: WorkloadId,
+    /// Ports that are known; any other port is [`Protocol::Detect`] with the same policy.
+    pub ports: Vec<InboundPort>,
+    /// Mutual TLS on ports that `mutual_tls_by_port` does not name.
+    pub mutual_tls: MutualTls,
+    /// Mutual TLS by workload port.
+    pub mutual_tls_by_port: Vec<(u16, MutualTls)>,
+    /// Who may do what.
+    pub authorization: Arc<Authorization>,
+    /// How paths are normalised before rules see them.
+    pub path_normalization: PathNormalization,
+    /// Limits towards the application.
+    pub connection_pool: ConnectionPool,
+    /// Retries towards the application.
+    pub retry: RetryPolicy,
+    /// Addresses that the node's health checks come from. Empty: no request is taken for a health check.
+    pub probe_sources: Vec<Cidr>,
+}
+
+/// A port of the workload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InboundPort {
+    /// The workload's port.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// The services that lead to it, for telemetry; may be empty.
+    pub services: Vec<ServiceReference>,
+    /// Paths that the node's health checks use; GET and HEAD from [`Inbound::probe_sources`] are admitted whatever the
+    /// policy says.
+    pub probe_paths: Vec<Arc<str>>,
+}
+
+/// A service, as telemetry names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceReference {
+    /// Full name.
+    pub host: Arc<str>,
+    /// Name without domain.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Service port.
+    pub port: u16,
+}
+
+/// Whether connections must be mutual TLS, and who says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MutualTls {
+    /// The mode.
+    pub mode: MutualTlsMode,
+    /// What set it; built-in where no object did.
+    pub origin: Origin,
+}
+
+/// Whether connections must be mutual TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MutualTlsMode {
+    /// Plaintext only; TLS is the application's own.
+    Disable,
+    /// Mutual TLS and plaintext, told apart per connection; TLS that is not the mesh's goes to the application.
+    Permissive,
+    /// Mutual TLS only.
+    Strict,
+}
+
+/// How a path is normalised before authorisation (Istio's `pathNormalization`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PathNormalization {
+    /// RFC 3986: dot segments removed, unreserved characters decoded, `\` becomes `/`.
+    #[default]
+    Base,
+    /// `MergeSlashes`, and `%2f`, `%5c` decoded before.
+    DecodeAndMergeSlashes,
+    /// `Base`, and runs of slashes become one.
+    MergeSlashes,
+    /// As received.
+    None,
+}

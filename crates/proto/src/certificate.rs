@@ -1,0 +1,29 @@
+//! `istio.v1.auth`: how a workload's proxy gets its certificate signed.
+//!
+//! The API of Istio's `security/v1alpha1/ca.proto`, so that istio-csr and its like can stand in for the control
+//! plane. Who asks is told by the channel, never by the message.
+
+/// The path of the one call, `CreateCertificate`.
+pub const CREATE_CERTIFICATE_PATH: &str =
+    "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+/// The full name of the service.
+pub const SERVICE_NAME: &str = "istio.v1.auth.IstioCertificateService";
+
+/// A signing request.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CertificateRequest {
+    /// PKCS #10 request in PEM.
+    #[prost(string, tag = "1")]
+    pub csr: String,
+    /// Wished lifetime in seconds; 0: the authority's default. The authority may give less.
+    #[prost(int64, tag = "3")]
+    pub validity_duration: i64,
+}
+
+/// The signed certificate.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CertificateResponse {
+    /// PEM, leaf first, root last.
+    #[prost(string, repeated, tag = "1")]
+    pub cert_chain: Vec<String>,
+}

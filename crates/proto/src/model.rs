@@ -1,0 +1,8 @@
+//! Field numbers of everything in the IR. Numbers are never used again for anything else.
+
+mod authorization;
+mod destination;
+mod origin;
+mod route;
+mod traffic;
+mod workload;

@@ -1,0 +1,127 @@
+//! The calling side.
+
+use std::future::{Ready, ready};
+use std::path::Path;
+use std::task::{Context, Poll};
+
+use heddle_proto::certificate::{CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse};
+use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use heddle_proto::node::{
+    DesiredState, NodeReport, REPORT_PATH, ReportResponse, WATCH_PATH, WatchRequest,
+};
+use http::Uri;
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio_stream::Stream;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::{MESSAGE_BYTES_MAX, Peer};
+
+/// A connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody listens, or this process may not connect.
+    #[error("cannot connect to the control plane at {path}")]
+    Socket {
+        /// The socket.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The other end did not speak HTTP/2.
+    #[error("control plane did not answer as HTTP/2")]
+    Handshake(#[from] tonic::transport::Error),
+}
+
+/// One connection to a control plane. When it fails, all further calls fail: the owner makes a new one.
+#[derive(Clone, Debug)]
+pub struct Connection(Channel);
+
+impl Connection {
+    /// Speaks over a stream whose preamble was written already.
+    pub async fn over(stream: UnixStream) -> Result<Self, ConnectError> {
+        // The name is for the `:authority` header only.
+        let endpoint = Endpoint::from_static("http://control.heddle.internal")
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(4 << 20);
+        let channel = endpoint.connect_with_connector(Once(Some(stream))).await?;
+        Ok(Self(channel))
+    }
+
+    /// Connects to a Unix socket and says who is calling.
+    pub async fn open(path: &Path, peer: &Peer) -> Result<Self, ConnectError> {
+        let failed = |source| ConnectError::Socket { path: path.display().to_string(), source };
+        let mut stream = UnixStream::connect(path).await.map_err(failed)?;
+        stream.write_all(&peer.preamble()).await.map_err(failed)?;
+        Self::over(stream).await
+    }
+
+    /// `DeltaAggregatedResources`: the config stream. It ends when `requests` does, or with the connection.
+    pub async fn delta(
+        &self,
+        requests: impl Stream<Item = DeltaDiscoveryRequest> + Send + 'static,
+    ) -> Result<Streaming<DeltaDiscoveryResponse>, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(DELTA_PATH);
+        let response = grpc.streaming(Request::new(requests), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `CreateCertificate`.
+    pub async fn create_certificate(
+        &self,
+        request: CertificateRequest,
+    ) -> Result<CertificateResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(CREATE_CERTIFICATE_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `Watch`: what shall run on a node, now and after every change.
+    pub async fn watch(&self, request: WatchRequest) -> Result<Streaming<DesiredState>, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(WATCH_PATH);
+        let response =
+            grpc.server_streaming(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `Report`: what became of it.
+    pub async fn report(&self, report: NodeReport) -> Result<ReportResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(REPORT_PATH);
+        let response = grpc.unary(Request::new(report), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let lost = |error| Status::unavailable(format!("connection to the control plane: {error}"));
+        grpc.ready().await.map_err(lost)?;
+        Ok(grpc)
+    }
+}
+
+/// Gives its stream away once.
+struct Once(Option<UnixStream>);
+
+impl tower_service::Service<Uri> for Once {
+    type Response = TokioIo<UnixStream>;
+    type Error = std::io::Error;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotConnected);
+        ready(self.0.take().map(TokioIo::new).ok_or_else(gone))
+    }
+}

@@ -1,0 +1,189 @@
+//! Ports of the host that lead into the mesh.
+//!
+//! The broker opens the listener on the host and hands it in; connections are accepted here, and relayed from
+//! the fabric's namespace to a ready workload: to the mesh they are what they are, plaintext from outside.
+//! Workloads that publish the same address and port share it, in turn: so a Service with replicas is published.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::debug;
+
+use heddle_net::broker::{Client, Error, RefusalKind, Request};
+
+/// A workload's address must answer within this time.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Connections relayed at once per port; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// One workload's wish for a port of the host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Wish {
+    /// Where on the host; port 0 is any free one.
+    pub(crate) host: SocketAddr,
+    /// Where in the mesh.
+    pub(crate) target: SocketAddr,
+    /// Who wishes it, for messages.
+    pub(crate) workload: String,
+    /// Whether connections may go there now.
+    pub(crate) ready: bool,
+}
+
+/// What became of a wish.
+pub(crate) type Outcome = Result<SocketAddr, String>;
+
+/// Keeps the host's ports in step with the wishes.
+pub(crate) struct Publisher {
+    broker: Client,
+    ports: BTreeMap<PortKey, Port>,
+    /// Dropping it ends every relay.
+    relays: JoinSet<()>,
+}
+
+/// Wishes for any free port are not shared: each is of its own workload.
+type PortKey = (SocketAddr, Option<(String, u16)>);
+
+struct Port {
+    address: SocketAddr,
+    targets: Arc<Targets>,
+    relay: AbortHandle,
+}
+
+#[derive(Default)]
+struct Targets {
+    ready: Mutex<Vec<SocketAddr>>,
+    next: AtomicUsize,
+}
+
+impl Targets {
+    fn set(&self, ready: Vec<SocketAddr>) {
+        *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    }
+
+    fn pick(&self) -> Option<SocketAddr> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        (!ready.is_empty()).then(|| ready[turn % ready.len()])
+    }
+}
+
+impl Publisher {
+    /// Nothing is published yet.
+    pub(crate) fn new(broker: Client) -> Self {
+        Self { broker, ports: BTreeMap::new(), relays: JoinSet::new() }
+    }
+
+    /// Opens what is wished and not open, closes what nobody wishes any longer, and points what is open at
+    /// the ready workloads. The outcomes are in the order of the wishes. A port that could not be opened is
+    /// tried again at the next call.
+    pub(crate) async fn apply(&mut self, wishes: &[Wish]) -> Vec<Outcome> {
+        let wanted: Vec<PortKey> = wishes.iter().map(key).collect();
+        self.ports.retain(|key, port| {
+            let keep = wanted.contains(key);
+            if !keep {
+                port.relay.abort();
+            }
+            keep
+        });
+        while self.relays.try_join_next().is_some() {}
+        let mut failures: BTreeMap<&PortKey, String> = BTreeMap::new();
+        for (wish, key) in wishes.iter().zip(&wanted) {
+            if self.ports.contains_key(key) || failures.contains_key(key) {
+                continue;
+            }
+            match self.open(wish.host).await {
+                Ok(port) => drop(self.ports.insert(key.clone(), port)),
+                Err(error) => drop(failures.insert(key, explain(wish, &error))),
+            }
+        }
+        for (key, port) in &self.ports {
+            let of_port = wishes.iter().zip(&wanted).filter(|(wish, k)| *k == key && wish.ready);
+            port.targets.set(of_port.map(|(wish, _)| wish.target).collect());
+        }
+        let outcome = |key| match self.ports.get(key) {
+            Some(port) => Ok(port.address),
+            None => Err(failures.get(key).cloned().unwrap_or_default()),
+        };
+        wanted.iter().map(outcome).collect()
+    }
+
+    async fn open(&mut self, host: SocketAddr) -> Result<Port, Error> {
+        let descriptor = self.broker.descriptor(&Request::Listen(host)).await?;
+        let listener = std::net::TcpListener::from(descriptor);
+        let address = listener.local_addr()?;
+        let listener = TcpListener::from_std(listener)?;
+        let targets = Arc::new(Targets::default());
+        let relay = self.relays.spawn(accept(listener, Arc::clone(&targets)));
+        Ok(Port { address, targets, relay })
+    }
+}
+
+fn key(wish: &Wish) -> PortKey {
+    let own = (wish.host.port() == 0).then(|| (wish.workload.clone(), wish.target.port()));
+    (wish.host, own)
+}
+
+fn explain(wish: &Wish, error: &Error) -> String {
+    let (address, port) = (wish.host.ip(), wish.host.port());
+    let who = &wish.workload;
+    match error {
+        Error::Refused(refusal) if refusal.kind == RefusalKind::AddressInUse => format!(
+            "port {port} of {address}, which {who} publishes, is taken by another program of this host; \
+             stop that program or publish another port"
+        ),
+        Error::Refused(refusal) if refusal.kind == RefusalKind::Denied && port < 1024 => format!(
+            "port {port} of {address}, which {who} publishes, needs root on this host (ports below 1024); \
+             publish another port"
+        ),
+        Error::Refused(refusal) => {
+            format!("cannot open port {port} of {address}, which {who} publishes: {refusal}")
+        }
+        other => format!("cannot open port {port} of {address}, which {who} publishes: {other}"),
+    }
+}
+
+async fn accept(listener: TcpListener, targets: Arc<Targets>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok((client, peer)) = listener.accept().await else {
+            // Out of descriptors, most likely: do not spin.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let target = targets.pick();
+        connections.spawn(async move {
+            if let Some(target) = target {
+                if let Err(error) = relay(client, target).await {
+                    debug!(%peer, %target, %error, "relay ended");
+                }
+            }
+            drop(slot);
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn relay(mut client: TcpStream, target: SocketAddr) -> std::io::Result<()> {
+    let connect = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(target));
+    let mut server = connect.await??;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// The address on the host that a wish is for; empty text is `127.0.0.1`.
+pub(crate) fn host_address(text: &str) -> Option<IpAddr> {
+    if text.is_empty() { Some(IpAddr::from([127, 0, 0, 1])) } else { text.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey {
+        group: "networking.istio.io".into(),
+        kind: "VirtualService".into(),
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+fn put(name: &str, digest: &str) -> Change {
+    Change {
+        at_ms: 7,
+        sources: vec![SourceText {
+            path: "a.yaml".into(),
+            text: format!("name: {name}\n# {digest}"),
+        }],
+        put: vec![Put {
+            key: key(name),
+            source: 0,
+            index: 0,
+            digest: digest.into(),
+            new_uid: format!("uid of {name} {digest}"),
+        }],
+        delete: Vec::new(),
+    }
+}
+
+fn delete(name: &str) -> Change {
+    Change { at_ms: 9, delete: vec![key(name)], ..Change::default() }
+}
+
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.path()).unwrap()
+    }
+}
+
+#[test]
+fn objects_survive_with_their_texts() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    assert_eq!(store.contents().unwrap(), Contents::default());
+    assert_eq!(store.commit(&put("a", "1")).unwrap().changes[0].change, ChangeKind::Created);
+    store.commit(&put("b", "1")).unwrap();
+    assert_eq!(store.commit(&put("a", "2")).unwrap().changes[0].change, ChangeKind::Configured);
+    drop(store);
+    let contents = fixture.open().contents().unwrap();
+    assert_eq!(contents.revision, 3);
+    let record = &contents.objects[&key("a")];
+    assert_eq!((record.generation, record.revision), (2, 3));
+    assert_eq!(record.uid, "uid of a 1");
+    assert_eq!(contents.sources[&record.source].text, "name: a\n# 2");
+    assert_eq!(contents.sources.len(), 2);
+}
+
+#[test]
+fn an_object_that_did_not_change_only_moves_to_its_new_text() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.commit(&put("a", "1")).unwrap();
+    let mut moved = put("a", "1");
+    moved.sources[0].path = "b.yaml".into();
+    let step = store.commit(&moved).unwrap();
+    assert_eq!((step.revision, step.changes.len()), (1, 0));
+    let contents = store.contents().unwrap();
+    let record = &contents.objects[&key("a")];
+    assert_eq!((record.generation, record.revision), (1, 1));
+    assert_eq!(contents.sources[&record.source].path, "b.yaml");
+}
+
+#[test]
+fn history_says_what_was_and_keeps_its_texts() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.commit(&put("a", "1")).unwrap();
+    store.commit(&delete("a")).unwrap();
+    assert!(store.commit(&delete("a")).unwrap().changes.is_empty());
+    let history = store.history(10).unwrap();
+    assert_eq!(history.iter().map(|step| step.revision).collect::<Vec<_>>(), [2, 1]);
+    let before = history[0].changes[0].before.as_ref().unwrap();
+    assert_eq!(store.source(before.source).unwrap().unwrap().text, "name: a\n# 1");
+    assert!(store.contents().unwrap().sources.is_empty());
+}
+
+#[test]
+fn history_is_bounded_and_lets_go_of_texts() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for number in 0..REVISIONS_MAX + 10 {
+        store.commit(&put("a", &number.to_string())).unwrap();
+    }
+    assert_eq!(store.history(usize::MAX).unwrap().len() as u64, REVISIONS_MAX);
+    assert_eq!(store.source(SourceId(0)).unwrap(), None);
+    assert!(store.source(SourceId(REVISIONS_MAX)).unwrap().is_some());
+}
+
+#[test]
+fn documents_and_secrets_survive() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.put_document("allocation", b"{}").unwrap();
+    store.put_secret("root-1", b"key").unwrap();
+    store.put_secret("root-2", b"key").unwrap();
+    store.remove_secret("root-2").unwrap();
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(store.document("allocation").unwrap().as_deref(), Some(&b"{}"[..]));
+    assert_eq!(store.document("other").unwrap(), None);
+    let secrets = store.secrets().unwrap();
+    assert_eq!(secrets.keys().collect::<Vec<_>>(), ["root-1"]);
+    assert_eq!(**secrets["root-1"], *b"key");
+}
+
+#[test]
+fn the_file_is_its_owners_alone() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mode = std::fs::metadata(fixture.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(matches!(Store::open(&fixture.path()), Err(StoreError::InUse { .. })));
+    drop(store);
+}
+
+#[test]
+fn a_file_that_is_not_a_store_is_damaged_and_left_alone() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path(), b"something else entirely").unwrap();
+    let error = Store::open(&fixture.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert!(error.hint().contains("move the file away"));
+    assert_eq!(std::fs::read(fixture.path()).unwrap(), b"something else entirely");
+}
+
+#[test]
+fn a_damaged_record_is_said_to_be_damaged() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let write = store.database.begin_write().unwrap();
+    write.open_table(OBJECTS).unwrap().insert(&b"{"[..], &b"{}"[..]).unwrap();
+    write.commit().unwrap();
+    assert!(matches!(store.contents(), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_file_of_a_newer_heddle_is_refused() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let write = store.database.begin_write().unwrap();
+    write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+    write.commit().unwrap();
+    drop(store);
+    assert!(matches!(Store::open(&fixture.path()), Err(StoreError::Newer { .. })));
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_anything_is_written() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut change = put("a", "1");
+    change.sources[0].text = " ".repeat(TEXT_BYTES_MAX + 1);
+    assert!(matches!(store.commit(&change), Err(StoreError::TooLarge { .. })));
+    assert_eq!(store.contents().unwrap(), Contents::default());
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let path = Path::new("/state/store");
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let error = StoreError::database(path, redb::Error::Io(full()));
+    assert!(matches!(error, StoreError::Full { .. }));
+    assert_eq!(error.to_string(), "no space left for the store /state/store");
+}
+
+#[test]
+fn a_missing_directory_is_an_error_with_its_cause() {
+    let fixture = Fixture::new();
+    let error = Store::open(&fixture.path().join("x")).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }));
+    assert!(std::error::Error::source(&error).is_some());
+}

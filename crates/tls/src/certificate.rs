@@ -1,0 +1,159 @@
+//! Reading certificates: the facts that the mesh asks of a leaf and of a root, and PEM.
+//!
+//! Signatures are not checked here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use heddle_cert::{Root, RootId, Validity};
+
+use crate::provider::sha256_hex;
+
+/// Certificates read from one PEM text; a system's roots are about 150.
+const PEM_CERTIFICATES_MAX: usize = 1_024;
+/// Other names of a leaf that an error repeats.
+const NAMES_IN_ERROR_MAX: usize = 8;
+
+/// Why a certificate cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// The bytes are not an X.509 certificate.
+    #[error("not an X.509 certificate: {detail}")]
+    Malformed {
+        /// What the parser says.
+        detail: String,
+    },
+    /// A text has no certificate in it.
+    #[error("no certificate in the PEM text")]
+    NoCertificate,
+    /// A root is not allowed to sign certificates.
+    #[error("certificate {subject:?} is not an authority's and cannot be a root")]
+    NotAnAuthority {
+        /// Its subject.
+        subject: String,
+    },
+    /// A PEM text has too many certificates.
+    #[error("more than {max} certificates in the PEM text")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+}
+
+/// What a leaf says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeafFacts {
+    pub(crate) uri_names: Vec<String>,
+    /// Names of other kinds, for error texts.
+    pub(crate) other_names: Vec<String>,
+    pub(crate) validity: Validity,
+    pub(crate) is_authority: bool,
+    /// Key usage allows what TLS 1.3 needs; true where the extension is absent.
+    pub(crate) may_sign: bool,
+}
+
+impl LeafFacts {
+    pub(crate) fn parse(der: &[u8]) -> Result<Self, CertificateError> {
+        let certificate = parse(der)?;
+        let (mut uri_names, mut other_names) = (Vec::new(), Vec::new());
+        let names = certificate.subject_alternative_name().map_err(malformed)?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::URI(uri) => uri_names.push((*uri).to_owned()),
+                // Not UTF-8; kept so that it counts.
+                GeneralName::Invalid(tag, _) if tag.0 == 6 => uri_names.push(String::new()),
+                other if other_names.len() < NAMES_IN_ERROR_MAX => {
+                    other_names.push(other.to_string());
+                }
+                _ => {}
+            }
+        }
+        let key_usage = certificate.key_usage().map_err(malformed)?;
+        let constraints = certificate.basic_constraints().map_err(malformed)?;
+        let signs_certificates = key_usage
+            .as_ref()
+            .is_some_and(|usage| usage.value.key_cert_sign() || usage.value.crl_sign());
+        Ok(Self {
+            uri_names,
+            other_names,
+            validity: validity(&certificate),
+            is_authority: constraints.is_some_and(|constraints| constraints.value.ca)
+                || signs_certificates,
+            may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
+        })
+    }
+}
+
+/// When the certificate `der` may be used.
+pub(crate) fn validity_of(der: &[u8]) -> Result<Validity, CertificateError> {
+    parse(der).map(|certificate| validity(&certificate))
+}
+
+/// The public key of the certificate `der` (`SubjectPublicKeyInfo`).
+pub(crate) fn public_key_of(der: &[u8]) -> Result<Vec<u8>, CertificateError> {
+    parse(der).map(|certificate| certificate.public_key().raw.to_vec())
+}
+
+/// A root of a trust bundle, from DER. It must be a certificate that may sign certificates.
+pub fn root_from_der(provider: &CryptoProvider, der: &[u8]) -> Result<Root, CertificateError> {
+    let certificate = parse(der)?;
+    if !certificate.is_ca() {
+        let subject = certificate.subject().to_string();
+        return Err(CertificateError::NotAnAuthority { subject });
+    }
+    let id = sha256_hex(provider, der)
+        .ok_or_else(|| malformed("the crypto provider has no SHA-256 to name it with"))?;
+    Ok(Root { id: RootId::new(id), der: Arc::from(der), validity: validity(&certificate) })
+}
+
+/// The roots of a PEM text, at least one.
+pub fn root_from_pem(provider: &CryptoProvider, pem: &str) -> Result<Vec<Root>, CertificateError> {
+    certificates_from_pem(pem.as_bytes())?
+        .iter()
+        .map(|certificate| root_from_der(provider, certificate))
+        .collect()
+}
+
+/// The certificates of a PEM text, in order, at least one and at most 1,024.
+pub fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        if certificates.len() >= PEM_CERTIFICATES_MAX {
+            return Err(CertificateError::TooMany { max: PEM_CERTIFICATES_MAX });
+        }
+        certificates.push(certificate.map_err(malformed)?);
+    }
+    if certificates.is_empty() {
+        return Err(CertificateError::NoCertificate);
+    }
+    Ok(certificates)
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(malformed)?;
+    if rest.is_empty() { Ok(certificate) } else { Err(malformed("bytes after its end")) }
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let validity = certificate.validity();
+    Validity {
+        not_before: from_unix_seconds(validity.not_before.timestamp()),
+        not_after: from_unix_seconds(validity.not_after.timestamp()),
+    }
+}
+
+/// Times before 1970 become 1970: nothing that old is in use.
+fn from_unix_seconds(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn malformed(detail: impl fmt::Display) -> CertificateError {
+    CertificateError::Malformed { detail: detail.to_string() }
+}

@@ -1,0 +1,112 @@
+//! The findings of this crate: 02 routing, 03 destinations and services, 04 security, 05 workloads and the mesh.
+
+heddle_diag::codes! {
+    UNKNOWN_HOST = "HED0201", "destination host unknown", ["IST0101"],
+        "The route sends requests to a host that no Service and no ServiceEntry defines, as seen from the namespace of the \
+         object. A short name is completed with the namespace of the object it stands in, not of the caller. That share of \
+         the requests is answered with 503; all other routes go on.";
+    UNKNOWN_SUBSET = "HED0202", "subset unknown", ["IST0101"],
+        "No DestinationRule that applies to the host defines the subset. That share of the requests is answered with 503; \
+         all other routes go on. Add the subset to the DestinationRule, or remove it from the route.";
+    SHADOWED = "HED0203", "another VirtualService has the host", ["IST0109"],
+        "Inside the mesh one VirtualService decides for a host: the one private to the client's namespace, then the one \
+         exported to it, then a public one, and among equals the oldest. The others have no effect for that host, also \
+         when they are meant as a rollback. Change the object that decides, or delete it.";
+    UNREACHABLE_RULE = "HED0204", "rule is never reached", ["IST0130"],
+        "Rules are tried in written order, and a rule before this one takes every request that this one could take. Move \
+         the more general rule behind the special one.";
+    INEFFECTIVE_MATCH = "HED0205", "match has no effect", ["IST0131"],
+        "An earlier rule has the same or a wider match, so this match takes no request.";
+    UNKNOWN_GATEWAY = "HED0206", "gateway unknown", ["IST0101"],
+        "The VirtualService is bound to a Gateway that does not exist. A name without namespace means the namespace of the \
+         VirtualService.";
+    GATEWAY_HOST = "HED0207", "host not served by the gateway", ["IST0132"],
+        "No server of the Gateway lists a host that covers this host of the VirtualService, so the gateway does not route it.";
+    PORT_REQUIRED = "HED0208", "destination port ambiguous", ["IST0112"],
+        "The destination has several ports and the route names none. The port that the client called is then used, which \
+         the destination may not have.";
+    UNKNOWN_PORT = "HED0209", "destination has no such port", [],
+        "The route names a port that the service does not have. Ports of routes are service ports, not container ports. \
+         That share of the requests is answered with 503.";
+    MESH_ONLY = "HED0210", "host is not in the mesh and no gateway is bound", [],
+        "A VirtualService without `gateways` applies to clients inside the mesh only, and no Service or ServiceEntry has the \
+         host. If the host is meant for requests from outside, bind the VirtualService to a Gateway.";
+    WEIGHTS = "HED0211", "weights are all zero", [],
+        "Several destinations share the requests by weight, and the weights add up to zero. Istio rejects such an object; \
+         heddle answers the requests of this rule with 503.";
+    COOKIE_ON_ROUTE = "HED0212", "same cookie for every destination", [],
+        "The route has several destinations by weight and sets a cookie at the level of the route, so that every client gets \
+         the same value, whichever destination answered. To tell destinations apart, set the header below the destination.";
+    CORS_WILDCARD = "HED0213", "wildcard in a prefix", [],
+        "A prefix is compared literally; the star stands for itself and no origin has one. Use a regular expression.";
+    OLD_MULTICLUSTER_NAME = "HED0214", "name of a removed multi-cluster design", [],
+        "Names that end in `.global` come from a design that Istio removed. A service of another cluster has the same \
+         name in every cluster: `<name>.<namespace>.svc.cluster.local`.";
+    HEADER_VARIABLE = "HED0215", "variable in a header value", [],
+        "Text between percent signs is a variable of Envoy. heddle does not fill in this variable; the header edit is left \
+         out. Write `%%` for a percent sign.";
+
+    UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
+        "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
+         the DestinationRule.";
+    EMPTY_SUBSET = "HED0302", "subset selects no workload", ["IST0173"],
+        "No workload of the service has all labels of the subset. Requests that are routed to it are answered with 503.";
+    DUPLICATE_SUBSET = "HED0303", "subset defined twice", [],
+        "Two DestinationRules of one namespace for the same host define a subset of the same name. The older one decides.";
+    SECOND_POLICY = "HED0304", "traffic policy of another rule decides", [],
+        "Several DestinationRules of one namespace for the same host are merged: subsets are added up, but only the oldest \
+         rule's `trafficPolicy` counts. This one has no effect.";
+    CONSECUTIVE_ERRORS = "HED0305", "old outlier field", [],
+        "`consecutiveErrors` was removed from Istio, which reads it and does nothing. heddle means by it what its authors \
+         mean: `consecutive5xxErrors`.";
+    NO_CA = "HED0306", "server certificate is not verified", ["IST0128", "IST0129"],
+        "The rule makes TLS connections and says nothing about which authority to trust.";
+    CONFLICTING_HOST = "HED0307", "host defined twice", ["IST0177"],
+        "Two objects define the same host. A Kubernetes Service wins over a ServiceEntry, of which only the subject names \
+         are then used; among ServiceEntries the oldest wins for each port.";
+    PORT_NAME = "HED0308", "port name says no protocol", ["IST0118"],
+        "The protocol of a port is told by `appProtocol` or by the name of the port: `http`, `http-web`, `grpc-api`, \
+         `tcp-db`. Without either it is told from the first bytes.";
+    ADDRESSES_REQUIRED = "HED0309", "addresses missing", ["IST0134"],
+        "A ServiceEntry of a protocol without host names is found by address alone; without addresses it takes every \
+         connection to its port.";
+    NO_PODS = "HED0310", "service selects no workload", [],
+        "No workload has the labels of the selector, so requests to the service are answered with 503.";
+    SHORT_NAME = "HED0311", "short name", ["IST0101"],
+        "The host is completed with the namespace of the object.";
+
+    SELECTS_NOTHING = "HED0401", "selects no workload", ["IST0127"],
+        "No workload has the labels of the selector, so the object does nothing.";
+    ROOT_SELECTOR = "HED0402", "selector in the root namespace", [],
+        "A PeerAuthentication with a selector in the root namespace is ignored, since mesh-wide settings have none. Put it \
+         into the namespace of the workload.";
+    OLDER_POLICY = "HED0403", "an older PeerAuthentication decides", [],
+        "Of several PeerAuthentications at one level the oldest counts; this one has no effect.";
+    SERVICE_PORT = "HED0404", "port is not a port of the workload", [],
+        "Keys of `portLevelMtls` are ports that the container listens on, not ports of the Service.";
+    AUDIT_IS_NOT_DRY_RUN = "HED0405", "AUDIT enforces nothing and logs no denial", [],
+        "The action AUDIT marks requests for an audit log and decides nothing. To try a policy without enforcing it, keep \
+         its action and add the annotation `istio.io/dry-run: \"true\"`.";
+    ABSENT_IDENTITY = "HED0406", "also denies callers without identity", [],
+        "A negative condition on the identity holds for callers that have none: plaintext clients, gateways outside of the \
+         namespace, monitoring. Say so with a second condition if they are to pass.";
+    INERT = "HED0407", "policy without rules", [],
+        "A DENY or AUDIT policy without rules never matches, so it does nothing.";
+    UNKNOWN_ATTRIBUTE = "HED0408", "unknown attribute", [],
+        "Conditions know a fixed set of keys. A DENY rule with an unknown one denies everything else it describes, an \
+         ALLOW rule with it never matches. For conditions of your own, use an external authoriser.";
+    FAILS_CLOSED = "HED0409", "cannot be checked yet", [],
+        "heddle does not evaluate this yet, and never lets pass what it cannot check: a DENY rule denies whatever the rest of \
+         the rule describes, an ALLOW rule does not match.";
+    DENIES_EVERYTHING = "HED0410", "denies everything", [],
+        "An ALLOW policy without rules matches nothing, and its presence makes every request that no other policy allows be \
+         refused.";
+
+    REJECTED = "HED0501", "its project rejects this", ["IST0106"],
+        "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
+         meaning in the place of what is wrong, and everything else goes on.";
+    UNSUPPORTED = "HED0502", "not supported", [],
+        "heddle does not do this. The rest of the object is in force.";
+    UPSTREAM_WARNING = "HED0503", "warning of its project", ["IST0133"],
+        "The validation of the object's own project warns about this.";
+}

@@ -1,0 +1,209 @@
+//! `http[].match[]` of a VirtualService: which requests a rule takes, and which clients it is for.
+
+use std::sync::Arc;
+
+use heddle_api::istio::{HttpMatch as Written, StringMatch, VirtualService};
+use heddle_api::{At, Object};
+use heddle_ir::http_route::{HeaderMatch, HttpMatch, QueryMatch};
+use heddle_ir::matching::{PathMatch, TextMatch};
+
+use crate::client::{Applies, Client};
+use crate::istio::regex;
+use crate::report::Report;
+
+/// Keys of `headers` that have a field of their own and are ignored here.
+const PSEUDO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
+/// Keys of `headers` that mean claims of a token; gateways only.
+const CLAIM_PREFIX: &str = "@request.auth.";
+
+/// The matches of one rule for one client.
+pub(super) enum RuleMatches {
+    /// No request of this client is for the rule.
+    Never,
+    /// One of these; none: every request.
+    AnyOf(Vec<HttpMatch>),
+}
+
+/// Translates all matches of a rule. A match that is not valid takes no request.
+pub(super) fn translate(
+    object: &Object<VirtualService>,
+    rule: At,
+    matches: &[Written],
+    client: &Client<'_>,
+    report: &mut Report,
+) -> RuleMatches {
+    if matches.is_empty() {
+        let broken = object.written.field(rule, "match").is_some_and(|at| object.is_broken(at));
+        return if broken { RuleMatches::Never } else { RuleMatches::AnyOf(Vec::new()) };
+    }
+    let mut translated = Vec::new();
+    for written in matches {
+        let one = one(object, written, report);
+        if applies(written, client, &object.spec.gateways, &object.meta.namespace)
+            && let Some(one) = one
+        {
+            translated.push(one);
+        }
+    }
+    if translated.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(translated) }
+}
+
+/// Whether the selectors of a match take the client: `gateways` replaces the list of the object and makes the other
+/// selectors meaningless for gateways, of which none is a client here.
+fn applies(written: &Written, client: &Client<'_>, gateways: &[String], namespace: &str) -> bool {
+    let gateways = if written.gateways.is_empty() { gateways } else { &written.gateways };
+    let _ = namespace;
+    client.takes(&Applies {
+        gateways,
+        port: written.port,
+        source_namespace: written.source_namespace.as_deref(),
+        source_labels: &written.source_labels,
+    })
+}
+
+fn one(
+    object: &Object<VirtualService>,
+    written: &Written,
+    report: &mut Report,
+) -> Option<HttpMatch> {
+    let mut sound = !object.is_broken(written.at);
+    if is_empty(written) {
+        if sound {
+            report.rejected(object.origin_at(written.at), "the match is empty: it says nothing");
+        }
+        return None;
+    }
+    let mut text = |field: &str, value: &Option<StringMatch>, report: &mut Report| {
+        value.as_ref().and_then(|value| {
+            let translated = string_match(object, value, field, report);
+            sound &= translated.is_some();
+            translated
+        })
+    };
+    let path = text("uri", &written.uri, report);
+    let scheme = text("scheme", &written.scheme, report);
+    let method = text("method", &written.method, report);
+    let authority = text("authority", &written.authority, report);
+    let mut headers = Vec::new();
+    for (field, entries, invert) in
+        [("headers", &written.headers, false), ("withoutHeaders", &written.without_headers, true)]
+    {
+        for (name, value) in entries {
+            if PSEUDO_HEADERS.contains(&&**name) {
+                let origin = object.written.origin_of_entry(written.at, field, name);
+                report.ignored(origin, format!("`{name}` has a field of its own"));
+                continue;
+            }
+            match header(object, written.at, field, name, value, report) {
+                Some(value) => headers.push(HeaderMatch {
+                    name: name.to_ascii_lowercase().into(),
+                    value,
+                    invert,
+                }),
+                None => sound = false,
+            }
+        }
+    }
+    let mut query = Vec::new();
+    for (name, value) in &written.query_params {
+        match string_match(object, value, "queryParams", report) {
+            Some(value) => query.push(QueryMatch { name: name.as_str().into(), value }),
+            None => sound = false,
+        }
+    }
+    sound.then(|| HttpMatch {
+        origin: object.origin_at(written.at),
+        name: written.name.as_deref().unwrap_or_default().into(),
+        path: path.and_then(path_match),
+        ignore_path_case: written.ignore_uri_case.unwrap_or(false),
+        scheme: scheme.filter(|value| *value != TextMatch::Present),
+        method: method.filter(|value| *value != TextMatch::Present),
+        authority: authority.filter(|value| *value != TextMatch::Present),
+        headers,
+        query,
+    })
+}
+
+/// Whether a match has no field at all.
+fn is_empty(written: &Written) -> bool {
+    let empty = Written { at: written.at, ..Written::default() };
+    *written == empty
+}
+
+fn header(
+    object: &Object<VirtualService>,
+    at: At,
+    field: &str,
+    name: &str,
+    value: &StringMatch,
+    report: &mut Report,
+) -> Option<TextMatch> {
+    let origin = || object.written.origin_of_entry(at, field, name);
+    if name.starts_with(CLAIM_PREFIX) {
+        report.rejected(origin(), format!("`{name}` can be matched at gateways only"));
+        return None;
+    }
+    if name.is_empty() || !name.bytes().all(is_token_byte) {
+        report.rejected(origin(), format!("`{name}` is not a header name"));
+        return None;
+    }
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        let message =
+            format!("header names are written in lower case: `{}`", name.to_ascii_lowercase());
+        report.warning(crate::codes::UPSTREAM_WARNING, origin(), message);
+    }
+    string_match(object, value, field, report)
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A `StringMatch`; none, and a finding, where it is not valid.
+pub(super) fn string_match(
+    object: &Object<VirtualService>,
+    value: &StringMatch,
+    field: &str,
+    report: &mut Report,
+) -> Option<TextMatch> {
+    if object.is_broken(value.at) {
+        return None;
+    }
+    let empty_allowed = matches!(field, "headers" | "withoutHeaders" | "queryParams");
+    let StringMatch { at, exact, prefix, regex } = value;
+    match (exact, prefix, regex) {
+        (Some(exact), None, None) => Some(TextMatch::Exact(exact.as_str().into())),
+        (None, Some(prefix), None) => {
+            if prefix.is_empty() {
+                report.rejected(object.origin_of(*at, "prefix"), "the prefix is empty");
+                return None;
+            }
+            Some(TextMatch::Prefix(prefix.as_str().into()))
+        }
+        (None, None, Some(pattern)) if pattern == "*" && empty_allowed => Some(TextMatch::Present),
+        (None, None, Some(pattern)) => {
+            if let Err(problem) = regex::check(pattern) {
+                report.rejected(object.origin_of(*at, "regex"), problem);
+                return None;
+            }
+            Some(TextMatch::Regex(pattern.as_str().into()))
+        }
+        (None, None, None) => Some(TextMatch::Present),
+        _ => None,
+    }
+}
+
+fn path_match(value: TextMatch) -> Option<PathMatch> {
+    Some(match value {
+        TextMatch::Exact(path) => PathMatch::Exact(path),
+        TextMatch::Prefix(prefix) => PathMatch::TextPrefix(prefix),
+        TextMatch::Regex(pattern) => PathMatch::Regex(pattern),
+        TextMatch::Present | TextMatch::Suffix(_) => return None,
+    })
+}
+
+/// The name of a rule in telemetry.
+pub(super) fn rule_name(name: Option<&str>) -> Arc<str> {
+    name.filter(|name| !name.is_empty()).unwrap_or("default").into()
+}

@@ -1,0 +1,323 @@
+//! Entries of `http[]` of a VirtualService: one rule of a route table each, in written order.
+
+use std::sync::Arc;
+
+use heddle_api::Object;
+use heddle_api::istio::{HttpRoute, HttpRouteDestination, VirtualService};
+use heddle_diag::Origin;
+use heddle_ir::http_route::{
+    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryPolicy, Rewrite, WeightedBackend,
+};
+
+use crate::client::Client;
+use crate::codes;
+use crate::destinations::{Destinations, Wanted};
+use crate::istio::http_match::{self, RuleMatches};
+use crate::istio::{header_edits, http_action, retry};
+use crate::report::Report;
+
+/// What a request gets that a rule with an error would have taken.
+const BROKEN_STATUS: u16 = 503;
+
+/// The rules of an object for one client, up to the first that takes everything.
+pub(crate) fn translate(
+    object: &Object<VirtualService>,
+    client: &Client<'_>,
+    default_retry: &RetryPolicy,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> Vec<HttpRule> {
+    let mut rules = Vec::new();
+    let mut complete = false;
+    for written in &object.spec.http {
+        let matches = http_match::translate(object, written.at, &written.matches, client, report);
+        let rule = rule(object, written, default_retry, destinations, report);
+        let RuleMatches::AnyOf(matches) = matches else { continue };
+        if complete {
+            continue;
+        }
+        complete = client.labels.is_some() && matches.is_empty();
+        rules.push(HttpRule { matches, ..rule });
+    }
+    rules
+}
+
+fn rule(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    default_retry: &RetryPolicy,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> HttpRule {
+    let headers = written.headers.as_ref();
+    let request =
+        header_edits::request(object, headers.and_then(|headers| headers.request.as_ref()), report);
+    let response = header_edits::response(
+        object,
+        headers.and_then(|headers| headers.response.as_ref()),
+        report,
+    );
+    let rewrite = http_action::rewrite(object, written.rewrite.as_ref(), request.authority, report);
+    let cors =
+        written.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
+    let fault = written.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
+    let retry = retry::translate(object, written.retries.as_ref(), default_retry, report);
+    check_mirrors(object, written, report);
+    let action = action(object, written, destinations, report);
+    let action = match (&rewrite, action) {
+        (Some(_), Some(action)) => action,
+        _ => HttpAction::Forward(vec![broken(object.origin_at(written.at))]),
+    };
+    HttpRule {
+        origin: object.origin_at(written.at),
+        name: http_match::rule_name(written.name.as_deref()),
+        matches: Vec::new(),
+        action,
+        request_headers: request.headers,
+        response_headers: response,
+        rewrite: rewrite.unwrap_or_default(),
+        timeout: written
+            .timeout
+            .map(heddle_api::Duration::as_std)
+            .filter(|timeout| !timeout.is_zero()),
+        retry,
+        cors,
+        fault,
+    }
+}
+
+/// What the rule does; none where that cannot be known.
+fn action(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> Option<HttpAction> {
+    let at = written.at;
+    let of = |field: &str| object.origin_of(at, field);
+    if !check_combination(object, written, report) {
+        return None;
+    }
+    if written.delegate.is_some() {
+        let why = "delegates come with the routing issue; requests of this rule get 503";
+        report.unsupported(of("delegate"), why);
+        return None;
+    }
+    if let Some(redirect) = &written.redirect {
+        return http_action::redirect(object, written, redirect, report).map(HttpAction::Redirect);
+    }
+    if let Some(response) = &written.direct_response {
+        return http_action::direct_response(object, response, report).map(HttpAction::Respond);
+    }
+    check_cookies(object, written, report);
+    backends(object, written, destinations, report).map(HttpAction::Forward)
+}
+
+/// Istio's rules on what may stand beside what. False where the action cannot be known.
+fn check_combination(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    report: &mut Report,
+) -> bool {
+    let of = |field: &str| object.origin_of(written.at, field);
+    let actions = [
+        ("route", !written.route.is_empty() || object.written.has(written.at, "route")),
+        ("redirect", written.redirect.is_some()),
+        ("directResponse", written.direct_response.is_some()),
+        ("delegate", written.delegate.is_some()),
+    ];
+    let set: Vec<&str> = actions.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
+    match set.as_slice() {
+        [] => {
+            let message =
+                "the rule needs one of `route`, `redirect`, `directResponse` and `delegate`";
+            report.rejected(object.origin_at(written.at), message);
+            return false;
+        }
+        [_] => {}
+        [first, second, ..] => {
+            report.rejected(of(second), format!("`{first}` and `{second}` exclude each other"));
+            return false;
+        }
+    }
+    if written.redirect.is_some() || written.direct_response.is_some() {
+        let action = if written.redirect.is_some() { "redirect" } else { "directResponse" };
+        for (field, set) in
+            [("fault", written.fault.is_some()), ("rewrite", written.rewrite.is_some())]
+        {
+            if set {
+                report.rejected(of(field), format!("`{field}` has no meaning beside `{action}`"));
+            }
+        }
+    }
+    true
+}
+
+fn check_mirrors(object: &Object<VirtualService>, written: &HttpRoute, report: &mut Report) {
+    let of = |field: &str| object.origin_of(written.at, field);
+    let why = "requests are not mirrored yet: this comes with the routing issue";
+    if written.mirror.is_some() {
+        report.unsupported(of("mirror"), why);
+    }
+    if !written.mirrors.is_empty() {
+        report.unsupported(of("mirrors"), why);
+        if written.mirror.is_some() {
+            report.rejected(of("mirrors"), "`mirror` and `mirrors` exclude each other");
+        }
+    }
+    let percentages = written
+        .mirror_percentage
+        .iter()
+        .chain(written.mirrors.iter().filter_map(|mirror| mirror.percentage.as_ref()));
+    for percentage in percentages {
+        http_action::share(object, percentage, report);
+    }
+    if written.mirror_percent.is_some_and(|percent| percent > 100) {
+        report.rejected(of("mirrorPercent"), "a percentage is 0 to 100");
+    }
+}
+
+/// The backends by weight; none where the shares cannot be known.
+fn backends(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> Option<Vec<WeightedBackend>> {
+    if written.route.is_empty() {
+        report.rejected(object.origin_of(written.at, "route"), "the route has no destination");
+        return None;
+    }
+    let weights: Vec<Option<i32>> = written.route.iter().map(|route| route.weight).collect();
+    let places: Vec<_> = written.route.iter().map(|route| route.at).collect();
+    let weights = shares(object, object.origin_of(written.at, "route"), &weights, &places, report)?;
+    let mut backends = Vec::new();
+    for (route, weight) in written.route.iter().zip(weights) {
+        let backend = backend(object, route, weight, destinations, report);
+        if weight > 0 {
+            backends.push(backend);
+        }
+    }
+    Some(backends)
+}
+
+/// The weights that count: a destination alone has all, whatever it says; several share by what they say. None where
+/// they add up to nothing or cannot be read.
+pub(super) fn shares(
+    object: &Object<VirtualService>,
+    list: Origin,
+    weights: &[Option<i32>],
+    places: &[heddle_api::At],
+    report: &mut Report,
+) -> Option<Vec<u32>> {
+    for (weight, at) in weights.iter().zip(places) {
+        if weight.is_some_and(|weight| weight < 0) {
+            report.rejected(object.origin_of(*at, "weight"), "a weight cannot be negative");
+            return None;
+        }
+        if object.written.field(*at, "weight").is_some_and(|at| object.is_broken(at)) {
+            return None;
+        }
+    }
+    if weights.len() == 1 {
+        if let (Some(Some(weight)), Some(at)) = (weights.first(), places.first())
+            && *weight != 100
+        {
+            let why = "a destination that stands alone gets every request";
+            report.ignored(object.origin_of(*at, "weight"), why);
+        }
+        return Some(vec![1]);
+    }
+    let weights: Vec<u32> =
+        weights.iter().map(|weight| weight.unwrap_or(0).unsigned_abs()).collect();
+    if weights.iter().all(|weight| *weight == 0) {
+        let message = "the weights of the destinations add up to 0: requests of this rule get 503";
+        report.error(codes::WEIGHTS, list, message);
+        return None;
+    }
+    Some(weights)
+}
+
+fn backend(
+    object: &Object<VirtualService>,
+    route: &HttpRouteDestination,
+    weight: u32,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> WeightedBackend {
+    let origin = object.origin_at(route.at);
+    if object.is_broken(route.at) {
+        return WeightedBackend { weight, ..broken(origin) };
+    }
+    let headers = route.headers.as_ref();
+    let request =
+        header_edits::request(object, headers.and_then(|headers| headers.request.as_ref()), report);
+    let mut request_headers = request.headers;
+    if let Some(authority) = request.authority {
+        // The head's authority is edited like a header by the name of the HTTP/1 field.
+        request_headers.set.push(("host".into(), authority));
+    }
+    let response_headers = header_edits::response(
+        object,
+        headers.and_then(|headers| headers.response.as_ref()),
+        report,
+    );
+    let wanted = Wanted { object, destination: &route.destination };
+    let target = match destinations.resolve(&wanted, report) {
+        Ok(index) => BackendTarget::Destination(index),
+        Err(reason) => BackendTarget::Invalid { status: BROKEN_STATUS, reason },
+    };
+    WeightedBackend { origin, target, weight, request_headers, response_headers }
+}
+
+fn broken(origin: Origin) -> WeightedBackend {
+    let reason: Arc<str> = "the rule has an error, see `analyze`".into();
+    WeightedBackend {
+        origin,
+        target: BackendTarget::Invalid { status: BROKEN_STATUS, reason },
+        weight: 1,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+    }
+}
+
+/// A cookie that is set for every destination alike cannot tell them apart.
+fn check_cookies(object: &Object<VirtualService>, written: &HttpRoute, report: &mut Report) {
+    let several = written.route.iter().filter(|route| route.weight.unwrap_or(0) > 0).count() > 1;
+    let Some(response) = written.headers.as_ref().and_then(|headers| headers.response.as_ref())
+    else {
+        return;
+    };
+    for (field, entries) in [("add", &response.add), ("set", &response.set)] {
+        for name in entries.keys() {
+            if several && name.eq_ignore_ascii_case("set-cookie") {
+                let origin = object.written.origin_of_entry(response.at, field, name);
+                let message = "every client gets the same cookie, whichever destination answers";
+                report.warning(codes::COOKIE_ON_ROUTE, origin, message);
+            }
+        }
+    }
+}
+
+/// The one rule of a service that no object routes.
+pub(crate) fn default_rule(origin: Origin, destination: usize, retry: RetryPolicy) -> HttpRule {
+    HttpRule {
+        origin: origin.clone(),
+        name: "default".into(),
+        matches: Vec::new(),
+        action: HttpAction::Forward(vec![WeightedBackend {
+            origin,
+            target: BackendTarget::Destination(destination),
+            weight: 1,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }]),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
+        timeout: None,
+        retry,
+        cors: None,
+        fault: None,
+    }
+}

@@ -1,0 +1,118 @@
+//! What translating an object found and what became of its fields.
+//!
+//! Translating for a proxy and reporting on an object run the same code; a proxy's run throws its report away.
+
+use std::sync::Arc;
+
+use heddle_api::Resource as AnyObject;
+use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
+
+use crate::engine::{Derivation, Reader};
+use crate::istio::{
+    authorization_policy, destination_rule_report, peer_authentication, virtual_service_report,
+};
+use crate::object::ObjectKey;
+
+/// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Report {
+    /// What is worth telling.
+    pub findings: Vec<Diagnostic>,
+    /// What became of fields.
+    pub outcomes: Vec<OutcomeRecord>,
+}
+
+impl Report {
+    pub(crate) fn push(&mut self, finding: Diagnostic) {
+        self.findings.push(finding);
+    }
+
+    /// An error that the object's own project would reject the object for.
+    pub(crate) fn rejected(&mut self, origin: Origin, message: impl Into<String>) {
+        self.push(Diagnostic::error(crate::codes::REJECTED, origin, message));
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
+        self.push(Diagnostic::error(code, origin, message));
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
+        self.push(Diagnostic::warning(code, origin, message));
+    }
+
+    pub(crate) fn info(&mut self, code: &'static Code, origin: Origin, message: impl Into<String>) {
+        self.push(Diagnostic::info(code, origin, message));
+    }
+
+    /// A field means something else than upstream makes of it.
+    pub(crate) fn translated(&mut self, origin: Origin, how: impl Into<String>) {
+        self.outcome(origin, Outcome::Translated, how);
+    }
+
+    /// A field has no effect, as upstream gives it none.
+    pub(crate) fn ignored(&mut self, origin: Origin, why: impl Into<String>) {
+        self.outcome(origin, Outcome::Ignored, why);
+    }
+
+    /// Another object says otherwise.
+    pub(crate) fn conflict(&mut self, origin: Origin, with: impl Into<String>) {
+        self.outcome(origin, Outcome::Conflict, with);
+    }
+
+    /// A field that heddle does not act on: a warning and an outcome.
+    pub(crate) fn unsupported(&mut self, origin: Origin, why: impl Into<String>) {
+        let why = why.into();
+        self.warning(crate::codes::UNSUPPORTED, origin.clone(), why.clone());
+        self.outcome(origin, Outcome::Unsupported, why);
+    }
+
+    pub(crate) fn outcome(&mut self, origin: Origin, outcome: Outcome, detail: impl Into<String>) {
+        self.outcomes.push(OutcomeRecord::new(origin, outcome, detail));
+    }
+
+    /// Whether something is in error.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.level == Level::Error)
+    }
+
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.findings.extend(other.findings.iter().cloned());
+        self.outcomes.extend(other.outcomes.iter().cloned());
+    }
+}
+
+/// What there is to say about an object.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ObjectReportKey(pub(crate) ObjectKey);
+
+impl Derivation for ObjectReportKey {
+    fn derive(&self, reader: &Reader<'_>) -> Arc<Report> {
+        let mut report = Report::default();
+        match reader.object(&self.0) {
+            Some(AnyObject::VirtualService(object)) => {
+                virtual_service_report::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::DestinationRule(object)) => {
+                destination_rule_report::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::PeerAuthentication(object)) => {
+                peer_authentication::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::AuthorizationPolicy(object)) => {
+                authorization_policy::report(reader, &object, &mut report);
+            }
+            _ => {}
+        }
+        Arc::new(report)
+    }
+}

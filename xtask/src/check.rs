@@ -1,0 +1,14 @@
+//! `cargo xtask check`: formatting, lints and documentation, with warnings as errors.
+
+use anyhow::Result;
+
+use crate::run::{cargo, cargo_with};
+
+pub(crate) fn check() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    cargo_with(
+        &["doc", "--workspace", "--no-deps", "--quiet", "--document-private-items"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )
+}

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use heddle_api::{At, Value, Written};
+use heddle_api::{At, Written};
+
+use crate::workloads::PodPhase;
 
 /// The addresses of a pod, the primary one first.
 pub(crate) fn addresses(written: &Written) -> Vec<IpAddr> {
@@ -38,10 +40,20 @@ pub(crate) fn is_ready(written: &Written) -> bool {
 
 /// Whether the pod has come to its end.
 pub(crate) fn is_over(written: &Written) -> bool {
+    matches!(phase(written), PodPhase::Failed | PodPhase::Succeeded)
+}
+
+/// Where the pod is in its life.
+pub(crate) fn phase(written: &Written) -> PodPhase {
     let tree = written.tree();
     let phase = written
         .field(written.root(), "status")
         .and_then(|status| tree.field(status, "phase"))
-        .filter(|phase| tree.value(*phase) == Value::Text);
-    phase.is_some_and(|phase| matches!(&**tree.text(phase), "Succeeded" | "Failed"))
+        .map(|phase| &**tree.text(phase));
+    match phase {
+        Some("Failed") => PodPhase::Failed,
+        Some("Pending") => PodPhase::Pending,
+        Some("Succeeded") => PodPhase::Succeeded,
+        _ => PodPhase::Running,
+    }
 }

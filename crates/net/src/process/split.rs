@@ -86,7 +86,8 @@ enum Report {
 /// Splits this process, which must have one thread. Returns twice: inside and outside.
 ///
 /// Where user namespaces are forbidden, root goes on without one. With a mount namespace, mounts are
-/// private inside; with a PID namespace as well, `/proc` shows the inside only.
+/// private inside; with a PID namespace as well, `/proc` shows the inside only (with a PID namespace
+/// alone it goes on showing the outside, and [`super::spawn`] does not work).
 pub fn split(namespaces: Namespaces) -> Result<Split, SplitError> {
     let pair = || DescriptorChannel::pair().map_err(step("open a channel"));
     let ((outside, inside), (reports, reporter)) = (pair()?, pair()?);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use heddle_ir::http_route::{
     AbortStatus, BackendTarget, DirectResponse, Fault, FaultAbort, FaultDelay, HeaderEdits,
-    HttpAction, HttpMatch, HttpRule, PathRewrite, Redirect, RedirectPort, Rewrite, WeightedBackend,
+    HttpAction, HttpMatch, HttpRule, PathRewrite, Redirect, Rewrite, WeightedBackend,
 };
 use heddle_ir::matching::PathMatch;
 
 use super::support::{Request, any, backend, compiled, evenly, origin, outbound, path, rule};
 use crate::HeaderEdit::{Add, Remove, Set};
-use crate::{CompiledRoutes, Effect, HeaderEdit, RouteAction};
+use crate::{CompiledRoutes, Effect, RouteAction};
 use heddle_ir::http_route::RedirectPort::{Fixed, FromAuthority, FromScheme, Listener};
 
 fn text_prefix(text: &str) -> HttpMatch {
@@ -169,7 +169,7 @@ fn locations_with_a_new_path() {
         status: 302,
         scheme: None,
         host: None,
-        port: RedirectPort::FromAuthority,
+        port: FromAuthority,
         path: Some(path),
     };
     let request = Request::get("/foo/bar?q=1").authority("a.com");
@@ -253,7 +253,7 @@ fn setting_host_rewrites_the_authority_and_pseudo_headers_are_left_alone() {
     }
     let routes = forwarding(edits(&[(":path", "/x"), ("a", "1")], &[], &[":method"]), none(), None);
     let decision = routes.decide(&Request::get("/"), 0).unwrap();
-    assert_eq!(decision.request_edits().collect::<Vec<_>>(), [HeaderEdit::Set("a", "1")]);
+    assert_eq!(decision.request_edits().collect::<Vec<_>>(), [Set("a", "1")]);
 }
 
 #[test]

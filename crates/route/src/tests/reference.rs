@@ -14,8 +14,11 @@ use proptest::sample::select;
 use super::support::{Request, compiled, outbound, rule};
 use crate::MatchOutcome;
 
+/// What a pattern takes.
+type Meaning = fn(&str) -> bool;
+
 /// Patterns that the reference knows by what they mean.
-const PATTERNS: [(&str, fn(&str) -> bool); 4] = [
+const PATTERNS: [(&str, Meaning); 4] = [
     ("/a.*", |text| text.starts_with("/a")),
     ("(?i)v1", |text| text.eq_ignore_ascii_case("v1")),
     (".+", |text| !text.is_empty()),

@@ -8,7 +8,9 @@ use heddle_api::Resource as AnyObject;
 use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
-use crate::istio::{authorization_policy, peer_authentication};
+use crate::istio::{
+    authorization_policy, destination_rule_report, peer_authentication, virtual_service_report,
+};
 use crate::object::ObjectKey;
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
@@ -97,6 +99,12 @@ impl Derivation for ObjectReportKey {
     fn derive(&self, reader: &Reader<'_>) -> Arc<Report> {
         let mut report = Report::default();
         match reader.object(&self.0) {
+            Some(AnyObject::VirtualService(object)) => {
+                virtual_service_report::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::DestinationRule(object)) => {
+                destination_rule_report::report(reader, &object, &mut report);
+            }
             Some(AnyObject::PeerAuthentication(object)) => {
                 peer_authentication::report(reader, &object, &mut report);
             }

@@ -63,6 +63,25 @@ pub(super) fn inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A descriptor that this process was started with under a number agreed with its parent, such as
+/// [`super::Plan::descriptors`] gives.
+///
+/// What is returned is a copy that is not inherited further. The number itself stays open until the process ends,
+/// and is not inherited further either.
+#[expect(unsafe_code, reason = "fcntl(2) on a number")]
+pub fn inherited_descriptor(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: duplicating only reads the descriptor table; a closed number is an error.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number was just made by the kernel for this call, so nothing else owns it.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    // SAFETY: the flag has no effect on this process's own use of the number, whoever owns it.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok(copy)
+}
+
 /// Makes `number` name the same open file; it is inherited over exec. What it named is closed.
 #[expect(unsafe_code, reason = "dup2(2)")]
 pub(super) fn place(descriptor: BorrowedFd<'_>, number: i32) -> io::Result<()> {
@@ -145,5 +164,19 @@ mod tests {
     #[test]
     fn a_closed_number_is_no_descriptor() {
         assert!(inherited(1_000_000).is_err());
+        assert!(inherited_descriptor(1_000_000).is_err());
+    }
+
+    #[test]
+    fn an_inherited_number_is_copied_and_stays_open() {
+        use std::io::{Read, Write};
+        let (one, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let copy = inherited_descriptor(one.as_raw_fd()).unwrap();
+        assert_ne!(copy.as_raw_fd(), one.as_raw_fd());
+        std::os::unix::net::UnixStream::from(copy).write_all(b"x").unwrap();
+        (&one).write_all(b"y").unwrap();
+        let mut bytes = [0; 2];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"xy");
     }
 }

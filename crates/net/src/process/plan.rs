@@ -39,6 +39,9 @@ pub struct Plan {
     pub die_with_parent: bool,
     /// Whether it leads a session of its own, away from the caller's terminal.
     pub new_session: bool,
+    /// Whether its standard input is a terminal that it shall control, in a session of its own: what an
+    /// interactive shell needs.
+    pub controlling_terminal: bool,
     /// Resource limits.
     pub limits: Vec<Limit>,
     /// Its standard input.
@@ -67,6 +70,7 @@ impl Plan {
             new_privileges: false,
             die_with_parent: true,
             new_session: true,
+            controlling_terminal: false,
             limits: Vec::new(),
             stdin: Stream::Null,
             stdout: Stream::Inherit,

@@ -43,6 +43,7 @@ pub(super) struct Order {
     pub(super) new_privileges: bool,
     pub(super) die_with_parent: bool,
     pub(super) new_session: bool,
+    pub(super) controlling_terminal: bool,
     pub(super) limits: Vec<Limit>,
     pub(super) targets: Vec<i32>,
 }
@@ -245,6 +246,13 @@ fn start(
             .map_err(failed(&format!("change to the folder {}", folder.display())))?;
     }
     place_descriptors(order, descriptors).map_err(failed("pass descriptors on"))?;
+    if order.controlling_terminal {
+        // Again where a fork lies between: only the leader of a session gets a terminal. Fails for one that
+        // leads already.
+        let _ = rustix::process::setsid();
+        rustix::process::ioctl_tiocsctty(io::stdin())
+            .map_err(|errno| failed("take control of the terminal")(errno.into()))?;
+    }
     // After the descriptors are placed, which a low limit on their number would hinder.
     for limit in &order.limits {
         confine::set_limit(*limit).map_err(failed(&format!("limit {:?}", limit.of)))?;

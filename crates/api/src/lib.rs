@@ -42,6 +42,7 @@ mod macros;
 mod check;
 pub mod codes;
 mod decode;
+mod fragment;
 pub mod istio;
 pub mod kinds;
 pub mod kubernetes;

@@ -66,6 +66,11 @@ fn document<T: Decode + Default>(
     let (documents, stop) = yaml::read(&text, 1, &mut Budget::new(limits));
     let origin_at = |position| outer.origin().at(outer.path(at), Some(shift.outer(position)));
     if let Some(stop) = stop {
+        for problem in &stop.before {
+            let origin = origin_at(problem.position);
+            let finding = Diagnostic::error(problem.code, origin, problem.message.clone());
+            loaded.diagnostics.push(finding.hint_opt(problem.hint.clone()));
+        }
         let finding = Diagnostic::error(
             codes::NESTED_DOCUMENT,
             origin_at(stop.position),

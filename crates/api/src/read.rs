@@ -9,6 +9,7 @@ use heddle_diag::{
 use crate::check;
 use crate::codes;
 use crate::decode::{Decoder, Manners, shortened};
+use crate::fragment;
 use crate::kinds::{self, Body, Kind, Resource};
 use crate::mesh;
 use crate::meta::Meta;
@@ -122,6 +123,10 @@ impl Reading<'_> {
     }
 
     fn stopped(&mut self, stop: Stop) {
+        for problem in &stop.before {
+            let finding = Self::problem(problem, &self.place(problem.position));
+            self.loaded.diagnostics.push(finding);
+        }
         let origin = self.place(stop.position);
         self.loaded
             .diagnostics
@@ -189,8 +194,15 @@ impl Reading<'_> {
         let kind = text("kind").or(inherited.map(|(_, kind)| kind.into()));
         let (Some(api_version), Some(kind)) = (&api_version, &kind) else {
             let missing = if api_version.is_none() { "apiVersion" } else { "kind" };
-            let keys = tree.children(root).filter_map(|child| tree.key(child)).map(|key| &**key);
-            let hint = nearest(missing, keys).map(|near| format!("`{near}` must be `{missing}`"));
+            let keys: Vec<&str> =
+                tree.children(root).filter_map(|child| tree.key(child)).map(|key| &**key).collect();
+            let near = nearest(missing, keys.iter().copied())
+                .map(|near| format!("`{near}` must be `{missing}`"));
+            let part = || {
+                let (kind, part) = fragment::part_of(&keys)?;
+                Some(format!("this looks like a part (`{part}`) of a `{kind}` that stands alone"))
+            };
+            let hint = near.or_else(part);
             let message = format!("the document has no `{missing}`");
             return self.error(codes::NOT_AN_OBJECT, position, message, hint);
         };

@@ -61,6 +61,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What was found in the document that is being read.
+    pub(super) fn problems(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
+    }
+
     pub(super) fn event(&mut self, event: Event<'_>, span: Span) -> Result<Option<Document>, Stop> {
         let at = position(span.start, self.first_line);
         match event {
@@ -213,6 +218,7 @@ impl<'a> Builder<'a> {
                 message: "a key must be a text, not a list or mapping".to_owned(),
                 hint: Some("quote a text that begins with `{` or `[`, such as a template".into()),
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         if self.frames.len() >= self.budget.depth {
@@ -222,6 +228,7 @@ impl<'a> Builder<'a> {
                 message: format!("collections nest deeper than {}", self.budget.depth),
                 hint: None,
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         let node = self.push(value, Arc::default(), at)?;
@@ -323,6 +330,7 @@ impl<'a> Builder<'a> {
                     message: "an alias that stands as a key must refer to a text".to_owned(),
                     hint: None,
                     whole_file: false,
+                    before: Vec::new(),
                 });
             };
             self.key(&text, false, 0, at);
@@ -343,6 +351,7 @@ impl<'a> Builder<'a> {
                 message: "an alias refers to a value that contains it".to_owned(),
                 hint: None,
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         let id = At(self.next_id());
@@ -447,6 +456,7 @@ fn exhausted(position: Position, what: &str) -> Stop {
         message: format!("the file {what}"),
         hint: Some("split the file".to_owned()),
         whole_file: true,
+        before: Vec::new(),
     }
 }
 

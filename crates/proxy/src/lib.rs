@@ -2,8 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod built_in;
 mod config;
-mod configuration;
+pub mod configuration;
 mod dns;
-mod snapshot;
-mod target;
+mod find;
+mod forward;
+mod http1;
+pub mod inbound;
+mod origination;
+pub mod outbound;
+mod record;
+pub mod snapshot;
+pub mod target;
+mod upstream;
+pub mod worker;

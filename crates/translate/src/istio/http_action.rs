@@ -251,6 +251,7 @@ pub(super) fn fault(object: &Vs, written: &FaultInjection, report: &mut Report) 
             report.rejected(origin, "`exponentialDelay` does not exist in any data plane");
             return None;
         }
+        report.precise(delay.fixed_delay, || object.origin_of(delay.at, "fixedDelay"));
         let Some(duration) = delay.fixed_delay else {
             report.rejected(object.origin_at(delay.at), "a delay needs `fixedDelay`");
             return None;

@@ -100,6 +100,8 @@ pub(crate) fn policy(
     if place.broken {
         return never;
     }
+    report.precise(written.per_try_timeout, || (place.of)("perTryTimeout"));
+    report.precise(written.backoff, || (place.of)("backoff"));
     let attempts = match written.attempts {
         None => default.attempts,
         Some(attempts) => match u32::try_from(attempts) {

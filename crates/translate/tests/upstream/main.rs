@@ -1,0 +1,5 @@
+//! Compares with what Istio's own tests and samples say. The data is optional.
+
+mod samples;
+mod shared;
+mod validation;

@@ -3,6 +3,7 @@
 //! A document within a text keeps its positions in the outer file, so that a finding in `data.mesh` points at the line a
 //! user sees.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use heddle_diag::{Diagnostic, Position};
@@ -106,10 +107,8 @@ fn part<T: Decode + Default>(
     let mut decoder = Decoder::new(&tree, written.root, &origin, Manners::Lenient);
     let spec = decoder.slot(Some(at));
     let findings = decoder.finish();
-    let mut broken: Vec<At> = written.broken.iter().copied().chain(findings.broken).collect();
-    broken.sort_unstable();
-    broken.dedup();
-    written.broken = broken.into();
+    let broken: BTreeSet<At> = written.broken.iter().copied().chain(findings.broken).collect();
+    written.broken = broken.into_iter().collect();
     loaded.diagnostics.append(findings.diagnostics);
     loaded.outcomes.extend(findings.outcomes);
     let meta = resource.meta().clone();

@@ -129,7 +129,8 @@ impl Reading<'_> {
     }
 
     fn document(&mut self, document: Document) {
-        let Document { tree, problems } = document;
+        let Document { tree, mut problems } = document;
+        problems.sort_by_key(|problem| problem.at);
         let tree = Arc::new(tree);
         let mut seen = vec![false; problems.len()];
         self.object(&tree, Tree::ROOT, &problems, &mut seen, None, 0);
@@ -312,10 +313,12 @@ impl ObjectReading<'_, '_, '_> {
 
     /// Takes over what was found in the text of this object.
     fn text_problems(&mut self, decoder: &mut Decoder<'_>) {
-        for (problem, seen) in self.problems.iter().zip(self.seen.iter_mut()) {
-            if *seen || !self.tree.contains(self.root, problem.at) {
-                continue;
-            }
+        let place = |at: &dyn Fn(At) -> bool| self.problems.partition_point(|p| at(p.at));
+        let first = place(&|at| at < self.root);
+        let end = place(&|at| at < self.root || self.tree.contains(self.root, at));
+        let problems = self.problems.get(first..end).unwrap_or_default();
+        let seen = self.seen.get_mut(first..end).unwrap_or_default();
+        for (problem, seen) in problems.iter().zip(seen) {
             *seen = true;
             let origin = decoder.origin_at_position(problem.at, problem.position);
             let finding = Reading::problem(problem, &origin);

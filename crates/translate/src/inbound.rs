@@ -48,6 +48,8 @@ impl Derivation for InboundKey {
         let mutual_tls = reader.read(&MutualTlsKey(self.0.clone()))?;
         let services = services_of(reader, &facts);
         Some(Arc::new(Inbound {
+            // A standalone mesh's supervisor probes past the proxy; a node's address comes with Kubernetes.
+            probe_sources: Vec::new(),
             workload: facts.id.clone(),
             ports: ports(&facts, &services),
             mutual_tls: mutual_tls.default.clone(),
@@ -56,6 +58,7 @@ impl Derivation for InboundKey {
             path_normalization: mesh.path_normalization,
             connection_pool: connection_pool(reader, &facts, &services),
             retry: mesh.inbound_retry.clone(),
+            probe_sources: reader.options().probe_sources.clone(),
         }))
     }
 }

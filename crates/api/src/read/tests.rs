@@ -652,7 +652,52 @@ mod random {
         "kind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: ",
     ];
 
+    /// Writes a value of any shape; `seed` says which.
+    fn value(
+        seed: &mut impl Iterator<Item = u8>,
+        depth: usize,
+        json: &mut heddle_diag::JsonWriter,
+    ) {
+        let count = usize::from(seed.next().unwrap_or(0) % 4);
+        match seed.next().unwrap_or(0) % if depth == 0 { 5 } else { 7 } {
+            0 => json.raw("null"),
+            1 => json.raw(if count == 0 { "true" } else { "false" }),
+            2 => json.raw(&(i64::from(seed.next().unwrap_or(0)) * (i64::MAX / 255)).to_string()),
+            3 => json.raw("-0.5"),
+            4 => json.string(["", "yes", "a: \"b\"\n\t\u{1}\\", "é😀 - #"][count]),
+            5 => {
+                json.open_list();
+                (0..count).for_each(|_| value(seed, depth - 1, json));
+                json.close_list();
+            }
+            _ => {
+                json.open_object();
+                for key in ["a", "<<", "é: #", "1"].iter().take(count) {
+                    json.key(key);
+                    value(seed, depth - 1, json);
+                }
+                json.close_object();
+            }
+        }
+    }
+
     proptest! {
+        /// JSON is a subset of what is read, and loses nothing.
+        #[test]
+        fn json_is_read_and_written_back(seed in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let mut json = heddle_diag::JsonWriter::new();
+            json.open_object();
+            json.field("apiVersion", "example.com/v1");
+            json.field("kind", "Thing");
+            json.key("value");
+            value(&mut seed.into_iter(), 4, &mut json);
+            json.close_object();
+            let text = json.finish();
+            let loaded = Reader::default().read_file("a", text.as_bytes());
+            let written: Vec<_> = loaded.resources.iter().map(|r| r.written().to_json()).collect();
+            prop_assert_eq!(written, [text]);
+        }
+
         #[test]
         fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             Reader::default().read_file("a", &bytes);

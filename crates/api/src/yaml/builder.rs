@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use granit_parser::{Event, ScalarStyle, Span, Tag};
-use heddle_diag::{Code, Position};
+use heddle_diag::{Code, Diagnostics, Position};
 
 use super::{Budget, Document, Problem, Stop, position};
 use crate::codes;
@@ -116,6 +116,12 @@ impl<'a> Builder<'a> {
         hint: Option<&str>,
         related: Option<(&'static str, Position)>,
     ) {
+        // Nobody reads more, and a hostile file could make millions; one of them is enough to break the place.
+        if self.problems.len() >= Diagnostics::LIMIT
+            && self.problems.last().is_some_and(|problem| problem.at == at)
+        {
+            return;
+        }
         let hint = hint.map(str::to_owned);
         self.problems.push(Problem { at, code, position, message, hint, related, breaks: true });
     }

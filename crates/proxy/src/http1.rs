@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use heddle_http::exchange::Pump;
 use heddle_http::Output;
+use heddle_http::exchange::Pump;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::istio::{RequestOutcome, RequestRecorder};
 use heddle_wire::http1::HeaderEdit;
@@ -69,9 +69,7 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keep = match std::mem::take(&mut ended.next) {
         Next::Close => false,
         Next::Continue => !client.is_draining(),
-        Next::Answer(answer) => {
-            client.answer_instead(begun.asked, &answer, has_whole_body).await?
-        }
+        Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
         Next::Tunnel(mut upstream) => {
             let idle = decided.state.destination.connection_pool.tcp_idle_timeout;
             stream::copy(&mut client.connection, &mut upstream.connection, idle).await;

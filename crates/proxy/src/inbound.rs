@@ -162,11 +162,7 @@ async fn peek(connection: &mut Connection) -> Option<First> {
 }
 
 /// The value of `x-forwarded-client-cert` for a peer, as Istio's sidecars write it.
-fn certificate_header(
-    identity: &MeshIdentity,
-    tls: &TlsStream,
-    peer: &SpiffeId,
-) -> Option<String> {
+fn certificate_header(identity: &MeshIdentity, tls: &TlsStream, peer: &SpiffeId) -> Option<String> {
     let leaf = tls.common_state().peer_certificates()?.first()?;
     let hash = sha256_hex(&default_provider(), leaf)?;
     let own = &identity.svid().identity;

@@ -90,7 +90,13 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
             let driver = Driver::new(
-                Setup { workload: options.workload, identity: identity.clone(), provider, seed, started },
+                Setup {
+                    workload: options.workload,
+                    identity: identity.clone(),
+                    provider,
+                    seed,
+                    started,
+                },
                 Connector::Broker(client.clone()),
                 publisher,
                 wanted,
@@ -112,7 +118,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         .name("control".to_owned())
         .spawn(control)
         .map_err(|error| ProxyError::System("cannot start the control thread", error))?;
-    let Ok(outside) = receiver.blocking_recv() else {
+    let Ok(_outside) = receiver.blocking_recv() else {
         // The thread has ended before it was ready, with the reason.
         return control.join().unwrap_or(Ok(()));
     };
@@ -123,7 +129,6 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         metrics: Some(StandardMetrics::new(&registry)),
         started,
         overrides: Overrides::default(),
-        outside: Some(outside),
     };
     serve_traffic(&shared, seed)
 }
@@ -145,7 +150,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         let settings = shared.configuration.snapshot().settings.clone();
         let deadline = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);
         info!(?deadline, "draining");
-        worker.drain().signal();
+        worker.drain().begin();
         if tokio::time::timeout(deadline, worker.drain().finished()).await.is_err() {
             warn!("connections were cut at the end of the drain");
         }
@@ -213,7 +218,6 @@ fn serve_admin(
         let snapshot = configuration.snapshot();
         let missing = [
             (snapshot.settings.is_none(), "settings"),
-            (snapshot.targets.is_empty(), "index"),
             (snapshot.inbound.is_none(), "policy"),
             (identity.current().is_none(), "certificate"),
         ];
@@ -223,7 +227,8 @@ fn serve_admin(
         }
     });
     let admin = Admin { readiness, registry: registry.clone() };
-    for (port, metrics) in [(MERGED_METRICS_PORT, true), (HEALTH_PORT, false), (METRICS_PORT, true)] {
+    for (port, metrics) in [(MERGED_METRICS_PORT, true), (HEALTH_PORT, false), (METRICS_PORT, true)]
+    {
         let listener = listen(&sockets, port)?;
         tokio::spawn(admin.clone().serve(listener, metrics));
     }
@@ -273,7 +278,9 @@ impl Names for MeshNames {
         match self.client.request(&Request::Resolve(name.to_owned())).await {
             Ok(Grant::Addresses(addresses)) => Ok(Some(addresses)),
             Ok(Grant::Descriptor(_)) => Err(io::Error::other("a descriptor in place of addresses")),
-            Err(broker::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
+            Err(broker::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                Ok(None)
+            }
             Err(error) => Err(io::Error::other(error)),
         }
     }

@@ -393,7 +393,11 @@ async fn resolve(name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.
-pub(crate) fn put_back(state: &DestinationState, endpoint: &UpstreamEndpoint, upstream: PooledConnection) {
+pub(crate) fn put_back(
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    upstream: PooledConnection,
+) {
     endpoint.pool.put(upstream, Instant::now());
     state.limits.notify_freed();
 }
@@ -412,4 +416,3 @@ impl DestinationLimits {
         }
     }
 }
-

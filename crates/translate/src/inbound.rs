@@ -48,8 +48,6 @@ impl Derivation for InboundKey {
         let mutual_tls = reader.read(&MutualTlsKey(self.0.clone()))?;
         let services = services_of(reader, &facts);
         Some(Arc::new(Inbound {
-            // A standalone mesh's supervisor probes past the proxy; a node's address comes with Kubernetes.
-            probe_sources: Vec::new(),
             workload: facts.id.clone(),
             ports: ports(&facts, &services),
             mutual_tls: mutual_tls.default.clone(),

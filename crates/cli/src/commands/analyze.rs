@@ -52,9 +52,7 @@ fn order(origin: &heddle_diag::Origin) -> (String, u32, u32) {
         heddle_diag::Source::File { path, position } => {
             (path.to_string(), position.line, position.column)
         }
-        heddle_diag::Source::BuiltIn | heddle_diag::Source::Cluster { .. } => {
-            (String::new(), 0, 0)
-        }
+        heddle_diag::Source::BuiltIn | heddle_diag::Source::Cluster { .. } => (String::new(), 0, 0),
     }
 }
 

@@ -29,7 +29,10 @@ impl Answer {
 
     /// Refused by authorisation.
     pub fn denied() -> Self {
-        Self { grpc_status: Some(7), ..Self::text(403, Reason::AuthorizationDenied, "RBAC: access denied") }
+        Self {
+            grpc_status: Some(7),
+            ..Self::text(403, Reason::AuthorizationDenied, "RBAC: access denied")
+        }
     }
 
     /// No route matched.
@@ -49,7 +52,8 @@ impl Answer {
 
     /// A limit was reached.
     pub fn overflow() -> Self {
-        let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+        let body =
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow";
         let mut answer = Self::text(503, Reason::CircuitOverflow, body);
         answer.headers.push((Cow::Borrowed("x-envoy-overloaded"), "true".to_owned()));
         answer
@@ -155,6 +159,9 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nserver: istio-envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
         let grpc = write(Answer::denied(), "POST", true, false);
-        assert!(grpc.starts_with("HTTP/1.1 200 OK\r\n") && grpc.contains("grpc-status: 7\r\n"), "{grpc}");
+        assert!(
+            grpc.starts_with("HTTP/1.1 200 OK\r\n") && grpc.contains("grpc-status: 7\r\n"),
+            "{grpc}"
+        );
     }
 }

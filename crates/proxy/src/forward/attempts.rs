@@ -110,13 +110,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         Ok(token) => token,
         Err(_) => return ended.answer(Answer::overflow()),
     };
-    let mut tries = Tries {
-        decided,
-        tried: Vec::new(),
-        retries: 0,
-        replaced_stale: false,
-        _retry_token: None,
-    };
+    let mut tries =
+        Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, _retry_token: None };
     loop {
         let Some(target) = tries.pick() else {
             return ended.answer(Answer::no_healthy_upstream());
@@ -323,9 +318,7 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 (TryOutcome::Reset { request_sent: true }, Observation::Response(502))
             }
-            Failure::Timeout => {
-                (TryOutcome::Timeout, Observation::Timeout)
-            }
+            Failure::Timeout => (TryOutcome::Timeout, Observation::Timeout),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
@@ -337,7 +330,8 @@ impl Tries<'_> {
                 ExchangeError::Server(_) | ExchangeError::ServerEnded
             ))
         );
-        if was_closed && reused && self.decided.idempotent && !self.replaced_stale && pump.restart() {
+        if was_closed && reused && self.decided.idempotent && !self.replaced_stale && pump.restart()
+        {
             self.replaced_stale = true;
             return None;
         }
@@ -358,15 +352,15 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
-            Failure::Timeout => {
-                Answer::upstream_timeout()
-            }
+            Failure::Timeout => Answer::upstream_timeout(),
             Failure::Upstream(UpstreamError::Overflow(_)) => Answer::overflow(),
             Failure::Upstream(UpstreamError::Resolve { .. }) => {
                 Answer::no_healthy_upstream().because(Reason::NameResolution)
             }
             Failure::Upstream(
-                UpstreamError::Handshake(_) | UpstreamError::Identity(_) | UpstreamError::NoIdentity,
+                UpstreamError::Handshake(_)
+                | UpstreamError::Identity(_)
+                | UpstreamError::NoIdentity,
             ) => Answer::connect_failure().because(Reason::PeerIdentity),
             Failure::Upstream(UpstreamError::Timeout(_)) => {
                 Answer::connect_failure().because(Reason::ConnectTimeout)

@@ -229,10 +229,15 @@ impl Client {
     }
 
     /// Answers the request itself. Answers whether the connection can take another request.
-    pub(crate) async fn answer(&mut self, request: &mut Request, answer: &Answer) -> io::Result<bool> {
+    pub(crate) async fn answer(
+        &mut self,
+        request: &mut Request,
+        answer: &Answer,
+    ) -> io::Result<bool> {
         let mut out = Output::new();
         let head = request.head(&self.connection);
-        let is_grpc = head.values("content-type").any(|value| value.starts_with(b"application/grpc"));
+        let is_grpc =
+            head.values("content-type").any(|value| value.starts_with(b"application/grpc"));
         // A body that has come whole is passed over; what is still to come would be taken for the next request.
         let length = head.body();
         let mut scanner = http1::BodyScanner::new(length);

@@ -3,8 +3,8 @@
 use heddle_http::exchange::{ExchangeError, Pump, ResponseError, deliver_response, until_response};
 use heddle_http::{Connection, Output};
 use heddle_wire::http1::{
-    self, BodyError, BodyLength, ChunkPiece, ChunkedScanner, HeadError, HeadLimits,
-    HeaderEdit, Parsed, RequestHead, ResponseEdits, ResponseHead, Version,
+    self, BodyError, BodyLength, ChunkPiece, ChunkedScanner, HeadError, HeadLimits, HeaderEdit,
+    Parsed, RequestHead, ResponseEdits, ResponseHead, Version,
 };
 
 use crate::forward::client::LentResponseIndex;

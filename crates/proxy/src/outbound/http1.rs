@@ -286,10 +286,9 @@ fn aborted(abort: AbortStatus) -> Answer {
     let text = "fault filter abort";
     match abort {
         AbortStatus::Http(status) => Answer::text(status, Reason::FaultAbort, text),
-        AbortStatus::Grpc(status) => Answer {
-            grpc_status: Some(status),
-            ..Answer::text(200, Reason::FaultAbort, text)
-        },
+        AbortStatus::Grpc(status) => {
+            Answer { grpc_status: Some(status), ..Answer::text(200, Reason::FaultAbort, text) }
+        }
     }
 }
 

@@ -37,7 +37,11 @@ fn broker(arguments: &[String]) -> ExitCode {
         Ok(mesh) => mesh,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            println!("{error}: {}: {}", cause.unwrap_or_default(), error.hint().unwrap_or_default());
+            println!(
+                "{error}: {}: {}",
+                cause.unwrap_or_default(),
+                error.hint().unwrap_or_default()
+            );
             return ExitCode::from(3);
         }
     };
@@ -82,7 +86,10 @@ fn answer(mut stream: TcpStream, text: &str) {
     let mut head = [0; 4096];
     let _ = stream.read(&mut head);
     let length = text.len();
-    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}");
+    let _ = write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+    );
 }
 
 /// Prints what `fetch HOST:PORT` answers to a GET, or why there is no answer.

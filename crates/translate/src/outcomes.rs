@@ -193,7 +193,7 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
     walk.node(written.tree(), root, &schema, "");
     report.outcomes.append(&mut walk.records);
     report.findings.append(&mut walk.findings);
-    report.outcomes.sort_by(|left, right| position(left).cmp(&position(right)));
+    report.outcomes.sort_by_key(position);
 }
 
 fn position(record: &OutcomeRecord) -> (u32, u32) {
@@ -264,7 +264,7 @@ impl Walk<'_> {
         match longest(self.table, path) {
             Some(Applied) => self.records.push(OutcomeRecord::new(origin, Outcome::Applied, "")),
             Some(Ignored(why)) => {
-                self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, why))
+                self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, why));
             }
             Some(Unsupported(why)) => self.unsupported(origin, why),
             None if path.is_empty() => {}

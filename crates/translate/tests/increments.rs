@@ -1,5 +1,7 @@
 //! Any sequence of changes gives what a full computation gives, says what it changed, and touches no more than it must.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::collections::BTreeMap;
 
 use heddle_api::{Reader, Resource as AnyObject};

@@ -109,13 +109,14 @@ pub(super) fn direct_response(
     let body = written.body.as_ref();
     let body: Vec<u8> = match body.map(|body| (&body.string, &body.bytes)) {
         Some((Some(text), _)) => text.clone().into_bytes(),
-        Some((None, Some(text))) => match Base64::parse(text) {
-            Some(bytes) => bytes.0,
-            None => {
+        Some((None, Some(text))) => {
+            if let Some(bytes) = Base64::parse(text) {
+                bytes.0
+            } else {
                 report.rejected(object.origin_of(written.at, "body"), "`bytes` is not base64");
                 return None;
             }
-        },
+        }
         Some((None, None)) | None => Vec::new(),
     };
     if body.len() > BODY_BYTES_MAX {
@@ -310,15 +311,14 @@ fn abort_status(
         return code.map(AbortStatus::Grpc);
     }
     let status = abort.http_status.and_then(|status| u16::try_from(status).ok());
-    match status.filter(|status| (200..600).contains(status)) {
-        Some(status) => Some(AbortStatus::Http(status)),
-        None => {
-            report.rejected(
-                object.origin_of(abort.at, "httpStatus"),
-                "an abort needs a status from 200 to 599",
-            );
-            None
-        }
+    if let Some(status) = status.filter(|status| (200..600).contains(status)) {
+        Some(AbortStatus::Http(status))
+    } else {
+        report.rejected(
+            object.origin_of(abort.at, "httpStatus"),
+            "an abort needs a status from 200 to 599",
+        );
+        None
     }
 }
 

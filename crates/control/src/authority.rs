@@ -41,10 +41,7 @@ pub struct Lifetimes {
 
 impl Default for Lifetimes {
     fn default() -> Self {
-        Self {
-            leaf: heddle_cert::LEAF_LIFETIME_DEFAULT,
-            root: Duration::from_hours(24 * 365 * 10),
-        }
+        Self { leaf: heddle_cert::LEAF_LIFETIME_DEFAULT, root: Duration::from_hours(24 * 365 * 10) }
     }
 }
 
@@ -123,7 +120,8 @@ impl CertificateAuthority {
         }
         let record = record
             .into_authority(|pem| {
-                heddle_tls::root_from_pem(&provider, pem).map_err(|e: CertificateError| e.to_string())
+                heddle_tls::root_from_pem(&provider, pem)
+                    .map_err(|e: CertificateError| e.to_string())
             })
             .map_err(CertificateAuthorityError::Record)?;
         let reserved_until = record.unlisted_until.clone();
@@ -156,9 +154,9 @@ impl CertificateAuthority {
         self.reserve(store, &plan.root, plan.validity.not_after)?;
         let signer = self.signer()?;
         let chain = signer.sign(request, identity, plan.validity, plan.serial)?;
-        self.issued += 1;
         let mut cert_chain: Vec<String> = chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
         cert_chain.push(pem("CERTIFICATE", &signer.root().der));
+        self.issued += 1;
         Ok(CertificateResponse { cert_chain })
     }
 
@@ -259,7 +257,10 @@ impl CertificateAuthority {
     /// Roots of the own domain: id, and the last moment of each.
     pub(crate) fn roots(&self) -> impl Iterator<Item = (&RootId, SystemTime, bool)> {
         let signer = self.authority.signer();
-        self.authority.roots().iter().map(move |root| (&root.id, root.not_after(), root.id == *signer))
+        self.authority
+            .roots()
+            .iter()
+            .map(move |root| (&root.id, root.not_after(), root.id == *signer))
     }
 
     /// Certificates signed since the start.
@@ -342,9 +343,9 @@ pub(crate) fn request_from_pem(text: &str) -> Option<Vec<u8>> {
         ("-----BEGIN CERTIFICATE REQUEST-----", "-----END CERTIFICATE REQUEST-----"),
         ("-----BEGIN NEW CERTIFICATE REQUEST-----", "-----END NEW CERTIFICATE REQUEST-----"),
     ];
-    let body = LABELS.iter().find_map(|(begin, end)| {
-        text.split_once(begin)?.1.split_once(end).map(|(body, _)| body)
-    })?;
+    let body = LABELS
+        .iter()
+        .find_map(|(begin, end)| text.split_once(begin)?.1.split_once(end).map(|(body, _)| body))?;
     let body: String = body.split_ascii_whitespace().collect();
     base64::engine::general_purpose::STANDARD.decode(body).ok()
 }

@@ -23,6 +23,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) translator: &'a Translator,
     pub(crate) pod: &'a Object<PodSpec>,
     pub(crate) addresses: Vec<String>,
+    /// Where commands start that name no other directory; may be empty.
+    pub(crate) folder: &'a str,
 }
 
 impl<'a> Surroundings<'a> {
@@ -54,12 +56,16 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// What shall run for a pod.
-pub(crate) fn workload(entry: &PodEntry, translator: &Translator) -> Option<node::DesiredWorkload> {
+/// What shall run for a pod. `folder` is where commands start that name no other directory.
+pub(crate) fn workload(
+    entry: &PodEntry,
+    translator: &Translator,
+    folder: &str,
+) -> Option<node::DesiredWorkload> {
     let AnyObject::Pod(pod) = &entry.pod else { return None };
     let addresses: Vec<String> =
         pod_status(&entry.pod).addresses.iter().map(ToString::to_string).collect();
-    let surroundings = Surroundings { translator, pod, addresses: addresses.clone() };
+    let surroundings = Surroundings { translator, pod, addresses: addresses.clone(), folder };
     let (meta, spec) = (&pod.meta, &pod.spec);
     let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
     let grace = spec.termination_grace_period_seconds.map(u64::try_from);
@@ -103,9 +109,7 @@ pub(crate) fn workload(entry: &PodEntry, translator: &Translator) -> Option<node
 fn is_meshed(entry: &PodEntry, translator: &Translator) -> bool {
     let name = ResourceName::Proxy(entry.workload.clone());
     match translator.resource(&name) {
-        Some(Resource::Proxy(settings)) => {
-            settings.workload.transport == MeshTransport::MutualTls
-        }
+        Some(Resource::Proxy(settings)) => settings.workload.transport == MeshTransport::MutualTls,
         _ => false,
     }
 }

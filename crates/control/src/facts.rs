@@ -62,7 +62,8 @@ impl Facts {
         for told in &report.workloads {
             if told.phase() == Phase::Stopped {
                 self.workloads.remove(&told.id);
-            } else if self.workloads.len() < WORKLOADS_MAX || self.workloads.contains_key(&told.id) {
+            } else if self.workloads.len() < WORKLOADS_MAX || self.workloads.contains_key(&told.id)
+            {
                 let facts = WorkloadFacts {
                     uid: told.uid.clone(),
                     phase: phase_text(told.phase()).to_owned(),
@@ -85,6 +86,7 @@ impl Facts {
     }
 
     /// All of them.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &WorkloadFacts)> {
         self.workloads.iter().map(|(id, facts)| (id.as_str(), facts))
     }

@@ -15,6 +15,9 @@ use crate::timestamp;
 pub struct File {
     /// As the user gave it; `-` for standard input.
     pub path: String,
+    /// The absolute path of the folder that the file is in, in which commands start; may be left out.
+    #[serde(default)]
+    pub folder: String,
     /// YAML or JSON.
     pub text: String,
 }
@@ -90,7 +93,7 @@ pub(crate) fn read(files: &[File]) -> Read {
             by_key.insert(key.clone(), candidate);
             last = Some(key);
         }
-        for finding in loaded.diagnostics.iter() {
+        for finding in &loaded.diagnostics {
             match owner(&mut by_key, &finding.origin, number) {
                 Some(owner) => owner.findings.push(finding.clone()),
                 None => read.findings.push(finding.clone()),
@@ -162,7 +165,8 @@ impl Objects {
         }
         for (source, wanted) in wanted {
             let Some(text) = contents.sources.get(&source) else { continue };
-            let file = File { path: text.path.clone(), text: text.text.clone() };
+            let (path, folder) = (text.path.clone(), text.folder.clone());
+            let file = File { path, folder, text: text.text.clone() };
             let mut candidates: BTreeMap<ObjectKey, Candidate> = read(&[file])
                 .candidates
                 .into_iter()
@@ -267,10 +271,20 @@ mod tests {
 
     #[test]
     fn findings_belong_to_their_objects_and_the_rest_to_the_files() {
-        let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
+        let file = |path: &str, text: &str| File {
+            path: path.into(),
+            folder: String::new(),
+            text: text.into(),
+        };
         let read = read(&[
-            file("a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {prots: []}\n"),
-            file("b.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 1}]}\n"),
+            file(
+                "a.yaml",
+                "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {prots: []}\n",
+            ),
+            file(
+                "b.yaml",
+                "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {ports: [{port: 1}]}\n",
+            ),
             file("c.yaml", "a: [\n"),
         ]);
         let names: Vec<_> = read.candidates.iter().map(|c| &*c.key.name.name).collect();
@@ -294,10 +308,11 @@ mod tests {
     #[test]
     fn content_is_what_counts_as_a_change() {
         let digest = |text: &str| {
-            let file = File { path: "a".into(), text: text.into() };
+            let file = File { path: "a".into(), folder: String::new(), text: text.into() };
             read(&[file]).candidates[0].digest.clone()
         };
-        let one = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n";
+        let one =
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n";
         let moved = format!("# a comment\n\n{one}status: {{}}\n");
         assert_eq!(digest(one), digest(&moved));
         assert_ne!(digest(one), digest(&one.replace('1', "2").replace("v2", "v1")));

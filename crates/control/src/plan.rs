@@ -11,7 +11,9 @@ use std::sync::Arc;
 use heddle_api::Resource as AnyObject;
 use heddle_ident::WorkloadId;
 use heddle_ir::resource::ResourceName;
-use heddle_translate::workloads::{Allocation, PodPhase, PodStatus, expand, pod_status, with_status};
+use heddle_translate::workloads::{
+    Allocation, PodPhase, PodStatus, expand, pod_status, with_status,
+};
 use heddle_translate::{Change, Changed, ObjectKey, Options, Translator};
 
 use crate::digest::digest;
@@ -62,6 +64,8 @@ pub(crate) struct Consequences {
     pub(crate) resources: BTreeSet<ResourceName>,
     /// Workloads that are gone for good.
     pub(crate) gone: Vec<(WorkloadId, String)>,
+    /// Another pod shall run, or one shall not run any more.
+    pub(crate) pods_changed: bool,
 }
 
 impl Consequences {
@@ -73,6 +77,12 @@ impl Consequences {
     pub(crate) fn merge(&mut self, other: Self) {
         self.resources.extend(other.resources);
         self.gone.extend(other.gone);
+        self.pods_changed |= other.pods_changed;
+    }
+
+    /// Whether nothing is different.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.gone.is_empty() && !self.pods_changed
     }
 }
 
@@ -105,7 +115,10 @@ impl Plan {
 
     /// Puts objects into the translator for a moment, so that it can be asked about them; the next
     /// [`Plan::set_objects`] puts everything right.
-    pub(crate) fn try_objects(&mut self, objects: impl IntoIterator<Item = AnyObject>) -> Consequences {
+    pub(crate) fn try_objects(
+        &mut self,
+        objects: impl IntoIterator<Item = AnyObject>,
+    ) -> Consequences {
         let mut consequences = Consequences::default();
         let changes: Vec<Change> = objects
             .into_iter()
@@ -147,6 +160,8 @@ impl Plan {
         let mut consequences = Consequences::default();
         consequences.add(self.translator.apply(changes));
         self.set_pods(pods, facts, now_ms);
+        // Contents of mounted files, and folders, may be others too.
+        consequences.pods_changed = true;
         consequences.merge(self.advance(facts, now_ms, false));
         consequences
     }
@@ -200,6 +215,7 @@ impl Plan {
                 && ((settled && is_told) || now_ms >= since_ms + DRAIN_MAX_MS || own.is_none())
             {
                 entry.stage = Stage::Stopping { since_ms };
+                consequences.pods_changed = true;
             }
             if matches!(entry.stage, Stage::Stopping { .. }) && own.is_none() {
                 over.push(key.clone());
@@ -215,6 +231,7 @@ impl Plan {
         }
         for key in over {
             let Some(entry) = self.pods.remove(&key) else { continue };
+            consequences.pods_changed = true;
             consequences.gone.push((entry.workload, entry.uid));
             match entry.next {
                 Some(pod) => {
@@ -277,8 +294,7 @@ impl Plan {
         let cluster = &self.translator.options().cluster;
         let id = format!("{cluster}/Pod/{}/{}", meta.namespace, meta.name);
         let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
-        let owner =
-            owner.map(|owner| format!("{}/{}/{}", owner.kind, meta.namespace, owner.name));
+        let owner = owner.map(|owner| format!("{}/{}/{}", owner.kind, meta.namespace, owner.name));
         PodEntry {
             workload: WorkloadId::new(id),
             uid: uid(&pod),

@@ -64,7 +64,8 @@ impl Record {
             let entry = until.entry(root.clone()).or_insert(*reserved);
             *entry = (*entry).max(*reserved);
         }
-        let pems = |roots: &[Root]| roots.iter().map(|root| pem("CERTIFICATE", &root.der)).collect();
+        let pems =
+            |roots: &[Root]| roots.iter().map(|root| pem("CERTIFICATE", &root.der)).collect();
         Self {
             domain: record.domain.to_string(),
             generation: record.generation,

@@ -21,12 +21,16 @@ pub(super) fn container(
     };
     let probe = |probe: &Option<k8s::Probe>| probe.as_ref().map(|p| self::probe(p, container));
     let lifecycle = container.lifecycle.as_ref();
-    let hook = |handler: Option<&k8s::LifecycleHandler>| handler.map(|h| self::hook(h, container));
+    let hook =
+        |handler: Option<&k8s::LifecycleHandler>| handler.map(|h| lifecycle_action(h, container));
     node::Container {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         command,
-        working_dir: container.working_dir.clone().unwrap_or_default(),
+        working_dir: container
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| surroundings.folder.to_owned()),
         ports: container.ports.iter().map(port).collect(),
         startup_probe: probe(&container.startup_probe),
         readiness_probe: probe(&container.readiness_probe),
@@ -86,7 +90,7 @@ fn probe(probe: &k8s::Probe, container: &k8s::Container) -> node::Probe {
     }
 }
 
-fn hook(handler: &k8s::LifecycleHandler, container: &k8s::Container) -> node::Handler {
+fn lifecycle_action(handler: &k8s::LifecycleHandler, container: &k8s::Container) -> node::Handler {
     let action = if let Some(exec) = &handler.exec {
         Some(Action::Exec(node::ExecAction { command: exec.command.clone() }))
     } else if let Some(http) = &handler.http_get {
@@ -112,7 +116,10 @@ fn http_action(http: &k8s::HttpGetAction, container: &k8s::Container) -> Option<
         headers: http
             .http_headers
             .iter()
-            .map(|header| node::HttpHeader { name: header.name.clone(), value: header.value.clone() })
+            .map(|header| node::HttpHeader {
+                name: header.name.clone(),
+                value: header.value.clone(),
+            })
             .collect(),
     }))
 }

@@ -12,7 +12,8 @@ pub(super) fn resolve(
     let mut env: Vec<(String, String)> = Vec::new();
     for from in &container.env_from {
         let prefix = from.prefix.as_deref().unwrap_or_default();
-        if let Some(map) = from.config_map_ref.as_ref().and_then(|r| surroundings.config_map(&r.name))
+        if let Some(map) =
+            from.config_map_ref.as_ref().and_then(|r| surroundings.config_map(&r.name))
         {
             for (key, value) in &map.spec.data {
                 set(&mut env, format!("{prefix}{key}"), value.clone());
@@ -81,9 +82,8 @@ pub(super) fn pod_field(path: &str, surroundings: &Surroundings<'_>) -> Option<S
 /// The values of a secret that are texts; `stringData` wins.
 pub(super) fn secret_texts(secret: &k8s::Secret) -> impl Iterator<Item = (String, String)> {
     let data = secret.data.iter().filter(|(key, _)| !secret.string_data.contains_key(*key));
-    let data = data.filter_map(|(key, value)| {
-        Some((key.clone(), String::from_utf8(value.0.clone()).ok()?))
-    });
+    let data = data
+        .filter_map(|(key, value)| Some((key.clone(), String::from_utf8(value.0.clone()).ok()?)));
     data.chain(secret.string_data.iter().map(|(key, value)| (key.clone(), value.clone())))
 }
 
@@ -104,16 +104,13 @@ pub(super) fn substitute(text: &str, env: &[(String, String)]) -> String {
             let (_, value) = env.iter().find(|(own, _)| own == name)?;
             Some((value, after))
         });
-        match value {
-            Some((value, after)) => {
-                out.push_str(value);
-                rest = after;
-            }
-            None => {
-                out.push('$');
-                rest = after;
-            }
-        }
+        rest = if let Some((value, after)) = value {
+            out.push_str(value);
+            after
+        } else {
+            out.push('$');
+            after
+        };
     }
     out.push_str(rest);
     out

@@ -22,7 +22,11 @@ pub(super) fn dns(surroundings: &Surroundings<'_>) -> DnsSettings {
         Some(HostAlias { address, names: names.map(|name| tree.text(name).to_string()).collect() })
     });
     DnsSettings {
-        search: vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_string()],
+        search: vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.to_string(),
+        ],
         ndots: NDOTS,
         host_aliases: aliases.collect(),
     }

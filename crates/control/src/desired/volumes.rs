@@ -61,7 +61,10 @@ pub(super) fn directories(
     mounted.collect()
 }
 
-fn volume<'a>(mount: &k8s::VolumeMount, surroundings: &Surroundings<'a>) -> Option<&'a k8s::Volume> {
+fn volume<'a>(
+    mount: &k8s::VolumeMount,
+    surroundings: &Surroundings<'a>,
+) -> Option<&'a k8s::Volume> {
     surroundings.pod.spec.volumes.iter().find(|volume| volume.name == mount.name)
 }
 
@@ -83,8 +86,7 @@ fn secret_files(source: &k8s::SecretVolume, surroundings: &Surroundings<'_>) -> 
     let spec = &secret.spec;
     let bytes = spec.data.iter().filter(|(key, _)| !spec.string_data.contains_key(*key));
     let bytes = bytes.map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-    let texts =
-        spec.string_data.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+    let texts = spec.string_data.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
     selected(bytes.chain(texts).collect(), &source.items, source.default_mode)
 }
 

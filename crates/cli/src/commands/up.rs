@@ -157,7 +157,7 @@ async fn bring_up(client: &Client, sources: &Sources, arguments: &UpArguments) -
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
         return Ok(());
     }
-    objects::apply_and_print(client, sources, &arguments.publish).await?;
+    objects::apply_and_print(client, sources).await?;
     let begun = Instant::now();
     let mut shown = String::new();
     loop {

@@ -121,9 +121,20 @@ pub(crate) fn http_scheme(text: &str) -> Result<(), &'static str> {
 /// A URL of http or https with a host.
 pub(crate) fn http_url(text: &str) -> Result<(), &'static str> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address stand within brackets.
+        Some((host, port)) if !port.ends_with(']') => port.parse::<u16>().ok().and(Some(host)),
+        _ => Some(authority),
+    };
+    host.is_some_and(|host| !host.is_empty())
         .then_some(())
         .ok_or("a URL that begins with `http://` or `https://`")
+}
+
+/// Nothing.
+pub(crate) fn empty(text: &str) -> Result<(), &'static str> {
+    text.is_empty().then_some(()).ok_or("empty; references across namespaces are not supported")
 }
 
 /// A URL of a module; without scheme it is one of a registry.

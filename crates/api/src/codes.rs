@@ -69,4 +69,7 @@ heddle_diag::codes! {
     NESTED_DOCUMENT = "HED0115", "embedded document broken", [],
         "A text field holds a YAML document of its own (such as the mesh configuration in the ConfigMap `istio`), and \
          that document cannot be read.";
+    NO_VALUE = "HED0116", "field without value", [],
+        "The key is written without a value. The API server drops such a field, so it means the same as leaving it out, \
+         which in a policy may allow more than was meant.";
 }

@@ -4,6 +4,8 @@
 //! the safe meaning in its place. Items of lists keep their index. This module knows no kind; the tables of
 //! [`crate::istio`] and [`crate::kubernetes`] drive it.
 
+mod primitive;
+
 use std::collections::BTreeMap;
 
 use heddle_diag::{Code, Diagnostic, Diagnostics, Level, Origin, Outcome, OutcomeRecord, Position};
@@ -51,17 +53,29 @@ pub struct Decoder<'a> {
     tree: &'a Tree,
     root: At,
     origin: &'a Origin,
-    null_is_absent: bool,
+    manners: Manners,
     findings: Findings,
+}
+
+/// How strictly a kind's own project reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manners {
+    /// Kubernetes' own kinds: `null` is the same as absent.
+    Kubernetes,
+    /// Custom resources: `null` is absent too, as the API server prunes it, and a warning.
+    Custom,
+    /// The mesh configuration: `null` is absent, unknown fields have no effect, and fields may be written with
+    /// underscores.
+    Lenient,
 }
 
 /// Fields that every object has beside those of its type.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 impl<'a> Decoder<'a> {
-    /// A decoder for the object at `root`. Kubernetes' own types take `null` as absent; custom resources reject it.
-    pub fn new(tree: &'a Tree, root: At, origin: &'a Origin, null_is_absent: bool) -> Self {
-        Self { tree, root, origin, null_is_absent, findings: Findings::default() }
+    /// A decoder for the object at `root`.
+    pub fn new(tree: &'a Tree, root: At, origin: &'a Origin, manners: Manners) -> Self {
+        Self { tree, root, origin, manners, findings: Findings::default() }
     }
 
     /// Everything found.
@@ -120,8 +134,23 @@ impl<'a> Decoder<'a> {
         hint: Option<String>,
     ) {
         let origin = self.origin(at, self.tree.position(at));
-        self.findings.diagnostics.push(Diagnostic::error(code, origin, message).hint_opt(hint));
-        self.findings.broken.push(at);
+        let finding = Diagnostic::error(code, origin, message).hint_opt(hint);
+        self.found(finding, Some(at));
+    }
+
+    /// Reports an error about the value at a place, naming its field.
+    pub fn value_error(
+        &mut self,
+        code: &'static Code,
+        at: At,
+        message: impl std::fmt::Display,
+        hint: Option<String>,
+    ) {
+        let message = match self.tree.label(at) {
+            Some(label) => format!("`{label}`: {message}"),
+            None => message.to_string(),
+        };
+        self.error(code, at, message, hint);
     }
 
     /// Reports something less than an error about a field.
@@ -148,7 +177,8 @@ impl<'a> Decoder<'a> {
             Value::Text if spelled.is_empty() => "an empty text".to_owned(),
             _ => format!("{} (`{}`)", value.describe(), shortened(spelled)),
         };
-        self.error(codes::WRONG_TYPE, at, format!("expected {expected}, found {found}"), hint);
+        let message = format!("expected {expected}, found {found}");
+        self.value_error(codes::WRONG_TYPE, at, message, hint);
     }
 
     /// The index of the text at a place among those that are allowed; reports another one.
@@ -165,7 +195,7 @@ impl<'a> Decoder<'a> {
                 None => format!("allowed are {}", listed(texts)),
             };
             let message = format!("`{}` is not one of the values it takes", shortened(text));
-            self.error(codes::UNKNOWN_VALUE, at, message, Some(hint));
+            self.value_error(codes::UNKNOWN_VALUE, at, message, Some(hint));
         }
         index
     }
@@ -190,25 +220,24 @@ impl<'a> Decoder<'a> {
     /// each field. False when there is no object at that place.
     pub fn object(&mut self, at: At, schema: &ObjectSchema, found: &mut [Option<At>]) -> bool {
         if self.tree.value(at) != Value::Map {
-            self.wrong_type(at, "a mapping", None);
+            let empty = self.tree.value(at) == Value::Null;
+            let hint = empty.then(|| "write `{}` for one without fields".to_owned());
+            self.wrong_type(at, "a mapping", hint);
             return false;
         }
         for child in self.tree.children(at) {
             let Some(key) = self.tree.key(child) else { continue };
-            match schema.fields.iter().position(|field| field.name == &**key) {
+            match schema.fields.iter().position(|field| self.named(field.name, key)) {
                 Some(index) => {
                     let rules = schema.fields.get(index).map_or(Rules::NONE, |field| field.rules);
                     if self.tree.value(child) != Value::Null {
                         if let Some(slot) = found.get_mut(index) {
                             *slot = Some(child);
                         }
-                    } else if !self.null_is_absent && !rules.nullable {
-                        self.error(
-                            codes::WRONG_TYPE,
-                            child,
-                            format!("`{key}` has no value"),
-                            Some("give it a value or remove it".to_owned()),
-                        );
+                    } else if self.manners == Manners::Custom && !rules.nullable {
+                        let message = format!("`{key}` has no value and is read as absent");
+                        let hint = Some("give it a value or remove it".to_owned());
+                        self.note(Level::Warning, codes::NO_VALUE, child, message, hint);
                     }
                 }
                 None => self.unknown_field(at, child, schema),
@@ -225,6 +254,22 @@ impl<'a> Decoder<'a> {
             self.group(at, *group);
         }
         true
+    }
+
+    /// Whether a key is the name of a field.
+    fn named(&self, name: &str, key: &str) -> bool {
+        let lenient = || {
+            let mut upper = false;
+            let camel = key.chars().filter_map(|c| {
+                if c == '_' {
+                    upper = true;
+                    return None;
+                }
+                Some(if std::mem::take(&mut upper) { c.to_ascii_uppercase() } else { c })
+            });
+            camel.eq(name.chars())
+        };
+        name == key || self.manners == Manners::Lenient && key.contains('_') && lenient()
     }
 
     fn unknown_field(&mut self, at: At, child: At, schema: &ObjectSchema) {
@@ -248,6 +293,14 @@ impl<'a> Decoder<'a> {
             }
         };
         let message = format!("unknown field `{}`", shortened(key));
+        if self.manners == Manners::Lenient {
+            let detail = "Istio has no such field here and ignores it too";
+            let record = OutcomeRecord::new(origin.clone(), Outcome::Ignored, detail);
+            self.findings.outcomes.push(record);
+            let finding = Diagnostic::warning(codes::UNKNOWN_FIELD, origin, message).hint(hint);
+            self.findings.diagnostics.push(finding);
+            return;
+        }
         let finding = Diagnostic::error(codes::UNKNOWN_FIELD, origin, message).hint(hint);
         self.findings.diagnostics.push(finding);
         self.findings.broken.push(at);
@@ -298,7 +351,7 @@ impl<'a> Decoder<'a> {
             let duration = Duration::parse(self.tree.text(at));
             if duration.is_some_and(|duration| duration.as_nanos() < least) {
                 let message = format!("`{}` is less than a millisecond", self.tree.text(at));
-                self.error(codes::OUT_OF_RANGE, at, message, None);
+                self.value_error(codes::OUT_OF_RANGE, at, message, None);
             }
         }
         if !matches!(self.tree.value(at), Value::List | Value::Map) {
@@ -307,10 +360,12 @@ impl<'a> Decoder<'a> {
         if let Some((least, most)) = rules.count {
             let count = self.tree.children(at).count();
             if count < least || count > most {
-                let message =
-                    format!("`{}` has {count} entries, {}", field.name, bounds(least, most));
-                self.error(codes::OUT_OF_RANGE, at, message, None);
+                let message = format!("{count} entries, {}", bounds(least, most));
+                self.value_error(codes::OUT_OF_RANGE, at, message, None);
             }
+        }
+        if let Some(key) = rules.unique {
+            self.unique_items(at, key);
         }
         if matches!(field.takes, TypeSchema::Object(_)) {
             return;
@@ -321,8 +376,23 @@ impl<'a> Decoder<'a> {
                 && let Err(expected) = check(key)
             {
                 let message = format!("the key `{}` is not {expected}", shortened(key));
-                self.error(codes::BAD_FORMAT, child, message, None);
+                self.value_error(codes::BAD_FORMAT, child, message, None);
             }
+        }
+    }
+
+    /// Items of a list that is a map in disguise must differ in their key.
+    fn unique_items(&mut self, at: At, key: &str) {
+        let mut seen = BTreeMap::new();
+        for item in self.tree.children(at) {
+            let Some(named) = self.tree.field(item, key) else { continue };
+            let Some(first) = seen.insert(self.tree.text(named), named) else { continue };
+            let message =
+                format!("`{key}` is `{}` twice in one list", shortened(self.tree.text(named)));
+            let origin = self.origin(named, self.tree.position(named));
+            let first = self.origin(first, self.tree.position(first));
+            let finding = Diagnostic::error(codes::RULE, origin, message);
+            self.found(finding.related("first set here", first), Some(item));
         }
     }
 
@@ -343,7 +413,7 @@ impl<'a> Decoder<'a> {
             && !(least..=most).contains(&number)
         {
             let message = format!("{number} is out of range, {}", range_text(least, most));
-            self.error(codes::OUT_OF_RANGE, at, message, None);
+            self.value_error(codes::OUT_OF_RANGE, at, message, None);
         }
         if self.tree.value(at) != Value::Text {
             return;
@@ -352,19 +422,19 @@ impl<'a> Decoder<'a> {
         if let Some((least, most)) = len {
             let length = text.chars().count();
             if length == 0 && least == 1 {
-                self.error(codes::OUT_OF_RANGE, at, "must not be empty", None);
+                self.value_error(codes::OUT_OF_RANGE, at, "must not be empty", None);
                 return;
             }
             if length < least || length > most {
                 let message = format!("the text has {length} characters, {}", bounds(least, most));
-                self.error(codes::OUT_OF_RANGE, at, message, None);
+                self.value_error(codes::OUT_OF_RANGE, at, message, None);
             }
         }
         if let Some(check) = check
             && let Err(expected) = check(&text)
         {
             let message = format!("`{}` is not {expected}", shortened(&text));
-            self.error(codes::BAD_FORMAT, at, message, None);
+            self.value_error(codes::BAD_FORMAT, at, message, None);
         }
     }
 }
@@ -402,152 +472,4 @@ fn range_text(least: f64, most: f64) -> String {
         (true, false) => format!("at least {least} is allowed"),
         (false, _) => format!("at most {most} is allowed"),
     }
-}
-
-impl<T: Decode> Decode for Option<T> {
-    const SCHEMA: TypeSchema = T::SCHEMA;
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        T::decode(decoder, at).map(Some)
-    }
-}
-
-impl<T: Decode> Decode for Box<T> {
-    const SCHEMA: TypeSchema = T::SCHEMA;
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        T::decode(decoder, at).map(Self::new)
-    }
-}
-
-impl<T: Decode + Default> Decode for Vec<T> {
-    const SCHEMA: TypeSchema = TypeSchema::List(&T::SCHEMA);
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        if decoder.tree.value(at) != Value::List {
-            let hint = (decoder.tree.value(at) != Value::Null)
-                .then(|| "put `- ` before it to make it the one item of a list".to_owned());
-            decoder.wrong_type(at, "a list", hint);
-            return None;
-        }
-        let tree = decoder.tree;
-        Some(tree.children(at).map(|child| T::decode(decoder, child).unwrap_or_default()).collect())
-    }
-}
-
-impl<T: Decode> Decode for BTreeMap<String, T> {
-    const SCHEMA: TypeSchema = TypeSchema::Map(&T::SCHEMA);
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        if decoder.tree.value(at) != Value::Map {
-            decoder.wrong_type(at, "a mapping", None);
-            return None;
-        }
-        let tree = decoder.tree;
-        let mut map = Self::new();
-        for child in tree.children(at) {
-            if let (Some(key), Some(value)) = (tree.key(child), T::decode(decoder, child)) {
-                map.insert(key.to_string(), value);
-            }
-        }
-        Some(map)
-    }
-}
-
-impl Decode for String {
-    const SCHEMA: TypeSchema = TypeSchema::Text;
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        let spelled = decoder.tree.text(at);
-        let hint = match decoder.tree.value(at) {
-            Value::Text => return Some(spelled.to_string()),
-            Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
-                Some(format!("quote it: \"{}\"", shortened(spelled)))
-            }
-            _ => None,
-        };
-        decoder.wrong_type(at, "a text", hint);
-        None
-    }
-}
-
-impl Decode for bool {
-    const SCHEMA: TypeSchema = TypeSchema::Bool;
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        if let Value::Bool(value) = decoder.tree.value(at) {
-            return Some(value);
-        }
-        let quoted = matches!(&**decoder.tree.text(at), "true" | "false");
-        let hint = quoted.then(|| "remove the quotes".to_owned());
-        decoder.wrong_type(at, "`true` or `false`", hint);
-        None
-    }
-}
-
-impl Decode for f64 {
-    const SCHEMA: TypeSchema = TypeSchema::Number;
-
-    fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-        match decoder.tree.value(at) {
-            #[expect(clippy::cast_precision_loss, reason = "JSON numbers have no more precision")]
-            Value::Int(value) => Some(value as Self),
-            Value::Float(value) if value.is_finite() => Some(value),
-            _ => {
-                let hint = unquote_hint(decoder, at);
-                decoder.wrong_type(at, "a number", hint);
-                None
-            }
-        }
-    }
-}
-
-fn unquote_hint(decoder: &Decoder<'_>, at: At) -> Option<String> {
-    let number = crate::scalar::number(decoder.tree.text(at));
-    (decoder.tree.value(at) == Value::Text && number.is_some())
-        .then(|| "remove the quotes".to_owned())
-}
-
-/// A whole number at a place, if there is one; a float without fraction is one, as in JSON.
-fn whole(decoder: &mut Decoder<'_>, at: At) -> Option<i64> {
-    match decoder.tree.value(at) {
-        Value::Int(value) => Some(value),
-        #[expect(clippy::cast_possible_truncation, reason = "within 2^53 nothing is cut")]
-        Value::Float(value) if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 => {
-            Some(value as i64)
-        }
-        _ => {
-            let hint = unquote_hint(decoder, at);
-            decoder.wrong_type(at, "a whole number", hint);
-            None
-        }
-    }
-}
-
-macro_rules! decode_integers {
-    ($($type:ty: $min:literal, $max:literal;)+) => {$(
-        impl Decode for $type {
-            const SCHEMA: TypeSchema = TypeSchema::Integer($min, $max);
-
-            fn decode(decoder: &mut Decoder<'_>, at: At) -> Option<Self> {
-                let number = whole(decoder, at)?;
-                let value = Self::try_from(number).ok();
-                // The rules of the field have been checked before and have said so already.
-                if value.is_none() && !decoder.findings.broken.contains(&at) {
-                    let (least, most): (i64, i64) = ($min, $max);
-                    let message =
-                        format!("{number} is out of range, allowed are {least} to {most}");
-                    decoder.error(codes::OUT_OF_RANGE, at, message, None);
-                }
-                value
-            }
-        }
-    )+};
-}
-
-decode_integers! {
-    u16: 0, 65_535;
-    i32: -2_147_483_648, 2_147_483_647;
-    u32: 0, 4_294_967_295;
-    i64: -9_223_372_036_854_775_808, 9_223_372_036_854_775_807;
 }

@@ -8,10 +8,13 @@ mod common;
 mod connection_pool;
 mod destination_rule;
 mod envoy_filter;
+mod extension_provider;
 mod gateway;
 mod http_action;
 mod load_balancer;
 mod mesh_config;
+mod mesh_networks;
+mod mesh_proxy;
 mod proxy_config;
 mod service_entry;
 mod sidecar;
@@ -45,6 +48,14 @@ pub use envoy_filter::{
     FilterChainMatch, FilterMatch, ListenerMatch, NameMatch, Patch, PatchContext, PatchMatch,
     PatchOperation, ProxyMatch, RouteConfigurationMatch, VirtualHostMatch, WaypointMatch,
 };
+pub use extension_provider::{
+    DatadogProvider, DynatraceApi, DynatraceSampler, ExtAuthzGrpc, ExtAuthzHttp,
+    ExtAuthzRequestBody, ExtensionProvider, FileAccessLog, HttpAccessLogService, LightstepProvider,
+    LogFormat, OpenCensusProvider, OtelAccessLog, OtelLogFormat, OtelProvider, Present,
+    ProviderGrpc, ProviderHeader, ProviderHttp, ResourceDetectors, SdsProvider,
+    ServiceAttributeEnrichment, SkyWalkingProvider, StackdriverLogging, StackdriverProvider,
+    TcpAccessLogService, TraceContextOption, ZipkinProvider,
+};
 pub use gateway::{
     Gateway, Server, ServerPort, ServerTlsMode, ServerTlsSettings, TlsCertificate, TlsVersion,
 };
@@ -58,7 +69,23 @@ pub use load_balancer::{
     LocalityDistribute, LocalityFailover, LocalityLoadBalancer, Maglev, RingHash,
     SimpleLoadBalancer, Warmup, ZoneAwareLoadBalancer,
 };
-pub use mesh_config::MeshConfig;
+pub use mesh_config::{
+    AccessLogEncoding, CertificateData, ConfigSource, DefaultProviders, DefaultTrafficPolicy,
+    DnsCertificate, IngressControllerMode, MeshCa, MeshConfig, MeshH2UpgradePolicy,
+    MeshInboundMode, MeshInboundTrafficPolicy, MeshOutboundMode, MeshOutboundTrafficPolicy,
+    MeshTls, Normalization, PathNormalization, Scope, ServiceEntryVisibility, ServiceScope,
+    ServiceSettings, ServiceSettingsValues, Visibility, VisibilityPolicy, VisibilityRule,
+};
+pub use mesh_networks::{MeshNetworks, Network, NetworkEndpoints, NetworkGateway};
+pub use mesh_proxy::{
+    AuthenticationPolicy, ClientCertDetails, ConnectionProfile, ConnectionSettings,
+    EscapedSlashesAction, ForwardClientCertDetails, ForwardedSwitch, HeaderSwitch,
+    InterceptionMode, KeyAccelerator, LightstepTracer, MeshCustomTag, MeshNamedTag,
+    MeshProxyConfig, MeshTagValue, MeshTracing, MetadataExchangeHeaders, MetadataExchangeMode,
+    OpenCensusTracer, PrivateKeyProvider, ProxyHeaders, ProxyStatsMatcher, RemoteService,
+    SdsSettings, ServerHeader, StackdriverTracer, Topology, TracerAddress, TracingServiceName,
+    UnderscoresAction,
+};
 pub use proxy_config::{ProxyConfig, ProxyImage};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
 pub use sidecar::{

@@ -60,6 +60,8 @@ macro_rules! kinds {
             )+
             /// The mesh configuration, out of the ConfigMap `istio` (or `istio-<revision>`), key `mesh`.
             MeshConfig(Arc<Object<istio::MeshConfig>>),
+            /// The networks of the mesh, out of the same ConfigMap, key `meshNetworks`.
+            MeshNetworks(Arc<Object<istio::MeshNetworks>>),
             /// A kind that is recognised and not enforced yet, or not known at all; nothing of it is decoded.
             Other(Arc<Object<Free>>),
         }
@@ -70,6 +72,7 @@ macro_rules! kinds {
                 match self {
                     $( Self::$variant(object) => &object.meta, )+
                     Self::MeshConfig(object) => &object.meta,
+                    Self::MeshNetworks(object) => &object.meta,
                     Self::Other(object) => &object.meta,
                 }
             }
@@ -79,6 +82,7 @@ macro_rules! kinds {
                 match self {
                     $( Self::$variant(object) => &object.written, )+
                     Self::MeshConfig(object) => &object.written,
+                    Self::MeshNetworks(object) => &object.written,
                     Self::Other(object) => &object.written,
                 }
             }

@@ -12,6 +12,7 @@ mod decode;
 pub mod istio;
 pub mod kinds;
 pub mod kubernetes;
+mod mesh;
 mod meta;
 mod object;
 mod read;
@@ -24,7 +25,7 @@ mod tree;
 mod value;
 mod yaml;
 
-pub use decode::{Decode, Decoder, Findings};
+pub use decode::{Decode, Decoder, Findings, Manners};
 pub use kinds::{Kind, Resource};
 pub use meta::{Meta, OwnerReference};
 pub use object::{Object, Written};

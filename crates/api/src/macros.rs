@@ -72,6 +72,7 @@ macro_rules! object {
                 // The order of the table is the order of the type.
                 let mut slots = found.into_iter();
                 let value = Self { at, $( $field: decoder.slot(slots.next().flatten()), )* };
+                debug_assert!(slots.next().is_none(), "one slot a field");
                 $( $check(decoder, &value); )?
                 Some(value)
             }

@@ -8,8 +8,9 @@ use heddle_diag::{
 
 use crate::check;
 use crate::codes;
-use crate::decode::{Decoder, shortened};
+use crate::decode::{Decoder, Manners, shortened};
 use crate::kinds::{self, Body, Kind, Resource};
+use crate::mesh;
 use crate::meta::Meta;
 use crate::object::Written;
 use crate::suggest::nearest;
@@ -92,6 +93,7 @@ impl Reader {
                 break;
             }
         }
+        reading.loaded.diagnostics.sort();
         reading.loaded
     }
 }
@@ -133,13 +135,13 @@ impl Reading<'_> {
         self.object(&tree, Tree::ROOT, &problems, &mut seen, None, 0);
         for (problem, _) in problems.iter().zip(seen).filter(|(_, seen)| !seen) {
             let origin = self.place(problem.position);
-            let finding = self.problem(problem, origin);
+            let finding = Self::problem(problem, &origin);
             self.loaded.diagnostics.push(finding);
         }
     }
 
     /// A finding of the text as one of the object it belongs to.
-    fn problem(&self, problem: &Problem, origin: Origin) -> Diagnostic {
+    fn problem(problem: &Problem, origin: &Origin) -> Diagnostic {
         let level = if problem.breaks { Level::Error } else { Level::Warning };
         let mut finding =
             Diagnostic::new(level, problem.code, origin.clone(), problem.message.clone())
@@ -238,7 +240,7 @@ impl ObjectReading<'_, '_, '_> {
             origin.namespace =
                 namespace.unwrap_or_else(|| self.reading.reader.default_namespace.clone());
         }
-        let mut meta_decoder = Decoder::new(self.tree, self.root, &origin, true);
+        let mut meta_decoder = Decoder::new(self.tree, self.root, &origin, Manners::Kubernetes);
         let mut meta: Meta = meta_decoder.slot(meta_at);
         self.names(&mut meta_decoder, &meta, meta_at, kind);
         let mut findings = meta_decoder.finish();
@@ -248,8 +250,11 @@ impl ObjectReading<'_, '_, '_> {
         }
         meta.namespace = origin.namespace.to_string();
 
-        let mut decoder =
-            Decoder::new(self.tree, self.root, &origin, dialect == Dialect::Kubernetes);
+        let manners = match dialect {
+            Dialect::Kubernetes => Manners::Kubernetes,
+            _ => Manners::Custom,
+        };
+        let mut decoder = Decoder::new(self.tree, self.root, &origin, manners);
         self.text_problems(&mut decoder);
         self.known(&mut decoder, kind, group, version, kind_name);
         let body = self.body(&mut decoder, kind);
@@ -261,6 +266,7 @@ impl ObjectReading<'_, '_, '_> {
         };
         decoder.absorb(std::mem::take(&mut findings));
         let (resource, findings) = kinds::build(kind, decoder, body, meta, written);
+        let embedded = mesh::embedded(&resource, &self.reading.reader.limits);
         let loaded = &mut self.reading.loaded;
         loaded.diagnostics.append(findings.diagnostics);
         loaded.outcomes.extend(findings.outcomes);
@@ -269,6 +275,7 @@ impl ObjectReading<'_, '_, '_> {
             loaded.outcomes.push(OutcomeRecord::new(origin, Outcome::Unsupported, detail));
         }
         loaded.resources.push(resource);
+        loaded.append(embedded);
     }
 
     /// Names must be there and well formed.
@@ -279,6 +286,10 @@ impl ObjectReading<'_, '_, '_> {
         meta_at: Option<At>,
         kind: Option<&Kind>,
     ) {
+        if kind.is_some_and(|kind| kind.kind == "IstioOperator") {
+            // An input of an installer, not an object of a cluster: it may stay without a name.
+            return;
+        }
         let Some(meta_at) = meta_at.filter(|at| self.tree.value(*at) == Value::Map) else {
             decoder.error(codes::MISSING_FIELD, self.root, "the object has no `metadata`", None);
             return;
@@ -295,7 +306,7 @@ impl ObjectReading<'_, '_, '_> {
             (check(&meta.name), self.tree.field(meta_at, "name"))
         {
             let message = format!("`{}` is not {expected}", shortened(&meta.name));
-            decoder.error(codes::BAD_NAME, at, message, None);
+            decoder.value_error(codes::BAD_NAME, at, message, None);
         }
     }
 
@@ -307,7 +318,7 @@ impl ObjectReading<'_, '_, '_> {
             }
             *seen = true;
             let origin = decoder.origin_at_position(problem.at, problem.position);
-            let finding = self.reading.problem(problem, origin);
+            let finding = Reading::problem(problem, &origin);
             decoder.found(finding, problem.breaks.then_some(problem.at));
         }
     }
@@ -338,7 +349,7 @@ impl ObjectReading<'_, '_, '_> {
                 }
             } else {
                 let groups = crate::decode::listed(&elsewhere);
-                (Level::Error, format!("a kind of that name exists in the group {groups}"))
+                (Level::Error, format!("a kind of that name exists in {groups}"))
             };
             decoder.note(level, codes::UNKNOWN_KIND, field("kind"), message, Some(hint));
             return;

@@ -95,6 +95,8 @@ pub struct Rules {
     pub key_check: Option<TextCheck>,
     /// The least duration in nanoseconds.
     pub duration_min_ns: Option<i64>,
+    /// The field of each item by which items must differ.
+    pub unique: Option<&'static str>,
 }
 
 impl Rules {
@@ -111,6 +113,7 @@ impl Rules {
         item_check: None,
         key_check: None,
         duration_min_ns: None,
+        unique: None,
     };
 
     /// The field must be there.
@@ -198,6 +201,13 @@ impl Rules {
     #[must_use]
     pub const fn key_check(mut self, check: TextCheck) -> Self {
         self.key_check = Some(check);
+        self
+    }
+
+    /// Items must differ in this field.
+    #[must_use]
+    pub const fn unique(mut self, field: &'static str) -> Self {
+        self.unique = Some(field);
         self
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Un
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = before.split(|b| *b == b'\n').count();
         let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |index| index + 1);
         let column =
             String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count()

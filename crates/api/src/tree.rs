@@ -140,6 +140,22 @@ impl Tree {
         self.children(at).nth(index)
     }
 
+    /// What a place is called in a message: its key, for an item of a list the list's with its index.
+    pub(crate) fn label(&self, at: At) -> Option<String> {
+        let mut suffix = String::new();
+        let mut here = at;
+        while here != Self::ROOT {
+            let node = self.node(here)?;
+            match &node.key {
+                Key::Root => return None,
+                Key::Field(key) | Key::Hidden(key) => return Some(format!("{key}{suffix}")),
+                Key::Index(index) => suffix.insert_str(0, &format!("[{index}]")),
+            }
+            here = At(node.parent);
+        }
+        None
+    }
+
     /// Every scalar and every empty collection at or below a place, in written order.
     pub fn leaves(&self, at: At) -> impl Iterator<Item = At> + '_ {
         let end = self.node(at).map_or(0, |node| node.end);

@@ -121,7 +121,7 @@ impl Decode for Base64 {
         let bytes = Self::parse(&text);
         if bytes.is_none() {
             let hint = "plain text belongs under `stringData`".to_owned();
-            decoder.error(codes::BAD_FORMAT, at, "the value is not base64", Some(hint));
+            decoder.value_error(codes::BAD_FORMAT, at, "the value is not base64", Some(hint));
         }
         bytes
     }

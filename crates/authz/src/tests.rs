@@ -1,1 +1,8 @@
+//! Tests of the whole crate by tables, exhaustively over small policies, and against a naive reference.
 
+mod attributes;
+mod combination;
+mod exhaustive;
+mod reference;
+mod support;
+mod transport;

@@ -218,4 +218,4 @@ fn address_text(address: &EndpointAddress) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

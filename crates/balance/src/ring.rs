@@ -50,6 +50,12 @@ impl Ring {
         }
     }
 
+    /// How many points there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// The owner of the first point from `hash` on that `allowed` takes; none when it takes none at all.
     pub(crate) fn pick(&self, hash: u64, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let start = self.hashes.partition_point(|point| *point < hash);

@@ -1,12 +1,13 @@
 //! Opaque streams: bytes copied both ways until both sides have ended.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::deadline::Deadline;
 use crate::{Connection, Transport};
 
 /// Reads that fill the whole buffer, before a larger one is taken.
@@ -96,7 +97,7 @@ pub async fn tunnel(
     carried: &mut Carried,
 ) -> Result<(), TunnelError> {
     let (mut up, mut down) = (Direction::default(), Direction::default());
-    let mut idle = idle_timeout.map(|timeout| Idle::new(timeout, Instant::now()));
+    let mut idle = idle_timeout.map(|timeout| (timeout, Deadline::new(Instant::now() + timeout)));
     poll_fn(|cx| {
         let before = (up.bytes, down.bytes);
         let ended_up = up.poll(cx, client, &mut server.transport);
@@ -123,38 +124,14 @@ pub async fn tunnel(
         if up.finished && down.finished {
             return Poll::Ready(Ok(()));
         }
-        if let Some(idle) = &mut idle {
-            ready!(idle.poll(cx, before != (up.bytes, down.bytes)));
-            return Poll::Ready(Err(TunnelError::Idle(idle.timeout)));
+        if let Some((timeout, deadline)) = &mut idle {
+            if before != (up.bytes, down.bytes) {
+                deadline.set(Instant::now() + *timeout);
+            }
+            ready!(deadline.poll(cx));
+            return Poll::Ready(Err(TunnelError::Idle(*timeout)));
         }
         Poll::Pending
     })
     .await
-}
-
-/// A timer that is moved only when it fires, so that traffic costs it nothing but a look at the clock.
-struct Idle {
-    timeout: Duration,
-    last: Instant,
-    sleep: std::pin::Pin<Box<Sleep>>,
-}
-
-impl Idle {
-    fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, last: now, sleep: Box::pin(tokio::time::sleep_until(now + timeout)) }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<()> {
-        if moved {
-            self.last = Instant::now();
-        }
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            let due = self.last + self.timeout;
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.sleep.as_mut().reset(due);
-        }
-    }
 }

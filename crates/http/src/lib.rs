@@ -17,6 +17,8 @@
 
 mod buffer;
 pub mod copy;
+pub mod deadline;
+pub mod drain;
 pub mod exchange;
 pub mod pool;
 mod tls;

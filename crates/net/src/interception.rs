@@ -174,6 +174,26 @@ pub enum InterceptionError {
     },
 }
 
+impl InterceptionError {
+    /// What to do about it, when something can be done on this host.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Rules { source, .. } = self else { return None };
+        let open_errno = match source {
+            NetlinkError::Open { source } => source.raw_os_error(),
+            _ => None,
+        };
+        match source.errno().or(open_errno) {
+            Some(libc::EPERM | libc::EACCES) => Some(
+                "setting rules up needs CAP_NET_ADMIN in the user namespace that owns the network namespace",
+            ),
+            Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT) => Some(
+                "the kernel lacks a part of nftables; it needs nf_tables with inet, nat, redir, ct, and tproxy for the transparent mode (`sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_ct nft_tproxy`)",
+            ),
+            _ => None,
+        }
+    }
+}
+
 impl Interception {
     /// Whether the description can be carried out, and if not, why.
     fn check(&self) -> Result<(), &'static str> {

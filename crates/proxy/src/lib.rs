@@ -2,4 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
+mod configuration;
 mod dns;
+mod snapshot;
+mod target;

@@ -1,1 +1,9 @@
+//! Tests of the whole crate by tables; `reference` compares with a naive evaluator.
 
+mod action;
+mod cors;
+mod matching;
+mod order;
+mod reference;
+mod streams;
+mod support;

@@ -54,6 +54,11 @@ impl Keys {
     pub fn new(provider: Arc<CryptoProvider>) -> Self {
         Self { provider }
     }
+
+    /// The provider, for reading roots with the same one.
+    pub fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
 }
 
 impl Crypto for Keys {

@@ -63,7 +63,5 @@ pub(crate) fn selects(
     selector: &BTreeMap<String, String>,
     labels: &BTreeMap<Arc<str>, Arc<str>>,
 ) -> bool {
-    selector
-        .iter()
-        .all(|(key, value)| labels.get(key.as_str()).is_some_and(|own| **own == **value))
+    selector.iter().all(|(key, value)| labels.get(key.as_str()).is_some_and(|own| **own == **value))
 }

@@ -107,6 +107,6 @@ heddle_diag::codes! {
          meaning in the place of what is wrong, and everything else goes on.";
     UNSUPPORTED = "HED0502", "not supported", [],
         "heddle does not do this. The rest of the object is in force.";
-    DURATION_CUT = "HED0503", "warning of its project", ["IST0133"],
+    UPSTREAM_WARNING = "HED0503", "warning of its project", ["IST0133"],
         "The validation of the object's own project warns about this.";
 }

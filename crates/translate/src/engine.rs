@@ -27,7 +27,6 @@ use crate::tables::{Node, Tables};
 
 /// A value that is computed from what it reads, and from nothing else.
 pub(crate) trait Derivation: Stored {
-
     /// Computes the value. Derivations must not read themselves, directly or through others.
     fn derive(&self, reader: &Reader<'_>) -> Self::Value;
 }

@@ -1,1 +1,41 @@
-//! Turns user-facing objects into the IR, with diagnostics and an outcome for every field.
+//! User-facing objects into the IR. Layer 3, pure.
+//!
+//! [`Translator`] holds objects (Kubernetes' and Istio's) and answers for each resource that a proxy may hold, for each
+//! object what there is to say about it, and for each field what became of it. Everything is a keyed derivation with
+//! recorded inputs ([`engine`]), so a change costs what depends on it, and an endpoint change never touches routes.
+//! [`workloads`] makes pods and addresses out of Deployments and their kin where no cluster does.
+//!
+//! A dialect is a module of this crate (`istio`) and nothing else. This crate enforces nothing and sends nothing.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
+
+mod client;
+pub mod codes;
+mod destinations;
+mod endpoint;
+mod engine;
+mod export;
+mod inbound;
+mod index;
+mod istio;
+mod mesh;
+mod names;
+mod object;
+mod options;
+mod outbound;
+mod pod;
+mod protocol;
+mod proxy;
+mod report;
+mod scope;
+mod service;
+mod tables;
+mod translator;
+mod workload;
+pub mod workloads;
+
+pub use object::ObjectKey;
+pub use options::{Enrolment, Options, Profile};
+pub use report::Report;
+pub use translator::{Change, Changed, Translator};

@@ -28,6 +28,7 @@ impl ObjectKey {
         let origin = object.origin();
         let kind = match object {
             AnyObject::MeshConfig(_) => "MeshConfig".into(),
+            AnyObject::MeshNetworks(_) => "MeshNetworks".into(),
             _ => origin.kind.clone(),
         };
         Self {

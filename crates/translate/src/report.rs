@@ -2,7 +2,16 @@
 //!
 //! Translating for a proxy and reporting on an object run the same code; a proxy's run throws its report away.
 
+use std::sync::Arc;
+
+use heddle_api::Resource as AnyObject;
 use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
+
+use crate::engine::{Derivation, Reader};
+use crate::istio::{
+    authorization_policy, destination_rule_report, peer_authentication, virtual_service_report,
+};
+use crate::object::ObjectKey;
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -23,11 +32,21 @@ impl Report {
         self.push(Diagnostic::error(crate::codes::REJECTED, origin, message));
     }
 
-    pub(crate) fn error(&mut self, code: &'static Code, origin: Origin, message: impl Into<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
         self.push(Diagnostic::error(code, origin, message));
     }
 
-    pub(crate) fn warning(&mut self, code: &'static Code, origin: Origin, message: impl Into<String>) {
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static Code,
+        origin: Origin,
+        message: impl Into<String>,
+    ) {
         self.push(Diagnostic::warning(code, origin, message));
     }
 
@@ -69,5 +88,31 @@ impl Report {
     pub(crate) fn append(&mut self, other: &Self) {
         self.findings.extend(other.findings.iter().cloned());
         self.outcomes.extend(other.outcomes.iter().cloned());
+    }
+}
+
+/// What there is to say about an object.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ObjectReportKey(pub(crate) ObjectKey);
+
+impl Derivation for ObjectReportKey {
+    fn derive(&self, reader: &Reader<'_>) -> Arc<Report> {
+        let mut report = Report::default();
+        match reader.object(&self.0) {
+            Some(AnyObject::VirtualService(object)) => {
+                virtual_service_report::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::DestinationRule(object)) => {
+                destination_rule_report::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::PeerAuthentication(object)) => {
+                peer_authentication::report(reader, &object, &mut report);
+            }
+            Some(AnyObject::AuthorizationPolicy(object)) => {
+                authorization_policy::report(reader, &object, &mut report);
+            }
+            _ => {}
+        }
+        Arc::new(report)
     }
 }

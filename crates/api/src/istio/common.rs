@@ -22,7 +22,7 @@ object! {
         /// Its name.
         "name" => name: String [required, len(1, 253)],
         /// Must be empty: references across namespaces are not supported.
-        "namespace" => namespace: Option<String>,
+        "namespace" => namespace: Option<String> [check(check::empty)],
     }
 }
 

@@ -20,7 +20,7 @@ object! {
         /// Whether it is part of the mesh; absent means outside.
         "location" => location: Option<Location>,
         /// Its ports.
-        "ports" => ports: Vec<ServicePort> [count(0, 256)],
+        "ports" => ports: Vec<ServicePort> [count(0, 256), unique("name")],
         /// How its endpoints are found; absent means the address the client chose.
         "resolution" => resolution: Option<Resolution>,
         /// Names the peer's certificate may have.

@@ -39,14 +39,14 @@ object! {
     TrafficSelector {
         "mode" => mode: Option<TrafficMode>,
         /// Ports by name of the service's port.
-        "ports" => ports: Vec<TrafficPort>,
+        "ports" => ports: Vec<TrafficPort> [unique("number")],
     }
 }
 
 object! {
     /// A port.
     TrafficPort {
-        "number" => number: u16 [required],
+        "number" => number: u16 [required, port],
     }
 }
 
@@ -79,7 +79,7 @@ object! {
 object! {
     /// The machine that runs a module.
     VmConfig {
-        "env" => env: Vec<VmEnvironment> [count(0, 256)],
+        "env" => env: Vec<VmEnvironment> [count(0, 256), unique("name")],
     }
 }
 

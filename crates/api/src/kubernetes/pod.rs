@@ -10,11 +10,11 @@ object! {
     /// `spec` of a Pod.
     PodSpec {
         /// Its containers.
-        "containers" => containers: Vec<Container> [required, count(1, usize::MAX)],
+        "containers" => containers: Vec<Container> [required, count(1, usize::MAX), unique("name")],
         /// Containers that run to their end, in order, before the others start.
-        "initContainers" => init_containers: Vec<Container>,
+        "initContainers" => init_containers: Vec<Container> [unique("name")],
         /// Its volumes.
-        "volumes" => volumes: Vec<Volume>,
+        "volumes" => volumes: Vec<Volume> [unique("name")],
         /// Its identity; absent means `default`.
         "serviceAccountName" => service_account_name: Option<String>,
         /// The former name of `serviceAccountName`.

@@ -12,7 +12,7 @@ object! {
         /// Labels of the pods behind it; none means that its endpoints are managed by hand.
         "selector" => selector: BTreeMap<String, String> [key_check(check::label_key), item_check(check::label_value)],
         /// Its ports; empty is allowed for headless services.
-        "ports" => ports: Vec<ServicePort>,
+        "ports" => ports: Vec<ServicePort> [unique("name")],
         /// Its address; `None` for a headless service, absent where the cluster gives one.
         "clusterIP" => cluster_ip: Option<String>,
         /// Its addresses, one a family.

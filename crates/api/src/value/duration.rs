@@ -132,7 +132,7 @@ impl Decode for Duration {
                     .to_owned()
             };
             let message = format!("`{}` is not a duration", shortened(&text));
-            decoder.error(codes::BAD_FORMAT, at, message, Some(hint));
+            decoder.value_error(codes::BAD_FORMAT, at, message, Some(hint));
         }
         duration
     }

@@ -97,7 +97,7 @@ impl Decode for Quantity {
         if quantity.is_none() {
             let message = format!("`{}` is not a quantity", shortened(&text));
             let hint = "write a number with an optional suffix such as `m`, `k`, `Mi` or `Gi`";
-            decoder.error(codes::BAD_FORMAT, at, message, Some(hint.to_owned()));
+            decoder.value_error(codes::BAD_FORMAT, at, message, Some(hint.to_owned()));
         }
         quantity
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use heddle_sample::{Kind, LoadOptions, LoadSummary, ServeOptions};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::print::out;
+use super::signals::stop_signal;
 use crate::arguments::{LoadArguments, Output, SampleCommand, SampleService, ServeArguments};
 
 pub(crate) fn run(command: SampleCommand) -> Result<ExitCode> {
@@ -20,18 +20,6 @@ pub(crate) fn run(command: SampleCommand) -> Result<ExitCode> {
         SampleCommand::Serve(arguments) => serve(&runtime, arguments),
         SampleCommand::Load(arguments) => load(&runtime, arguments),
     }
-}
-
-/// SIGTERM or SIGINT. Must be called inside a runtime; the signals are taken over at once.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 fn serve(runtime: &Runtime, arguments: ServeArguments) -> Result<ExitCode> {

@@ -90,10 +90,16 @@ fn fence(interception: &Interception) -> Chain {
     ];
     if interception.inbound == InboundMode::Transparent {
         rules.extend(inbound_exceptions(interception));
-        let tcp = || Rule::new().protocol(TCP).connection_direction(Direction::Original);
-        let mark = interception.delivery_mark;
-        rules.push(tcp().transparent_socket().set_mark(mark).accept());
-        rules.push(tcp().transparent_proxy(interception.ports.inbound).set_mark(mark).accept());
+        // Answers to what this workload asked others are not inbound, whoever still waits for them.
+        // Packets of a connection that was handed over find its socket by the same expression.
+        rules.push(
+            Rule::new()
+                .protocol(TCP)
+                .connection_direction(Direction::Original)
+                .transparent_proxy(interception.ports.inbound)
+                .set_mark(interception.delivery_mark)
+                .accept(),
+        );
     }
     Chain {
         name: "fence",

@@ -98,7 +98,6 @@ enum Expression {
     NoTrack,
     Payload { base: u32, offset: u32, bytes: u32 },
     Redirect,
-    SocketTransparent,
     TransparentProxy,
     Verdict(Verdict),
 }
@@ -205,12 +204,6 @@ impl Rule {
         self.compare(EQUAL, mark.to_ne_bytes().to_vec())
     }
 
-    /// Matches packets of a local socket that may use foreign addresses.
-    pub(crate) fn transparent_socket(mut self) -> Self {
-        self.expressions.push(Expression::SocketTransparent);
-        self.compare(EQUAL, vec![1])
-    }
-
     pub(crate) fn set_mark(self, mark: u32) -> Self {
         self.with_value(mark.to_ne_bytes().to_vec(), Expression::MetaMarkSet)
     }
@@ -305,7 +298,6 @@ impl Expression {
             Self::NoTrack => "notrack",
             Self::Payload { .. } => "payload",
             Self::Redirect => "redir",
-            Self::SocketTransparent => "socket",
             Self::TransparentProxy => "tproxy",
         }
     }
@@ -346,9 +338,6 @@ impl Expression {
             }
             Self::Redirect => {
                 data.u32_network(1, REGISTER);
-            }
-            Self::SocketTransparent => {
-                data.u32_network(1, 0).u32_network(2, REGISTER);
             }
             // Family 0: both, in an inet table; the address stays the packet's own.
             Self::TransparentProxy => {

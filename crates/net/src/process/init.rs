@@ -39,6 +39,15 @@ pub(super) fn become_init(before_init: impl FnOnce()) -> std::io::Result<()> {
     }
 }
 
+/// Leaves an init behind when this process is the first of its PID namespace, as in a container, and
+/// goes on as that init's child; does nothing otherwise. The process must have one thread.
+///
+/// Without it nobody would collect what a killed program leaves to the first process, and the kernel
+/// keeps signals with no handler from it.
+pub fn leave_init_behind() -> std::io::Result<()> {
+    if std::process::id() == 1 { become_init(|| {}) } else { Ok(()) }
+}
+
 /// Waits for signals until the main child has ended; every signal must be blocked.
 fn supervise(main: i32) -> ! {
     loop {

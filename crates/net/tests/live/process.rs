@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use heddle_net::interception::{Interception, PROXY_MARK};
 use heddle_net::namespace::{Namespaces, NetworkNamespace};
+use heddle_net::netlink::RouteSocket;
 use heddle_net::process::{
     Capabilities, Child, ExitStatus, Isolation, Limit, Limited, Mount, Plan, RUN_PLAN, SpawnError,
-    Split, Stream, protect_memory, spawn, spawn_with, split,
+    Split, Stream, leave_init_behind, protect_memory, spawn, spawn_with, split,
 };
+use heddle_net::socket::{ListenOptions, SocketFactory};
 
 use crate::harness::{Helper, Test, block_on, helper};
 
@@ -20,6 +24,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("process::descriptors_are_placed_and_others_closed", descriptors),
     ("process::privileges_are_gone_for_good", privileges),
     ("process::chosen_capabilities_are_kept", kept_capabilities),
+    ("process::only_a_proxy_can_leave_interception", marks),
+    ("process::a_first_process_leaves_an_init_behind", first_process),
     ("process::an_init_reaps_forwards_and_ends_with_the_program", init),
     ("process::killing_the_init_kills_everything", kill_init),
     ("process::proc_shows_only_the_namespace", own_proc),
@@ -38,7 +44,13 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// What this program does with `--helper NAME`, without namespaces and with one thread.
-pub(crate) const HELPERS: &[Helper] = &[("parent", parent), ("split", split_helper)];
+pub(crate) const HELPERS: &[Helper] = &[
+    ("first", first_helper),
+    ("mark", mark_helper),
+    ("nested-mark", nested_mark_helper),
+    ("parent", parent),
+    ("split", split_helper),
+];
 
 const ISOLATED: Namespaces = Namespaces { network: false, ..Namespaces::ALL };
 
@@ -102,8 +114,9 @@ fn descriptors() {
     let leaked = file("leaked");
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
     for namespaces in [Namespaces::NONE, ISOLATED] {
-        let mut plan =
-            shell("cat <&3; cat <&4; cat /proc/self/fd/63; ls /proc/$$/fd | tr '\\n' ' '");
+        let mut plan = shell(
+            "cat <&3; cat <&4; cat /proc/self/fd/63; n=0; while [ $n -lt 99 ]; do [ -e /proc/$$/fd/$n ] && printf '%s ' $n; n=$((n+1)); done; exit 0",
+        );
         plan.isolation = Isolation::New(namespaces);
         plan.descriptors = vec![(file("one "), 4), (file("two "), 3), (file("three "), 63)];
         if namespaces.pid {
@@ -111,7 +124,7 @@ fn descriptors() {
         }
         let (text, status) = output(plan);
         assert!(status.is_success());
-        // The shell has its own three streams, and nothing else.
+        // Asked one by one: whatever lists a folder has it open.
         assert_eq!(text.trim_end(), "two one three 0 1 2 3 4 63", "{namespaces:?}");
     }
     drop(leaked);
@@ -148,6 +161,75 @@ fn kept_capabilities() {
     plan.capabilities = Capabilities::NET_RAW | Capabilities::NET_BIND_SERVICE;
     let text = status_lines(&mut plan, "CapPrm|CapEff|CapBnd");
     assert_eq!(text, "0000000000002400 0000000000002400 0000000000002400");
+}
+
+/// Tries what takes a process out of interception.
+fn mark_helper() -> i32 {
+    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    block_on(async {
+        let marked = SocketFactory::here().with_mark(PROXY_MARK).bind_udp(local).is_ok();
+        let options = ListenOptions { transparent: true, ..ListenOptions::default() };
+        let transparent = SocketFactory::here().listen(local, options).is_ok();
+        let removed = NetworkNamespace::current().is_ok_and(|here| {
+            RouteSocket::open().is_ok() && Interception::default().remove(&here).is_ok()
+        });
+        println!("{marked} {transparent} {removed}");
+    });
+    0
+}
+
+fn marks() {
+    let namespace = NetworkNamespace::create().unwrap();
+    RouteSocket::open_in(&namespace).unwrap().bring_up_loopback().unwrap();
+    let cases = [
+        (Capabilities::NONE, "false false false\n"),
+        (Capabilities::NET_BIND_SERVICE, "false false false\n"),
+        // Enough for a proxy: it marks, and cannot touch the rules.
+        (Capabilities::NET_RAW, "true true false\n"),
+        (Capabilities::NET_ADMIN, "true true true\n"),
+    ];
+    for (capabilities, expected) in cases {
+        let mut plan = Plan::new(std::env::current_exe().unwrap());
+        plan.arguments = vec!["--helper".into(), "mark".into()];
+        plan.network = Some(namespace.clone());
+        plan.capabilities = capabilities;
+        assert_eq!(output(plan).0, expected, "{capabilities:?}");
+    }
+    // A user namespace of its own gives power over nothing that was there before.
+    let mut plan = Plan::new(std::env::current_exe().unwrap());
+    plan.arguments = vec!["--helper".into(), "nested-mark".into()];
+    plan.network = Some(namespace);
+    assert_eq!(output(plan).0, "false false false\n");
+}
+
+/// The same in a user namespace below, where the process has every capability.
+fn nested_mark_helper() -> i32 {
+    // Its user may not be mapped there, which takes nothing from it.
+    let _ = heddle_net::namespace::enter_user_namespace();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(!status.contains("CapEff:\t0000000000000000"), "{status}");
+    mark_helper()
+}
+
+/// As the first process of a container: an init stays behind, an orphan is collected.
+fn first_helper() -> i32 {
+    leave_init_behind().unwrap();
+    println!("pid {}", std::process::id());
+    6
+}
+
+fn first_process() {
+    let program = std::env::current_exe().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(arguments).arg(&program).args(["--helper", "first"]);
+        let output = command.output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.code())
+    };
+    assert_eq!(run(&["--pid", "--fork", "--mount-proc"]), ("pid 2\n".to_owned(), Some(6)));
+    let (text, code) = run(&["--mount"]);
+    assert!(text != "pid 2\n" && text.starts_with("pid "), "{text}");
+    assert_eq!(code, Some(6));
 }
 
 fn init() {

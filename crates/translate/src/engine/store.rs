@@ -132,18 +132,26 @@ impl Store {
                 }
             }
             AnyObject::ServiceEntry(entry) => topics.extend(
-                entry.spec.hosts.iter().map(|host| Topic::ServicesByHost(host.to_ascii_lowercase().into())),
+                entry
+                    .spec
+                    .hosts
+                    .iter()
+                    .map(|host| Topic::ServicesByHost(host.to_ascii_lowercase().into())),
             ),
-            AnyObject::VirtualService(object) => topics.extend(object.spec.hosts.iter().map(|host| {
-                Topic::VirtualServicesByHost(full_name(host, namespace, domain).into())
-            })),
+            AnyObject::VirtualService(object) => {
+                topics.extend(object.spec.hosts.iter().map(|host| {
+                    Topic::VirtualServicesByHost(full_name(host, namespace, domain).into())
+                }))
+            }
             AnyObject::DestinationRule(rule) => topics.push(Topic::DestinationRulesByHost(
                 namespace.clone(),
                 full_name(&rule.spec.host, namespace, domain).into(),
             )),
             AnyObject::Pod(pod) => {
                 topics.extend(by_labels(namespace, &pod.meta.labels));
-                topics.extend(pod::addresses(&pod.written).into_iter().map(Topic::WorkloadsByAddress));
+                topics.extend(
+                    pod::addresses(&pod.written).into_iter().map(Topic::WorkloadsByAddress),
+                );
             }
             AnyObject::WorkloadEntry(entry) => {
                 topics.extend(by_labels(namespace, &entry.spec.labels));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use heddle_api::istio::{HeaderOperations, VirtualService};
 use heddle_api::Object;
+use heddle_api::istio::{HeaderOperations, VirtualService};
 use heddle_ir::http_route::HeaderEdits;
 
 use crate::codes;
@@ -68,7 +68,8 @@ fn pairs(
                 continue;
             }
             Err(Unreadable::Percent) => {
-                report.rejected(origin(), format!("the value of `{name}` has a single percent sign"));
+                report
+                    .rejected(origin(), format!("the value of `{name}` has a single percent sign"));
                 continue;
             }
         };
@@ -131,7 +132,9 @@ fn literal(value: &str) -> Result<String, Unreadable> {
             text.push('%');
         } else {
             let head = name.split_once('(').map_or(name, |(head, _)| head);
-            if head.is_empty() || !head.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') {
+            if head.is_empty()
+                || !head.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            {
                 return Err(Unreadable::Percent);
             }
             variable.get_or_insert_with(|| format!("%{name}%"));

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use heddle_api::istio::{
-    CorsPolicy as WrittenCors, CorsPolicyUnmatchedPreflights, DirectResponse as WrittenResponse,
-    FaultInjection, HttpRedirect, HttpRedirectDerivePort, HttpRoute, HttpRewrite, Percent,
-    VirtualService,
+    CorsPolicy as WrittenCors, DerivePort, DirectResponse as WrittenResponse, FaultInjection,
+    HttpRedirect, HttpRewrite, HttpRoute, Percent, UnmatchedPreflights, VirtualService,
 };
 use heddle_api::{At, Base64, Object};
 use heddle_ir::http_route::{
@@ -39,7 +38,11 @@ pub(super) fn redirect(
     };
     let status = written.redirect_code.filter(|code| *code != 0).unwrap_or(301);
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-        reject(report, "redirectCode", "a redirection has one of the codes 301, 302, 303, 307 and 308");
+        reject(
+            report,
+            "redirectCode",
+            "a redirection has one of the codes 301, 302, 303, 307 and 308",
+        );
     }
     let scheme = written.scheme.as_deref().filter(|scheme| !scheme.is_empty());
     if scheme.is_some_and(|scheme| scheme != "http" && scheme != "https") {
@@ -55,7 +58,11 @@ pub(super) fn redirect(
         matched.uri.as_ref().is_some_and(|uri| uri.prefix.is_some())
     };
     if prefix.is_some() && (rule.matches.is_empty() || !rule.matches.iter().all(by_prefix)) {
-        reject(report, "prefixRewrite", "`prefixRewrite` needs `uri.prefix` in every match of the rule");
+        reject(
+            report,
+            "prefixRewrite",
+            "`prefixRewrite` needs `uri.prefix` in every match of the rule",
+        );
     }
     let nothing = uri.is_none()
         && prefix.is_none()
@@ -68,8 +75,8 @@ pub(super) fn redirect(
     }
     let port = match (written.port, written.derive_port) {
         (Some(port), _) => RedirectPort::Fixed(port),
-        (None, Some(HttpRedirectDerivePort::FromProtocolDefault)) => RedirectPort::FromScheme,
-        (None, Some(HttpRedirectDerivePort::FromRequestPort)) => RedirectPort::Listener,
+        (None, Some(DerivePort::FromProtocolDefault)) => RedirectPort::FromScheme,
+        (None, Some(DerivePort::FromRequestPort)) => RedirectPort::Listener,
         (None, None) => RedirectPort::FromAuthority,
     };
     let path = match (uri, prefix) {
@@ -147,17 +154,17 @@ pub(super) fn rewrite(
             let pattern = regex_rewrite.matches.as_deref().unwrap_or_default();
             let substitution = regex_rewrite.rewrite.as_deref().unwrap_or_default();
             if substitution.is_empty() {
-                report.rejected(object.origin_of(regex_rewrite.at, "rewrite"), "the replacement is missing");
+                report.rejected(
+                    object.origin_of(regex_rewrite.at, "rewrite"),
+                    "the replacement is missing",
+                );
                 return None;
             }
             if let Err(problem) = regex::check(pattern) {
                 report.rejected(object.origin_of(regex_rewrite.at, "match"), problem);
                 return None;
             }
-            Some(PathRewrite::Regex {
-                pattern: pattern.into(),
-                substitution: substitution.into(),
-            })
+            Some(PathRewrite::Regex { pattern: pattern.into(), substitution: substitution.into() })
         }
         (None, None) if own.is_none() => {
             report.rejected(object.origin_at(written.at), "the rewrite changes nothing");
@@ -195,9 +202,15 @@ pub(super) fn cors(object: &Vs, written: &WrittenCors, report: &mut Report) -> O
     }));
     let origins = origins
         .into_iter()
-        .map(|origin| if origin == TextMatch::Exact("*".into()) { TextMatch::Present } else { origin })
+        .map(
+            |origin| {
+                if origin == TextMatch::Exact("*".into()) { TextMatch::Present } else { origin }
+            },
+        )
         .collect();
-    for (field, names) in [("allowHeaders", &written.allow_headers), ("exposeHeaders", &written.expose_headers)] {
+    for (field, names) in
+        [("allowHeaders", &written.allow_headers), ("exposeHeaders", &written.expose_headers)]
+    {
         for (index, name) in names.iter().enumerate() {
             if name.is_empty() || !name.bytes().all(super::http_match::is_token_byte) {
                 let origin = object.origin_of_item(written.at, field, index);
@@ -220,7 +233,7 @@ pub(super) fn cors(object: &Vs, written: &WrittenCors, report: &mut Report) -> O
         max_age: max_age.map(|age| std::time::Duration::from_secs(age.as_std().as_secs())),
         allow_credentials: written.allow_credentials.unwrap_or(false),
         forward_unmatched_preflights: written.unmatched_preflights
-            != Some(CorsPolicyUnmatchedPreflights::Ignore),
+            != Some(UnmatchedPreflights::Ignore),
     })
 }
 
@@ -247,7 +260,10 @@ pub(super) fn fault(object: &Vs, written: &FaultInjection, report: &mut Report) 
             (None, Some(percent)) => match u32::try_from(percent) {
                 Ok(percent) if percent <= 100 => percent * 10_000,
                 _ => {
-                    report.rejected(object.origin_of(delay.at, "percent"), "a percentage is 0 to 100");
+                    report.rejected(
+                        object.origin_of(delay.at, "percent"),
+                        "a percentage is 0 to 100",
+                    );
                     return None;
                 }
             },
@@ -263,7 +279,11 @@ pub(super) fn fault(object: &Vs, written: &FaultInjection, report: &mut Report) 
         };
         Some(FaultAbort { share_ppm, status })
     });
-    (delay.is_some() || abort.is_some()).then(|| Fault { origin: object.origin_at(written.at), delay, abort })
+    (delay.is_some() || abort.is_some()).then(|| Fault {
+        origin: object.origin_at(written.at),
+        delay,
+        abort,
+    })
 }
 
 fn abort_status(
@@ -272,13 +292,19 @@ fn abort_status(
     report: &mut Report,
 ) -> Option<AbortStatus> {
     if abort.http2_error.is_some() {
-        report.rejected(object.origin_of(abort.at, "http2Error"), "`http2Error` does not exist in any data plane");
+        report.rejected(
+            object.origin_of(abort.at, "http2Error"),
+            "`http2Error` does not exist in any data plane",
+        );
         return None;
     }
     if let Some(name) = &abort.grpc_status {
         let code = grpc_status::parse(name);
         if code.is_none() {
-            report.rejected(object.origin_of(abort.at, "grpcStatus"), format!("`{name}` is not a gRPC status"));
+            report.rejected(
+                object.origin_of(abort.at, "grpcStatus"),
+                format!("`{name}` is not a gRPC status"),
+            );
         }
         return code.map(AbortStatus::Grpc);
     }
@@ -286,7 +312,10 @@ fn abort_status(
     match status.filter(|status| (200..600).contains(status)) {
         Some(status) => Some(AbortStatus::Http(status)),
         None => {
-            report.rejected(object.origin_of(abort.at, "httpStatus"), "an abort needs a status from 200 to 599");
+            report.rejected(
+                object.origin_of(abort.at, "httpStatus"),
+                "an abort needs a status from 200 to 599",
+            );
             None
         }
     }

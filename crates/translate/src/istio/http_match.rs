@@ -61,7 +61,11 @@ fn applies(written: &Written, client: &Client<'_>, gateways: &[String], namespac
     })
 }
 
-fn one(object: &Object<VirtualService>, written: &Written, report: &mut Report) -> Option<HttpMatch> {
+fn one(
+    object: &Object<VirtualService>,
+    written: &Written,
+    report: &mut Report,
+) -> Option<HttpMatch> {
     let mut sound = !object.is_broken(written.at);
     if is_empty(written) {
         if sound {
@@ -91,7 +95,11 @@ fn one(object: &Object<VirtualService>, written: &Written, report: &mut Report) 
                 continue;
             }
             match header(object, written.at, field, name, value, report) {
-                Some(value) => headers.push(HeaderMatch { name: name.to_ascii_lowercase().into(), value, invert }),
+                Some(value) => headers.push(HeaderMatch {
+                    name: name.to_ascii_lowercase().into(),
+                    value,
+                    invert,
+                }),
                 None => sound = false,
             }
         }
@@ -140,7 +148,8 @@ fn header(
         return None;
     }
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
-        let message = format!("header names are written in lower case: `{}`", name.to_ascii_lowercase());
+        let message =
+            format!("header names are written in lower case: `{}`", name.to_ascii_lowercase());
         report.warning(crate::codes::UPSTREAM_WARNING, origin(), message);
     }
     string_match(object, value, field, report)

@@ -30,8 +30,7 @@ pub(crate) fn translate(
     let mut rules = Vec::new();
     let mut complete = false;
     for written in &object.spec.http {
-        let matches =
-            http_match::translate(object, written.at, &written.matches, client, report);
+        let matches = http_match::translate(object, written.at, &written.matches, client, report);
         let rule = rule(object, written, default_retry, destinations, report);
         let RuleMatches::AnyOf(matches) = matches else { continue };
         if complete {
@@ -59,7 +58,8 @@ fn rule(
         report,
     );
     let rewrite = http_action::rewrite(object, written.rewrite.as_ref(), request.authority, report);
-    let cors = written.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
+    let cors =
+        written.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
     let fault = written.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
     let retry = retry::translate(object, written.retries.as_ref(), default_retry, report);
     check_mirrors(object, written, report);
@@ -76,7 +76,10 @@ fn rule(
         request_headers: request.headers,
         response_headers: response,
         rewrite: rewrite.unwrap_or_default(),
-        timeout: written.timeout.map(heddle_api::Duration::as_std).filter(|timeout| !timeout.is_zero()),
+        timeout: written
+            .timeout
+            .map(heddle_api::Duration::as_std)
+            .filter(|timeout| !timeout.is_zero()),
         retry,
         cors,
         fault,
@@ -111,7 +114,11 @@ fn action(
 }
 
 /// Istio's rules on what may stand beside what. False where the action cannot be known.
-fn check_combination(object: &Object<VirtualService>, written: &HttpRoute, report: &mut Report) -> bool {
+fn check_combination(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    report: &mut Report,
+) -> bool {
     let of = |field: &str| object.origin_of(written.at, field);
     let actions = [
         ("route", !written.route.is_empty() || object.written.has(written.at, "route")),
@@ -122,7 +129,8 @@ fn check_combination(object: &Object<VirtualService>, written: &HttpRoute, repor
     let set: Vec<&str> = actions.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
     match set.as_slice() {
         [] => {
-            let message = "the rule needs one of `route`, `redirect`, `directResponse` and `delegate`";
+            let message =
+                "the rule needs one of `route`, `redirect`, `directResponse` and `delegate`";
             report.rejected(object.origin_at(written.at), message);
             return false;
         }
@@ -134,7 +142,9 @@ fn check_combination(object: &Object<VirtualService>, written: &HttpRoute, repor
     }
     if written.redirect.is_some() || written.direct_response.is_some() {
         let action = if written.redirect.is_some() { "redirect" } else { "directResponse" };
-        for (field, set) in [("fault", written.fault.is_some()), ("rewrite", written.rewrite.is_some())] {
+        for (field, set) in
+            [("fault", written.fault.is_some()), ("rewrite", written.rewrite.is_some())]
+        {
             if set {
                 report.rejected(of(field), format!("`{field}` has no meaning beside `{action}`"));
             }
@@ -274,7 +284,8 @@ fn broken(origin: Origin) -> WeightedBackend {
 /// A cookie that is set for every destination alike cannot tell them apart.
 fn check_cookies(object: &Object<VirtualService>, written: &HttpRoute, report: &mut Report) {
     let several = written.route.iter().filter(|route| route.weight.unwrap_or(0) > 0).count() > 1;
-    let Some(response) = written.headers.as_ref().and_then(|headers| headers.response.as_ref()) else {
+    let Some(response) = written.headers.as_ref().and_then(|headers| headers.response.as_ref())
+    else {
         return;
     };
     for (field, entries) in [("add", &response.add), ("set", &response.set)] {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_api::istio::{HttpRetry, VirtualService};
 use heddle_api::Object;
+use heddle_api::istio::{HttpRetry, VirtualService};
 use heddle_diag::Origin;
 use heddle_ir::http_route::{RetryOn, RetryPolicy};
 
@@ -113,7 +113,9 @@ pub(crate) fn policy(
     let says_more = written.per_try_timeout.is_some()
         || written.retry_on.as_deref().is_some_and(|on| !on.is_empty())
         || written.retry_remote_localities.is_some();
-    if written.attempts == Some(0) || (written.attempts.is_none() && !says_more && written.backoff.is_none()) {
+    if written.attempts == Some(0)
+        || (written.attempts.is_none() && !says_more && written.backoff.is_none())
+    {
         // Zero and absent are one in Istio's encoding, and mean no retries.
         if says_more {
             report.rejected(place.origin.clone(), "with `attempts: 0` no other field may be set");
@@ -167,7 +169,9 @@ fn conditions(list: &str) -> Result<Vec<RetryOn>, Arc<str>> {
             "unavailable" => RetryOn::GrpcStatus(UNAVAILABLE),
             // Codes stand beside it; by itself it names none. Headers cannot be listed in a VirtualService, and
             // HTTP/3 is not spoken between proxies.
-            "retriable-status-codes" | "retriable-headers" | "http3-post-connect-failure" => continue,
+            "retriable-status-codes" | "retriable-headers" | "http3-post-connect-failure" => {
+                continue;
+            }
             other => match other.parse::<u16>() {
                 Ok(status) if (100..600).contains(&status) => RetryOn::Status(status),
                 _ => return Err(other.into()),

@@ -29,7 +29,12 @@ pub struct Slots {
 impl Slots {
     /// The number of a name, given now if it has none. Numbers in `reserved` are never given. None when all `size`
     /// numbers are taken.
-    pub(super) fn number(&mut self, name: &str, size: u32, reserved: &BTreeSet<u32>) -> Option<u32> {
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        size: u32,
+        reserved: &BTreeSet<u32>,
+    ) -> Option<u32> {
         if let Some(number) = self.taken.get(name).copied() {
             if number < size && !reserved.contains(&number) {
                 return Some(number);
@@ -110,8 +115,7 @@ mod tests {
 
     #[test]
     fn addresses_and_numbers_correspond() {
-        let range =
-            RangeV4 { base: Ipv4Addr::new(10, 244, 0, 0), prefix_bits: 16, first: 10 };
+        let range = RangeV4 { base: Ipv4Addr::new(10, 244, 0, 0), prefix_bits: 16, first: 10 };
         assert_eq!(range.address(0).to_string(), "10.244.0.10");
         assert_eq!(range.address(range.size() - 1).to_string(), "10.244.255.254");
         assert_eq!(range.number(Ipv4Addr::new(10, 244, 0, 10)), Some(0));

@@ -1,0 +1,38 @@
+//! The control thread: keeps the config stream and the certificate, and publishes snapshots.
+//!
+//! The data plane only reads snapshots and notes what it lacks ([`Demands`]); compiling, decoding and waiting for the
+//! control plane happen here. Nothing here forwards traffic.
+
+mod connector;
+mod driver;
+mod issue;
+
+use heddle_ir::resource::ResourceName;
+use tokio::sync::mpsc;
+
+pub use connector::Connector;
+pub use driver::{Driver, Setup};
+
+use crate::configuration::Demand;
+
+/// Names asked for and not yet taken up. When it is full the control thread is behind, and who asked waits for its
+/// bound and then fails.
+const DEMANDS_MAX: usize = 1024;
+
+/// The data plane's end of the queue of names that it lacks.
+pub struct Demands(mpsc::Sender<ResourceName>);
+
+impl Demands {
+    /// The queue; the driver takes the other end.
+    pub fn new() -> (Self, mpsc::Receiver<ResourceName>) {
+        let (sender, receiver) = mpsc::channel(DEMANDS_MAX);
+        (Self(sender), receiver)
+    }
+}
+
+impl Demand for Demands {
+    fn want(&self, name: ResourceName) {
+        // Full or closed: the bound of the waiting request tells.
+        let _ = self.0.try_send(name);
+    }
+}

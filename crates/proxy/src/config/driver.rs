@@ -1,0 +1,244 @@
+//! The control thread's work: keeps the stream, holds resources, publishes snapshots, renews the certificate.
+//!
+//! A lost control plane changes nothing for traffic: what is held stays in effect, and the stream resumes with the
+//! versions held, so that nothing is sent twice.
+
+mod held;
+mod link;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_ident::WorkloadId;
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_proto::certificate::CertificateResponse;
+use heddle_proto::discovery::{DeltaDiscoveryResponse, Node};
+use heddle_sync::{Client, Effects};
+use heddle_tls::{CryptoProvider, Identity};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::Connector;
+use super::issue::{Issuer, SigningRequest};
+use crate::configuration::Publisher;
+use held::Held;
+use link::{Link, LinkEvent};
+
+/// What is not used for this long is let go.
+const IDLE_MAX: Duration = Duration::from_mins(10);
+/// How often the unused is looked for, while anything is held on demand.
+const IDLE_CHECK: Duration = Duration::from_mins(1);
+/// Names held on demand at a time; a workload that asks for more (a port scan) gets no answer for them.
+const DEMANDS_MAX: usize = 8192;
+
+/// What the driver is made of.
+pub struct Setup {
+    /// Whose proxy this is.
+    pub workload: WorkloadId,
+    /// Takes the certificate.
+    pub identity: Arc<Identity>,
+    /// Makes the key.
+    pub provider: Arc<CryptoProvider>,
+    /// Spreads back-off, renewal and first picks over proxies.
+    pub seed: u64,
+    /// Where the proxy's clock begins: last uses are counted from it.
+    pub started: Instant,
+}
+
+/// An answer of the authority on its way back.
+type CertificateAnswer = (u64, Result<CertificateResponse, String>);
+
+/// The control thread's state.
+pub struct Driver {
+    link: Link,
+    client: Client,
+    held: Held,
+    issuer: Issuer,
+    wanted: mpsc::Receiver<ResourceName>,
+    /// On-demand names and when they were last asked for, in milliseconds of the proxy's clock.
+    demands: HashMap<ResourceName, u64>,
+    started: Instant,
+    certificate_due: Instant,
+    certificate_answers: (mpsc::Sender<CertificateAnswer>, mpsc::Receiver<CertificateAnswer>),
+}
+
+impl Driver {
+    /// Nothing is held yet; `wanted` is the other end of [`super::Demands`].
+    pub fn new(
+        setup: Setup,
+        connector: Connector,
+        publisher: Publisher,
+        wanted: mpsc::Receiver<ResourceName>,
+    ) -> Self {
+        let node = Node {
+            id: setup.workload.as_str().to_owned(),
+            user_agent_name: "heddle".to_owned(),
+            user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Node::default()
+        };
+        let mut driver = Self {
+            link: Link::new(connector, setup.seed),
+            client: Client::new(node),
+            held: Held::new(publisher, setup.seed),
+            issuer: Issuer::new(setup.identity, setup.provider, setup.seed),
+            wanted,
+            demands: HashMap::new(),
+            started: setup.started,
+            certificate_due: Instant::now(),
+            certificate_answers: mpsc::channel(4),
+        };
+        for name in [
+            ResourceName::TrustBundle,
+            ResourceName::Proxy(setup.workload.clone()),
+            ResourceName::Inbound(setup.workload),
+        ] {
+            driver.want(&name);
+        }
+        driver
+    }
+
+    /// Runs as long as the process.
+    pub async fn run(mut self) {
+        let mut next_idle_check = Instant::now() + IDLE_CHECK;
+        loop {
+            self.transmit().await;
+            let holds_on_demand = !self.demands.is_empty();
+            tokio::select! {
+                event = self.link.next() => self.handle_link(event),
+                Some(name) = self.wanted.recv() => self.handle_want(name),
+                Some((attempt, answer)) = self.certificate_answers.1.recv() => {
+                    self.issuer.handle_answer(attempt, answer);
+                    self.step_certificate();
+                }
+                () = sleep_until(self.certificate_due) => self.step_certificate(),
+                () = sleep_until(next_idle_check), if holds_on_demand => {
+                    next_idle_check = Instant::now() + IDLE_CHECK;
+                    self.let_go_of_unused();
+                }
+            }
+        }
+    }
+
+    async fn transmit(&mut self) {
+        while let Some(request) = self.client.poll_transmit() {
+            if !self.link.send(request).await {
+                self.client.handle_disconnect();
+                return;
+            }
+        }
+    }
+
+    fn handle_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Opened => {
+                debug!("connected to the control plane");
+                self.client.handle_connect();
+                self.step_certificate();
+            }
+            LinkEvent::Lost(reason) => {
+                warn!(reason, "no connection to the control plane; going on with what is held");
+                self.client.handle_disconnect();
+            }
+            LinkEvent::Response(response) => self.handle_response(response),
+        }
+    }
+
+    fn handle_response(&mut self, response: DeltaDiscoveryResponse) {
+        let issuer = &mut self.issuer;
+        let check = |name: &ResourceName, resource: &Resource| match (name, resource) {
+            // Checked here, so that a bundle that cannot be read is refused to the control plane's face.
+            (ResourceName::TrustBundle, Resource::TrustBundle(bundle)) => issuer.set_bundle(bundle),
+            _ => Ok(()),
+        };
+        match self.client.handle_response(response, check) {
+            Ok(updates) => {
+                let effects = self.held.apply(updates, self.now_ms());
+                self.follow(effects);
+                if let Some(identity) = self.held.identity() {
+                    self.issuer.set_identity(&identity);
+                }
+                self.step_certificate();
+            }
+            Err(reason) => warn!(reason, "a response of the control plane was refused"),
+        }
+    }
+
+    fn handle_want(&mut self, name: ResourceName) {
+        let now = self.now_ms();
+        if let Some(asked) = self.demands.get_mut(&name) {
+            *asked = now;
+        } else if self.demands.len() < DEMANDS_MAX {
+            self.demands.insert(name.clone(), now);
+            self.want(&name);
+        } else {
+            warn!(%name, max = DEMANDS_MAX, "too many destinations in use; not asked for");
+        }
+    }
+
+    fn want(&mut self, name: &ResourceName) {
+        let effects = self.held.want(name, self.now_ms());
+        self.follow(effects);
+    }
+
+    /// Subscriptions that follow from what is held.
+    fn follow(&mut self, effects: Effects) {
+        for name in &effects.unwant {
+            self.client.unwant(name);
+        }
+        for name in &effects.want {
+            self.client.want(name);
+        }
+    }
+
+    fn let_go_of_unused(&mut self) {
+        let now = self.now_ms();
+        let limit = now.saturating_sub(milliseconds(IDLE_MAX));
+        let unused: Vec<_> = self
+            .demands
+            .iter()
+            .filter(|(name, asked)| self.held.used_at_ms(name).max(**asked) < limit)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in unused {
+            debug!(%name, "let go: not used any more");
+            self.demands.remove(&name);
+            let effects = self.held.unwant(&name, now);
+            self.follow(effects);
+        }
+    }
+
+    fn step_certificate(&mut self) {
+        let (request, wait) = self.issuer.poll();
+        if let Some(SigningRequest { attempt, message }) = request {
+            match self.link.connection() {
+                Some(connection) => {
+                    let answers = self.certificate_answers.0.clone();
+                    // Owned by the connection: when that is lost, the call fails and the answer is an error.
+                    tokio::spawn(async move {
+                        let answer = connection.create_certificate(message).await;
+                        let answer = answer.map_err(|status| status.message().to_owned());
+                        let _ = answers.send((attempt, answer)).await;
+                    });
+                }
+                None => {
+                    let reason = "no connection to the control plane".to_owned();
+                    self.issuer.handle_answer(attempt, Err(reason));
+                }
+            }
+            let (_, wait) = self.issuer.poll();
+            self.certificate_due = Instant::now() + wait;
+            return;
+        }
+        self.certificate_due = Instant::now() + wait;
+    }
+
+    fn now_ms(&self) -> u64 {
+        milliseconds(self.started.elapsed())
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,175 @@
+//! The proxy's certificate: drives [`Issuance`] and puts what comes out into [`Identity`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
+use heddle_ident::SpiffeId;
+use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
+use heddle_tls::{
+    CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, root_from_der,
+};
+use tracing::{info, warn};
+
+/// When nothing is known to be due.
+const REST: Duration = Duration::from_hours(1);
+
+/// What to send to the authority.
+pub(super) struct SigningRequest {
+    pub(super) attempt: u64,
+    pub(super) message: CertificateRequest,
+}
+
+/// Issuance and installation for one workload.
+pub(super) struct Issuer {
+    identity: Arc<Identity>,
+    provider: Arc<CryptoProvider>,
+    keys: Keys,
+    seed: u64,
+    issuance: Option<(SpiffeId, Issuance<WorkloadKey>)>,
+    bundle: Option<Arc<TrustBundle>>,
+}
+
+impl Issuer {
+    pub(super) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>, seed: u64) -> Self {
+        let keys = Keys::new(provider.clone());
+        Self { identity, provider, keys, seed, issuance: None, bundle: None }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        self.identity.clock().now()
+    }
+
+    /// The control plane says who the proxy is.
+    pub(super) fn set_identity(&mut self, identity: &SpiffeId) {
+        if self.issuance.as_ref().is_none_or(|(current, _)| current != identity) {
+            let mut issuance =
+                Issuance::new(identity.clone(), IssuancePolicy::default(), self.seed);
+            if let Some(bundle) = &self.bundle {
+                issuance.handle_bundle(self.now(), bundle.clone());
+            }
+            self.issuance = Some((identity.clone(), issuance));
+        }
+    }
+
+    /// The control plane says whom to trust. What cannot be read is refused and the former bundle stays.
+    pub(super) fn set_bundle(
+        &mut self,
+        bundle: &heddle_ir::trust::TrustBundle,
+    ) -> Result<(), String> {
+        let bundle = Arc::new(self.read_bundle(bundle)?);
+        let now = self.now();
+        if let Some((_, issuance)) = &mut self.issuance {
+            issuance.handle_bundle(now, bundle.clone());
+        }
+        self.bundle = Some(bundle);
+        Ok(())
+    }
+
+    fn read_bundle(&self, bundle: &heddle_ir::trust::TrustBundle) -> Result<TrustBundle, String> {
+        let mut own = Vec::new();
+        let mut others = Vec::new();
+        for domain in &bundle.domains {
+            let roots = domain
+                .roots
+                .iter()
+                .map(|der| root_from_der(&self.provider, der).map_err(|error| error.to_string()))
+                .collect::<Result<Vec<_>, _>>()?;
+            if domain.trust_domain == bundle.trust_domain {
+                own = roots;
+            } else {
+                others.push((domain.trust_domain.clone(), roots));
+            }
+        }
+        let signer = heddle_cert::RootId::new(bundle.signer.clone());
+        let mut read =
+            TrustBundle::new(bundle.generation, bundle.trust_domain.clone(), signer, own)
+                .map_err(|error| error.to_string())?;
+        for (domain, roots) in others {
+            read = read.federate(domain, roots).map_err(|error| error.to_string())?;
+        }
+        Ok(read)
+    }
+
+    /// What is due now, and how long until something is due next.
+    pub(super) fn poll(&mut self) -> (Option<SigningRequest>, Duration) {
+        let now = self.now();
+        let step = match (&mut self.issuance, &self.bundle) {
+            (Some((_, issuance)), Some(_)) => issuance.poll(now, &self.keys),
+            _ => return (None, REST),
+        };
+        self.install();
+        match step {
+            Step::Request { attempt, csr } => {
+                let message = CertificateRequest { csr: request_pem(&csr), validity_duration: 0 };
+                (Some(SigningRequest { attempt, message }), Duration::ZERO)
+            }
+            Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
+        }
+    }
+
+    /// Takes the authority's answer, or why there is none.
+    pub(super) fn handle_answer(
+        &mut self,
+        attempt: u64,
+        answer: Result<CertificateResponse, String>,
+    ) {
+        let now = self.now();
+        let issued = answer.and_then(|response| self.read_chain(&response));
+        let Some((identity, issuance)) = &mut self.issuance else { return };
+        match issued {
+            Ok(issued) => match issuance.handle_issued(now, &self.keys, attempt, issued) {
+                Ok(svid) => {
+                    info!(%identity, not_after = ?svid.validity.not_after, "certificate issued");
+                }
+                Err(error) => warn!(%identity, %error, "certificate refused"),
+            },
+            Err(reason) => {
+                warn!(%identity, reason, "no certificate");
+                issuance.handle_failure(now, attempt, reason);
+            }
+        }
+        self.install();
+    }
+
+    /// Leaf first, root last.
+    fn read_chain(&self, response: &CertificateResponse) -> Result<Issued, String> {
+        let pem = response.cert_chain.join("\n");
+        let mut chain: Vec<Arc<[u8]>> = certificates_from_pem(pem.as_bytes())
+            .map_err(|error| error.to_string())?
+            .iter()
+            .map(|der| Arc::from(der.as_ref()))
+            .collect();
+        let root = chain.pop().ok_or("the answer has no certificate")?;
+        let root = root_from_der(&self.provider, &root).map_err(|error| error.to_string())?;
+        let bundle = self.bundle.clone().ok_or("no trust bundle has come yet")?;
+        Ok(Issued { chain, root: root.id, bundle })
+    }
+
+    /// Puts the current certificate and bundle in effect for new connections, or takes them out.
+    fn install(&self) {
+        let Some((_, issuance)) = &self.issuance else { return };
+        match (issuance.current(self.now()), issuance.bundle()) {
+            (Some(svid), Some(bundle)) => {
+                if let Err(error) = self.identity.install(svid.clone(), bundle) {
+                    warn!(%error, "certificate cannot be used; the former one stays");
+                }
+            }
+            _ => self.identity.clear(),
+        }
+    }
+}
+
+/// PKCS #10 in PEM (RFC 7468 section 7).
+fn request_pem(der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE REQUEST-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE REQUEST-----\n");
+    pem
+}

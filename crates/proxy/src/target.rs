@@ -1,0 +1,191 @@
+//! What the workload addresses: which table of routes speaks for a destination.
+//!
+//! A request is found by its authority where routes are visible on that port for that host, and by the address
+//! it was sent to otherwise; a stream is found by address alone (DESIGN section 4).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use heddle_ident::HostPattern;
+use heddle_ir::index::{Frontend, Index};
+use heddle_ir::protocol::Protocol;
+
+/// The index of a scope, ready for look-ups.
+#[derive(Debug, Default)]
+pub struct TargetIndex {
+    index: Arc<Index>,
+    /// Frontends by their own addresses.
+    by_address: HashMap<IpAddr, Vec<usize>>,
+    /// Hosts with routes of their own, by port.
+    routed: HashMap<u16, RoutedHosts>,
+}
+
+#[derive(Debug, Default)]
+struct RoutedHosts {
+    exact: HashMap<Box<str>, Arc<str>>,
+    /// Most specific first.
+    patterns: Vec<(HostPattern, Arc<str>)>,
+}
+
+/// The frontend of an address and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFrontend {
+    /// [`heddle_ir::outbound::OutboundKey::host`] of its table.
+    pub table: Arc<str>,
+    /// What is declared of the port.
+    pub protocol: Protocol,
+}
+
+impl TargetIndex {
+    /// Prepares an index.
+    pub fn new(index: Arc<Index>) -> Self {
+        let mut by_address: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+        for (place, frontend) in index.frontends.iter().enumerate() {
+            for address in &frontend.addresses {
+                by_address.entry(address.to_canonical()).or_default().push(place);
+            }
+        }
+        let mut routed: HashMap<u16, RoutedHosts> = HashMap::new();
+        for host in &index.routed_hosts {
+            let hosts = routed.entry(host.port).or_default();
+            match &host.host {
+                HostPattern::Exact(exact) => {
+                    let name = exact.as_str().into();
+                    hosts.exact.entry(name).or_insert_with(|| host.table.clone());
+                }
+                pattern => hosts.patterns.push((pattern.clone(), host.table.clone())),
+            }
+        }
+        for hosts in routed.values_mut() {
+            hosts.patterns.sort_by(|a, b| a.0.cmp_specificity(&b.0));
+        }
+        Self { index, by_address, routed }
+    }
+
+    /// The index itself.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The frontend that an address and port belong to, by its own address first, then by its ranges.
+    pub fn frontend(&self, destination: SocketAddr) -> Option<FoundFrontend> {
+        let address = destination.ip().to_canonical();
+        let own = self.by_address.get(&address).into_iter().flatten();
+        let own = own.filter_map(|place| self.index.frontends.get(*place));
+        let by_range = || {
+            let holds =
+                |frontend: &&Frontend| frontend.ranges.iter().any(|range| range.contains(address));
+            self.index.frontends.iter().filter(holds)
+        };
+        own.chain(by_range()).find_map(|frontend| {
+            let mut ports = frontend.ports.iter();
+            let port = ports.find(|port| port.number == destination.port())?;
+            Some(FoundFrontend { table: frontend.host.to_string().into(), protocol: port.protocol })
+        })
+    }
+
+    /// The table of routes that a request's authority finds on a port; none: the address decides.
+    pub fn routed_host(&self, authority: &str, port: u16) -> Option<&Arc<str>> {
+        let hosts = self.routed.get(&port)?;
+        let host = host_of(authority);
+        // Authorities are nearly always lower case already.
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return hosts.find(&host.to_ascii_lowercase());
+        }
+        hosts.find(host)
+    }
+
+    /// Whether an address belongs to the mesh, so that it is never passed through unknown.
+    pub fn is_in_mesh(&self, address: IpAddr) -> bool {
+        self.index.mesh_ranges.iter().any(|range| range.contains(address))
+    }
+}
+
+impl RoutedHosts {
+    fn find(&self, host: &str) -> Option<&Arc<str>> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        self.exact.get(host).or_else(|| {
+            let mut patterns = self.patterns.iter();
+            patterns.find(|(pattern, _)| pattern.matches(host)).map(|(_, table)| table)
+        })
+    }
+}
+
+/// The host of `host[:port]`, without the brackets of an IPv6 address.
+pub fn host_of(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heddle_ident::{Cidr, Host};
+    use heddle_ir::index::{FrontendPort, RoutedHost};
+
+    use super::*;
+
+    fn frontend(host: &str, addresses: &[&str], ranges: &[&str], port: u16) -> Frontend {
+        Frontend {
+            host: HostPattern::parse(host).unwrap(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            ranges: ranges.iter().map(|text| Cidr::parse(text).unwrap()).collect(),
+            ports: vec![FrontendPort { number: port, protocol: Protocol::Http1 }],
+            headless: false,
+        }
+    }
+
+    fn routed(host: &str, port: u16, table: &str) -> RoutedHost {
+        RoutedHost { host: HostPattern::parse(host).unwrap(), port, table: table.into() }
+    }
+
+    #[test]
+    fn addresses_find_frontends_by_port_and_ranges_come_last() {
+        let index = TargetIndex::new(Arc::new(Index {
+            frontends: vec![
+                frontend("range.x", &[], &["10.0.0.0/8"], 80),
+                frontend("a.x", &["10.0.0.1"], &[], 80),
+                frontend("b.x", &["10.0.0.1"], &[], 81),
+            ],
+            ..Index::default()
+        }));
+        let table = |address: &str| {
+            index.frontend(address.parse().unwrap()).map(|found| found.table.to_string())
+        };
+        assert_eq!(table("10.0.0.1:80").as_deref(), Some("a.x"));
+        assert_eq!(table("10.0.0.1:81").as_deref(), Some("b.x"));
+        assert_eq!(table("[::ffff:10.0.0.1]:81").as_deref(), Some("b.x"));
+        assert_eq!(table("10.0.0.2:80").as_deref(), Some("range.x"));
+        assert_eq!(table("10.0.0.2:81"), None);
+        assert_eq!(table("11.0.0.1:80"), None);
+        assert!(Host::parse("a.x").is_ok());
+    }
+
+    #[test]
+    fn the_most_specific_host_on_the_port_counts() {
+        let index = TargetIndex::new(Arc::new(Index {
+            routed_hosts: vec![
+                routed("*", 80, "any"),
+                routed("*.x", 80, "x"),
+                routed("*.a.x", 80, "ax"),
+                routed("b.a.x", 80, "exact"),
+                routed("b.a.x", 81, "other port"),
+            ],
+            ..Index::default()
+        }));
+        let table = |authority, port| index.routed_host(authority, port).map(|table| &**table);
+        assert_eq!(table("b.a.x", 80), Some("exact"));
+        assert_eq!(table("B.A.x.:80", 80), Some("exact"));
+        assert_eq!(table("c.a.x:80", 80), Some("ax"));
+        assert_eq!(table("a.x", 80), Some("x"));
+        assert_eq!(table("[::1]:80", 80), Some("any"));
+        assert_eq!(table("b.a.x", 81), Some("other port"));
+        assert_eq!(table("c.a.x", 81), None);
+        assert_eq!((host_of("[::1]:80"), host_of("a:b"), host_of("a:80")), ("::1", "a:b", "a"));
+    }
+}

@@ -1,0 +1,166 @@
+//! What a proxy enforces for its own workload.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use heddle_api::Resource as AnyObject;
+use heddle_ident::HostPattern;
+use heddle_ir::authorization::{Authorization, Fallback, Policy, SystemPolicies};
+use heddle_ir::destination::ConnectionPool;
+use heddle_ir::inbound::{Inbound, InboundPort, ServiceReference};
+use heddle_ir::protocol::Protocol;
+
+use crate::client::{Client, selects};
+use crate::destinations::rules_for;
+use crate::endpoint::target_number;
+use crate::engine::{Derivation, Kind, Reader, Topic};
+use crate::istio::authorization_policy;
+use crate::istio::traffic_policy::{Policies, default_pool};
+use crate::mesh::MeshKey;
+use crate::object::ObjectKey;
+use crate::report::Report;
+use crate::scope::Scope;
+use crate::service::{Endpoints, Service, ServiceKey};
+use crate::workload::{Facts, MutualTlsKey, WorkloadKey};
+
+/// Ports and policy of a Pod.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct InboundKey(pub(crate) ObjectKey);
+
+/// One authorisation policy, wherever it applies.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct PolicyKey(pub(crate) ObjectKey);
+
+impl Derivation for PolicyKey {
+    fn derive(&self, reader: &Reader<'_>) -> Option<Arc<Policy>> {
+        let Some(AnyObject::AuthorizationPolicy(object)) = reader.object(&self.0) else {
+            return None;
+        };
+        // What there is to say about the object is said by its own report.
+        Some(Arc::new(authorization_policy::translate(reader, &object, &mut Report::default())))
+    }
+}
+
+impl Derivation for InboundKey {
+    fn derive(&self, reader: &Reader<'_>) -> Option<Arc<Inbound>> {
+        let facts = reader.read(&WorkloadKey(self.0.clone()))?;
+        let mesh = reader.read(&MeshKey);
+        let mutual_tls = reader.read(&MutualTlsKey(self.0.clone()))?;
+        let services = services_of(reader, &facts);
+        Some(Arc::new(Inbound {
+            workload: facts.id.clone(),
+            ports: ports(&facts, &services),
+            mutual_tls: mutual_tls.default.clone(),
+            mutual_tls_by_port: mutual_tls.by_port.clone(),
+            authorization: Arc::new(authorization(reader, &facts)),
+            path_normalization: mesh.path_normalization,
+            connection_pool: connection_pool(reader, &facts, &services),
+            retry: mesh.inbound_retry.clone(),
+        }))
+    }
+}
+
+/// The services that lead to a workload, in the order of their objects.
+fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
+    let mut hosts: Vec<Arc<str>> = Vec::new();
+    for object in reader.objects(Topic::KindIn(Kind::Service, facts.namespace.clone())) {
+        let AnyObject::Service(service) = object else { continue };
+        let (name, namespace) = (&service.meta.name, &service.meta.namespace);
+        let host = crate::names::service_host(name, namespace, &reader.options().cluster_domain);
+        hosts.extend(host.map(|host| host.as_str().into()));
+    }
+    for object in reader.objects(Topic::KindIn(Kind::ServiceEntry, facts.namespace.clone())) {
+        let AnyObject::ServiceEntry(entry) = object else { continue };
+        if entry.spec.workload_selector.is_some() {
+            hosts.extend(entry.spec.hosts.iter().map(|host| host.to_ascii_lowercase().into()));
+        }
+    }
+    hosts
+        .into_iter()
+        .filter_map(|host| reader.read(&ServiceKey(host)))
+        .filter(|service| {
+            service.ports.iter().any(|port| match &port.endpoints {
+                Endpoints::Selected { labels, .. } => {
+                    !labels.is_empty() && selects(labels, &facts.labels)
+                }
+                _ => false,
+            })
+        })
+        .collect()
+}
+
+fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
+    let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
+    let empty = |port, protocol| InboundPort {
+        port,
+        protocol,
+        services: Vec::new(),
+        probe_paths: Vec::new(),
+    };
+    for service in services {
+        for port in &service.ports {
+            let Some(number) = target_number(port, Some(facts)) else { continue };
+            if port.protocol == Protocol::Udp {
+                continue;
+            }
+            // Where services disagree about what is spoken, the first decides.
+            let entry = ports.entry(number).or_insert_with(|| empty(number, port.protocol));
+            entry.services.push(ServiceReference {
+                host: service.host.to_string().into(),
+                name: service.name.clone(),
+                namespace: service.namespace.clone(),
+                port: port.number,
+            });
+        }
+    }
+    for (number, path) in &facts.probes {
+        let entry = ports.entry(*number).or_insert_with(|| empty(*number, Protocol::Detect));
+        entry.probe_paths.push(path.clone());
+    }
+    ports.into_values().collect()
+}
+
+/// Limits towards the application: those that a DestinationRule sets for the first service that leads to it.
+fn connection_pool(
+    reader: &Reader<'_>,
+    facts: &Facts,
+    services: &[Arc<Service>],
+) -> ConnectionPool {
+    let mesh = reader.read(&MeshKey);
+    let first = services.first().and_then(|service| {
+        let port = service.ports.first()?;
+        Some((service.clone(), port.number))
+    });
+    let (Some((service, port)), Some(scope)) = (first, Scope::parse(&facts.scope)) else {
+        return default_pool(&mesh);
+    };
+    let host: &HostPattern = &service.host;
+    let rules = rules_for(reader, &Client::of(&scope, port), host, &service.namespace);
+    let top = rules
+        .iter()
+        .find_map(|rule| rule.spec.traffic_policy.as_ref().map(|policy| (rule, policy)));
+    Policies::merge(top, None, port).connection_pool(&mesh, &mut Report::default())
+}
+
+fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
+    let root = reader.read(&MeshKey).root_namespace.clone();
+    let mut namespaces = vec![root];
+    if !namespaces.contains(&facts.namespace) {
+        namespaces.push(facts.namespace.clone());
+    }
+    let mut policies = Vec::new();
+    for namespace in namespaces {
+        for object in reader.objects(Topic::KindIn(Kind::AuthorizationPolicy, namespace)) {
+            let key = ObjectKey::of(&object);
+            let AnyObject::AuthorizationPolicy(policy) = object else { continue };
+            if authorization_policy::applies(reader, &policy, facts) {
+                policies.extend(reader.read(&PolicyKey(key)));
+            }
+        }
+    }
+    if policies.is_empty() {
+        return Authorization::default();
+    }
+    let system = SystemPolicies { without_allow: Fallback::Allow, policies };
+    Authorization { systems: vec![system] }
+}

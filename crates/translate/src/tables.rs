@@ -1,0 +1,101 @@
+//! The list of derivations: what is computed once and kept.
+
+use std::collections::HashMap;
+
+use crate::destinations::EffectiveRuleKey;
+use crate::endpoint::EndpointsKey;
+use crate::engine::{Engine, Stored, Topic};
+use crate::inbound::{InboundKey, PolicyKey};
+use crate::index::IndexKey;
+use crate::istio::virtual_service::ClaimsKey;
+use crate::mesh::MeshKey;
+use crate::outbound::OutboundQuery;
+use crate::proxy::ProxyKey;
+use crate::report::ObjectReportKey;
+use crate::service::{ServiceKey, VisibleKey};
+use crate::workload::{AddressKey, MutualTlsKey, WorkloadKey};
+
+macro_rules! derivations {
+    ($($(#[$meta:meta])* $variant:ident $table:ident: $key:ty => $value:ty;)+) => {
+        /// A node of the graph of dependencies: an input or a derivation.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        pub(crate) enum Node {
+            /// Objects.
+            Topic(Topic),
+            $($(#[$meta])* $variant($key),)+
+        }
+
+        /// Everything derived, by what it is.
+        #[derive(Default)]
+        pub(crate) struct Tables {
+            $($table: HashMap<$key, $value>,)+
+        }
+
+        impl Node {
+            /// Brings the value up to date; inputs always are.
+            pub(crate) fn refresh(&self, engine: &Engine) {
+                match self {
+                    Self::Topic(_) => {}
+                    $(Self::$variant(key) => { engine.refresh(key); })+
+                }
+            }
+
+            /// Drops the value.
+            pub(crate) fn remove_from(&self, tables: &mut Tables) {
+                match self {
+                    Self::Topic(_) => {}
+                    $(Self::$variant(key) => { tables.$table.remove(key); })+
+                }
+            }
+        }
+
+        $(
+            impl From<$key> for Node {
+                fn from(key: $key) -> Self {
+                    Self::$variant(key)
+                }
+            }
+
+            impl Stored for $key {
+                type Value = $value;
+
+                fn table(tables: &mut Tables) -> &mut HashMap<Self, $value> {
+                    &mut tables.$table
+                }
+            }
+        )+
+    };
+}
+
+derivations! {
+    /// Settings of the mesh.
+    Mesh mesh: MeshKey => std::sync::Arc<crate::mesh::Mesh>;
+    /// The service of a host.
+    Service services: ServiceKey => Option<std::sync::Arc<crate::service::Service>>;
+    /// Every service that a namespace sees.
+    Visible visible: VisibleKey => std::sync::Arc<[std::sync::Arc<crate::service::Service>]>;
+    /// Endpoints of a service port.
+    Endpoints endpoints: EndpointsKey => Option<std::sync::Arc<heddle_ir::endpoint::EndpointSet>>;
+    /// The DestinationRules that decide for a host in one namespace.
+    EffectiveRule rules: EffectiveRuleKey => std::sync::Arc<crate::destinations::RuleSet>;
+    /// The VirtualServices that may decide for a host.
+    Claims claims: ClaimsKey => std::sync::Arc<[crate::istio::virtual_service::Claim]>;
+    /// What is known of a pod besides its condition.
+    Workload workloads: WorkloadKey => Option<std::sync::Arc<crate::workload::Facts>>;
+    /// Whose an address is.
+    Address addresses: AddressKey => Option<std::sync::Arc<heddle_ir::workload::Workload>>;
+    /// Mutual TLS at a workload.
+    MutualTls mutual_tls: MutualTlsKey => Option<std::sync::Arc<crate::istio::peer_authentication::Effective>>;
+    /// One authorisation policy.
+    Policy policies: PolicyKey => Option<std::sync::Arc<heddle_ir::authorization::Policy>>;
+    /// Ports and policy of a workload.
+    Inbound inbound: InboundKey => Option<std::sync::Arc<heddle_ir::inbound::Inbound>>;
+    /// Routes to a host and port.
+    Outbound outbound: OutboundQuery => Option<std::sync::Arc<heddle_ir::outbound::Outbound>>;
+    /// Names of a scope.
+    Index index: IndexKey => Option<std::sync::Arc<heddle_ir::index::Index>>;
+    /// Settings of a proxy.
+    Proxy proxies: ProxyKey => Option<std::sync::Arc<heddle_ir::proxy::ProxySettings>>;
+    /// What there is to say about an object.
+    Report reports: ObjectReportKey => std::sync::Arc<crate::report::Report>;
+}

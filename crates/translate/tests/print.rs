@@ -1,0 +1,265 @@
+//! Prints resources and reports in few lines.
+
+use std::fmt::Write;
+
+use heddle_diag::{Diagnostic, Origin, OutcomeRecord, Source};
+use heddle_ir::authorization::{Authorization, Condition, ValueMatch};
+use heddle_ir::destination::{Destination, EndpointSource};
+use heddle_ir::http_route::{BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy};
+use heddle_ir::outbound::TcpBackend;
+use heddle_ir::resource::Resource;
+
+/// Kind, name, field and place of an origin.
+fn place(origin: &Origin) -> String {
+    match &origin.source {
+        Source::File { position, .. } => format!(
+            "{} {}/{} {}:{} {}",
+            origin.kind, origin.namespace, origin.name, position.line, position.column, origin.field
+        ),
+        Source::BuiltIn => format!("<{}>", origin.name),
+        Source::Cluster { .. } => format!("{} {}/{}", origin.kind, origin.namespace, origin.name),
+    }
+}
+
+pub fn finding(finding: &Diagnostic) -> String {
+    let upstream = match finding.code.upstream {
+        [] => String::new(),
+        codes => format!(" {}", codes.join("/")),
+    };
+    let hint = finding.hint.as_ref().map(|hint| format!(" [{hint}]")).unwrap_or_default();
+    format!(
+        "{} {}{upstream} {}: {}{hint}",
+        finding.level.as_str(),
+        finding.code.id,
+        place(&finding.origin),
+        finding.message
+    )
+}
+
+pub fn outcome(record: &OutcomeRecord) -> String {
+    format!("{} {}: {}", record.outcome.as_str(), place(&record.origin), record.detail)
+}
+
+pub fn resource(resource: &Resource) -> String {
+    let mut out = String::new();
+    match resource {
+        Resource::Outbound(outbound) => {
+            writeln!(out, "protocol {:?} host {:?}", outbound.protocol, outbound.host).unwrap();
+            for one in &outbound.http.rules {
+                rule(&mut out, one);
+            }
+            for rule in &outbound.tls {
+                writeln!(out, "tls {:?} {:?} -> {}", rule.server_names, rule.destination_ranges, backends(&rule.backends)).unwrap();
+            }
+            for rule in &outbound.tcp {
+                writeln!(out, "tcp {:?} -> {}", rule.destination_ranges, backends(&rule.backends)).unwrap();
+            }
+            for (index, one) in outbound.destinations.iter().enumerate() {
+                destination(&mut out, index, one);
+            }
+        }
+        Resource::Endpoints(set) => {
+            for endpoint in &set.endpoints {
+                writeln!(
+                    out,
+                    "{:?} {:?} {:?} weight {} {:?} workload {:?} {}/{}",
+                    endpoint.address,
+                    endpoint.health,
+                    endpoint.transport,
+                    endpoint.weight,
+                    endpoint.identity,
+                    endpoint.workload,
+                    endpoint.canonical_name,
+                    endpoint.canonical_revision,
+                )
+                .unwrap();
+            }
+        }
+        Resource::Index(index) => {
+            for one in &index.frontends {
+                let ports: Vec<String> =
+                    one.ports.iter().map(|port| format!("{}:{:?}", port.number, port.protocol)).collect();
+                let headless = if one.headless { " headless" } else { "" };
+                writeln!(out, "{} {:?} {:?} {}{headless}", one.host, one.addresses, one.ranges, ports.join(" ")).unwrap();
+            }
+            for one in &index.routed_hosts {
+                writeln!(out, "routed {}:{} -> {}", one.host, one.port, one.table).unwrap();
+            }
+            writeln!(out, "unknown {:?}", index.unknown_destinations).unwrap();
+        }
+        Resource::Inbound(inbound) => {
+            for port in &inbound.ports {
+                let services: Vec<String> =
+                    port.services.iter().map(|one| format!("{}:{}", one.host, one.port)).collect();
+                writeln!(out, "port {} {:?} {} probes {:?}", port.port, port.protocol, services.join(" "), port.probe_paths).unwrap();
+            }
+            writeln!(out, "mtls {:?} ({})", inbound.mutual_tls.mode, place(&inbound.mutual_tls.origin)).unwrap();
+            for (port, mode) in &inbound.mutual_tls_by_port {
+                writeln!(out, "mtls {port} {:?} ({})", mode.mode, place(&mode.origin)).unwrap();
+            }
+            writeln!(out, "connections {} retry {}", inbound.connection_pool.connections_max, retry(&inbound.retry)).unwrap();
+            authorization(&mut out, &inbound.authorization);
+        }
+        Resource::Proxy(proxy) => {
+            let workload = &proxy.workload;
+            writeln!(out, "{} {} {:?} {} {:?}", workload.id, workload.identity, workload.addresses, workload.workload_name, workload.transport).unwrap();
+            writeln!(out, "scope {} trust {:?} {:?}", proxy.scope.0, proxy.trust_domain, proxy.trust_domain_aliases).unwrap();
+            writeln!(out, "drain {:?} detection {:?} log {:?}", proxy.drain_duration, proxy.detection_timeout, proxy.access_log).unwrap();
+        }
+        Resource::Workload(workload) => {
+            writeln!(out, "{} {} {:?}", workload.id, workload.identity, workload.transport).unwrap();
+        }
+        Resource::TrustBundle(_) => unreachable!("not this crate's"),
+    }
+    out
+}
+
+fn backends(backends: &[TcpBackend]) -> String {
+    let each: Vec<String> =
+        backends.iter().map(|one| format!("{:?}x{}", one.destination, one.weight)).collect();
+    each.join(" ")
+}
+
+fn rule(out: &mut String, rule: &HttpRule) {
+    writeln!(out, "rule {} ({})", rule.name, place(&rule.origin)).unwrap();
+    for one in &rule.matches {
+        writeln!(out, "  match {}", matched(one)).unwrap();
+    }
+    match &rule.action {
+        HttpAction::Forward(backends) => {
+            for backend in backends {
+                let target = match &backend.target {
+                    BackendTarget::Destination(index) => format!("#{index}"),
+                    BackendTarget::Invalid { status, reason } => format!("{status} ({reason})"),
+                };
+                writeln!(out, "  to {target} x{}{}{}", backend.weight, edits("request", &backend.request_headers), edits("response", &backend.response_headers)).unwrap();
+            }
+        }
+        HttpAction::Redirect(redirect) => writeln!(out, "  redirect {redirect:?}").unwrap(),
+        HttpAction::Respond(response) => {
+            writeln!(out, "  respond {} {:?}", response.status, String::from_utf8_lossy(&response.body)).unwrap();
+        }
+    }
+    let more = format!("{}{}", edits("request", &rule.request_headers), edits("response", &rule.response_headers));
+    if !more.is_empty() {
+        writeln!(out, " {more}").unwrap();
+    }
+    if rule.rewrite.path.is_some() || rule.rewrite.authority.is_some() {
+        writeln!(out, "  rewrite {:?}", rule.rewrite).unwrap();
+    }
+    writeln!(out, "  timeout {:?} retry {}", rule.timeout, retry(&rule.retry)).unwrap();
+    if let Some(cors) = &rule.cors {
+        writeln!(out, "  cors {:?} {:?} {:?} age {:?} credentials {} forward {}", cors.allow_origins, cors.allow_methods, cors.allow_headers, cors.max_age, cors.allow_credentials, cors.forward_unmatched_preflights).unwrap();
+    }
+    if let Some(fault) = &rule.fault {
+        writeln!(out, "  fault {:?} {:?}", fault.delay, fault.abort).unwrap();
+    }
+}
+
+fn matched(one: &HttpMatch) -> String {
+    let mut text = format!("{} {}", place(&one.origin), one.name);
+    for (name, value) in [("scheme", &one.scheme), ("method", &one.method), ("authority", &one.authority)] {
+        if let Some(value) = value {
+            write!(text, " {name}={value:?}").unwrap();
+        }
+    }
+    if let Some(path) = &one.path {
+        write!(text, " path={path:?}{}", if one.ignore_path_case { " ignoring case" } else { "" }).unwrap();
+    }
+    for header in &one.headers {
+        write!(text, " {}{}={:?}", if header.invert { "not " } else { "" }, header.name, header.value).unwrap();
+    }
+    for query in &one.query {
+        write!(text, " ?{}={:?}", query.name, query.value).unwrap();
+    }
+    text
+}
+
+fn edits(which: &str, edits: &HeaderEdits) -> String {
+    if edits.is_empty() {
+        return String::new();
+    }
+    format!(" {which} set {:?} add {:?} remove {:?}", edits.set, edits.add, edits.remove)
+}
+
+fn retry(retry: &RetryPolicy) -> String {
+    format!("{} on {:?} per try {:?} ({})", retry.attempts, retry.on, retry.per_try_timeout, place(&retry.origin))
+}
+
+fn destination(out: &mut String, index: usize, one: &Destination) {
+    let source = match &one.endpoints {
+        EndpointSource::OriginalDestination => "original".to_owned(),
+        EndpointSource::Set(key) => format!("{}:{}", key.host, key.port),
+    };
+    writeln!(
+        out,
+        "#{index} {}:{} {:?} {}/{} {:?} from {source} labels {:?} ({})",
+        one.id.host, one.id.port, one.id.subset, one.service_namespace, one.service_name, one.protocol, one.subset_labels, place(&one.origin)
+    )
+    .unwrap();
+    let pool = &one.connection_pool;
+    writeln!(
+        out,
+        "   {:?} tls {:?} names {:?} pool {} pending {} requests {} per connection {} h2 {}",
+        one.load_balancing, one.tls, one.subject_alt_names, pool.connections_max, pool.pending_requests_max, pool.requests_max, pool.requests_per_connection_max, pool.upgrade_to_http2
+    )
+    .unwrap();
+    if let Some(outlier) = &one.outlier_detection {
+        writeln!(
+            out,
+            "   outlier 5xx {} gateway {} local {} every {:?} out {:?} at most {} % from {} %",
+            outlier.consecutive_5xx, outlier.consecutive_gateway_errors, outlier.consecutive_local_failures, outlier.interval, outlier.ejection_time_base, outlier.ejection_percent_max, outlier.health_percent_min
+        )
+        .unwrap();
+    }
+}
+
+fn authorization(out: &mut String, authorization: &Authorization) {
+    for policy in authorization.systems.iter().flat_map(|system| &system.policies) {
+        writeln!(out, "{:?}{} {}", policy.action, if policy.dry_run { " (dry run)" } else { "" }, place(&policy.origin)).unwrap();
+        for rule in &policy.rules {
+            writeln!(out, "  rule {}", place(&rule.origin)).unwrap();
+            for clause in &rule.clauses {
+                let each: Vec<String> = clause
+                    .alternatives
+                    .iter()
+                    .map(|all| all.iter().map(condition).collect::<Vec<_>>().join(" and "))
+                    .collect();
+                writeln!(out, "    {}", each.join(" or ")).unwrap();
+            }
+        }
+    }
+}
+
+fn condition(condition: &Condition) -> String {
+    let values: Vec<String> = condition
+        .values
+        .iter()
+        .map(|value| match value {
+            ValueMatch::Range(range) => range.to_string(),
+            ValueMatch::PathTemplate(text) => format!("template {text}"),
+            ValueMatch::Port(port) => port.to_string(),
+            ValueMatch::Text(text) => format!("{text:?}"),
+            ValueMatch::Glob(text) => format!("glob {text}"),
+            ValueMatch::Poisoned => "poisoned".to_owned(),
+        })
+        .collect();
+    format!("{}{:?} [{}]", if condition.negate { "not " } else { "" }, condition.attribute, values.join(", "))
+}
+
+/// The lines that differ.
+pub fn difference(agreed: &str, output: &str) -> String {
+    let (left, right): (Vec<&str>, Vec<&str>) = (agreed.lines().collect(), output.lines().collect());
+    let mut text = String::new();
+    for line in &left {
+        if !right.contains(line) {
+            writeln!(text, "- {line}").unwrap();
+        }
+    }
+    for line in &right {
+        if !left.contains(line) {
+            writeln!(text, "+ {line}").unwrap();
+        }
+    }
+    if text.is_empty() { "the order of lines differs".to_owned() } else { text }
+}

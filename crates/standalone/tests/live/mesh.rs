@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use heddle_proto::node::handler::Action;
 use heddle_proto::node::{
-    Handler, Probe, TcpAction, Container, DesiredState, DesiredWorkload, DnsSettings, NameRecord, NodeReport,
+    Container, DesiredState, DesiredWorkload, DnsSettings, Handler, NameRecord, NodeReport, Probe,
+    TcpAction,
 };
 use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
 use heddle_standalone::{Client, ExecRequest, StateDirectory};
@@ -284,10 +285,8 @@ pub(crate) fn workload(name: &str, address: u8, command: &[&str]) -> DesiredWork
 pub(crate) fn server(name: &str, address: u8, port: u16, text: &str) -> DesiredWorkload {
     let port_text = port.to_string();
     let mut server = workload(name, address, &["heddle", "serve", &port_text, text]);
-    server.containers[0].readiness_probe = Some(probe(Action::Tcp(TcpAction {
-        port: port.into(),
-        ..TcpAction::default()
-    })));
+    server.containers[0].readiness_probe =
+        Some(probe(Action::Tcp(TcpAction { port: port.into(), ..TcpAction::default() })));
     server
 }
 

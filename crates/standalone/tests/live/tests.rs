@@ -9,10 +9,7 @@ pub(crate) const ALL: &[Test] =
 
 fn two_workloads_reach_each_other_by_name(user: User) {
     let mesh = Mesh::start(user);
-    mesh.want(vec![
-        server("server", 10, 80, "hello"),
-        workload("client", 11, &["sleep", "1000"]),
-    ]);
+    mesh.want(vec![server("server", 10, 80, "hello"), workload("client", 11, &["sleep", "1000"])]);
     mesh.until_ready("server");
     mesh.until_ready("client");
     let (code, text) = mesh.exec("client", &["heddle", "fetch", "server:80"]);

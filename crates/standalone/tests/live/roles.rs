@@ -37,11 +37,7 @@ fn broker(arguments: &[String]) -> ExitCode {
         Ok(mesh) => mesh,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            println!(
-                "{error}: {}: {}",
-                cause.unwrap_or_default(),
-                error.hint().unwrap_or_default()
-            );
+            println!("{error}: {}: {}", cause.unwrap_or_default(), error.hint().unwrap_or_default());
             return ExitCode::from(3);
         }
     };
@@ -56,7 +52,10 @@ fn broker(arguments: &[String]) -> ExitCode {
     });
     match ended.unwrap() {
         Ended::Stopped => ExitCode::SUCCESS,
-        Ended::Failed(_) => ExitCode::from(4),
+        Ended::Failed(status) => {
+            println!("the mesh ended: {status}");
+            ExitCode::from(4)
+        }
     }
 }
 
@@ -83,13 +82,14 @@ fn serve(arguments: &[String]) -> ExitCode {
 }
 
 fn answer(mut stream: TcpStream, text: &str) {
-    let mut head = [0; 4096];
-    let _ = stream.read(&mut head);
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
     let length = text.len();
-    let _ = write!(
-        stream,
-        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
-    );
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let _ = stream.write_all((head + text).as_bytes());
 }
 
 /// Prints what `fetch HOST:PORT` answers to a GET, or why there is no answer.
@@ -109,7 +109,7 @@ fn fetch(arguments: &[String]) -> ExitCode {
 /// The body of the answer to a GET.
 pub(crate) fn get(address: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text.split_once("\r\n\r\n").map_or(text.clone(), |(_, body)| body.to_owned()))

@@ -15,6 +15,7 @@ pub(crate) mod peer_authentication;
 pub(crate) mod regex;
 pub(crate) mod retry;
 pub(crate) mod selector;
+pub(crate) mod service_entry_report;
 pub(crate) mod traffic_policy;
 pub(crate) mod virtual_service;
 pub(crate) mod virtual_service_report;

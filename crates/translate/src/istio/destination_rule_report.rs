@@ -29,7 +29,10 @@ pub(crate) fn report(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     let mut names: Vec<&str> = Vec::new();
     for subset in &spec.subsets {
         let origin = || rule.origin_of(subset.at, "name");
-        let fine = subset.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        let fine = subset
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
         if !fine || subset.name.is_empty() {
             report.rejected(origin(), format!("`{}` is not a name of a subset", subset.name));
         }
@@ -46,7 +49,9 @@ pub(crate) fn report(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     }
     export_to::check(&rule.written, spec.at, &spec.export_to, false, report);
     selector::check(&rule.written, spec.at, spec.workload_selector.as_ref(), report);
-    if spec.workload_selector.is_some() && spec.export_to.iter().any(|to| to != "." && *to != rule.meta.namespace) {
+    if spec.workload_selector.is_some()
+        && spec.export_to.iter().any(|to| to != "." && *to != rule.meta.namespace)
+    {
         let message = "a rule with a workload selector is for its own namespace only";
         report.rejected(rule.origin_of(spec.at, "exportTo"), message);
     }
@@ -54,7 +59,13 @@ pub(crate) fn report(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     check_host(reader, rule, report);
 }
 
-fn traffic_policy(reader: &Reader<'_>, mesh: &Mesh, rule: &Rule, policy: &TrafficPolicy, report: &mut Report) {
+fn traffic_policy(
+    reader: &Reader<'_>,
+    mesh: &Mesh,
+    rule: &Rule,
+    policy: &TrafficPolicy,
+    report: &mut Report,
+) {
     let of = |field: &str| rule.origin_of(policy.at, field);
     let empty = TrafficPolicy { at: policy.at, ..TrafficPolicy::default() };
     if *policy == empty && !rule.is_broken(policy.at) {
@@ -72,7 +83,10 @@ fn traffic_policy(reader: &Reader<'_>, mesh: &Mesh, rule: &Rule, policy: &Traffi
     for settings in &policy.port_level_settings {
         let number = settings.port.as_ref().and_then(|port| port.number);
         if number.is_none_or(|number| number == 0) && !rule.is_broken(settings.at) {
-            report.rejected(rule.origin_of(settings.at, "port"), "settings for a port need its number");
+            report.rejected(
+                rule.origin_of(settings.at, "port"),
+                "settings for a port need its number",
+            );
         }
         check_blocks(reader, mesh, rule, settings, report);
     }
@@ -80,7 +94,10 @@ fn traffic_policy(reader: &Reader<'_>, mesh: &Mesh, rule: &Rule, policy: &Traffi
         if policy.proxy_protocol.is_some() {
             report.rejected(of("tunnel"), "`tunnel` and `proxyProtocol` exclude each other");
         }
-        report.unsupported(of("tunnel"), "tunnels come with the gateway issue; connections go direct");
+        report.unsupported(
+            of("tunnel"),
+            "tunnels come with the gateway issue; connections go direct",
+        );
     }
     if policy.proxy_protocol.is_some() {
         report.unsupported(of("proxyProtocol"), "the PROXY protocol is not sent yet");
@@ -135,7 +152,11 @@ fn check_blocks(
     }
 }
 
-fn check_locality(rule: &Rule, locality: &heddle_api::istio::LocalityLoadBalancer, report: &mut Report) {
+fn check_locality(
+    rule: &Rule,
+    locality: &heddle_api::istio::LocalityLoadBalancer,
+    report: &mut Report,
+) {
     let of = |field: &str| rule.origin_of(locality.at, field);
     if !locality.distribute.is_empty() && !locality.failover.is_empty() {
         report.rejected(of("failover"), "`distribute` and `failover` exclude each other");
@@ -164,14 +185,16 @@ fn check_locality(rule: &Rule, locality: &heddle_api::istio::LocalityLoadBalance
 fn check_merge(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     let spec = &rule.spec;
     let host = full_name(&spec.host, &rule.meta.namespace, &reader.options().cluster_domain);
-    let key = EffectiveRuleKey { namespace: rule.meta.namespace.as_str().into(), host: host.into() };
+    let key =
+        EffectiveRuleKey { namespace: rule.meta.namespace.as_str().into(), host: host.into() };
     let rules = reader.read(&key);
-    let older = rules.0.iter().take_while(|other| other.meta.name != rule.meta.name).filter(|other| {
-        let labels = |rule: &Rule| {
-            rule.spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone())
-        };
-        labels(other) == labels(rule)
-    });
+    let older =
+        rules.0.iter().take_while(|other| other.meta.name != rule.meta.name).filter(|other| {
+            let labels = |rule: &Rule| {
+                rule.spec.workload_selector.as_ref().map(|selector| selector.match_labels.clone())
+            };
+            labels(other) == labels(rule)
+        });
     let older: Vec<&Rule> = older.collect();
     if let (Some(policy), Some(first)) =
         (&spec.traffic_policy, older.iter().find(|other| other.spec.traffic_policy.is_some()))
@@ -185,9 +208,12 @@ fn check_merge(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
         report.conflict(origin, message);
     }
     for subset in &spec.subsets {
-        let same = older.iter().find(|other| other.spec.subsets.iter().any(|known| known.name == subset.name));
+        let same = older
+            .iter()
+            .find(|other| other.spec.subsets.iter().any(|known| known.name == subset.name));
         if let Some(first) = same {
-            let message = format!("the subset `{}` of the older `{}` decides", subset.name, first.meta.name);
+            let message =
+                format!("the subset `{}` of the older `{}` decides", subset.name, first.meta.name);
             report.warning(codes::DUPLICATE_SUBSET, rule.origin_at(subset.at), message.clone());
             report.conflict(rule.origin_at(subset.at), message);
         }
@@ -199,7 +225,10 @@ fn check_host(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     let host = full_name(&spec.host, &rule.meta.namespace, &reader.options().cluster_domain);
     let Ok(pattern) = HostPattern::parse(&host) else {
         if !spec.host.is_empty() {
-            report.rejected(rule.origin_of(spec.at, "host"), format!("`{}` is not a host", spec.host));
+            report.rejected(
+                rule.origin_of(spec.at, "host"),
+                format!("`{}` is not a host", spec.host),
+            );
         }
         return;
     };
@@ -208,7 +237,8 @@ fn check_host(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     }
     let destinations = Destinations::new(reader, Client::any(&rule.meta.namespace));
     let Some(service) = destinations.visible_service(&host) else {
-        let message = format!("no Service or ServiceEntry has the host `{host}`: the rule does nothing");
+        let message =
+            format!("no Service or ServiceEntry has the host `{host}`: the rule does nothing");
         report.warning(codes::UNKNOWN_RULE_HOST, rule.origin_of(spec.at, "host"), message);
         report.ignored(rule.origin().clone(), "no service has the host");
         return;
@@ -217,7 +247,8 @@ fn check_host(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     for subset in &spec.subsets {
         let some = workloads.iter().any(|facts| selects(&subset.labels, &facts.labels));
         if !some && !rule.is_field_broken(subset.at, "labels") {
-            let message = format!("no workload of `{host}` has the labels of the subset `{}`", subset.name);
+            let message =
+                format!("no workload of `{host}` has the labels of the subset `{}`", subset.name);
             report.error(codes::EMPTY_SUBSET, subset_origin(rule, subset.at), message);
         }
     }

@@ -5,7 +5,13 @@ use heddle_api::{At, Written};
 use crate::report::Report;
 
 /// Reports what is wrong with a list. `nobody` says whether `~` is allowed.
-pub(crate) fn check(written: &Written, at: At, texts: &[String], nobody: bool, report: &mut Report) {
+pub(crate) fn check(
+    written: &Written,
+    at: At,
+    texts: &[String],
+    nobody: bool,
+    report: &mut Report,
+) {
     let mut seen: Vec<&str> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         let origin = || written.origin_of_item(at, "exportTo", index);

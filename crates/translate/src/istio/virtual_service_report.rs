@@ -34,14 +34,19 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
 fn check_shape(object: &Object<VirtualService>, report: &mut Report) {
     let spec = &object.spec;
     let has = |field: &str| object.written.has(spec.at, field);
-    if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() && object.written.is_sound() {
+    if spec.http.is_empty()
+        && spec.tls.is_empty()
+        && spec.tcp.is_empty()
+        && object.written.is_sound()
+    {
         let message = "the VirtualService needs `http`, `tls` or `tcp`";
         report.rejected(object.origin().clone(), message);
     }
     if spec.hosts.is_empty() {
         for field in ["gateways", "tls", "tcp"] {
             if has(field) {
-                let message = format!("a VirtualService without hosts is a delegate, which has no `{field}`");
+                let message =
+                    format!("a VirtualService without hosts is a delegate, which has no `{field}`");
                 report.rejected(object.origin_of(spec.at, field), message);
             }
         }
@@ -70,8 +75,13 @@ fn check_hosts(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
         if mesh && is_address && spec.gateways.is_empty() {
             report.warning(codes::MESH_ONLY, origin(), "an address is a host at gateways only");
         }
-        if let Some(other) = patterns.iter().find(|other| other.covers(&pattern) || pattern.covers(other)) {
-            report.rejected(origin(), format!("the hosts `{pattern}` and `{other}` cover each other"));
+        if let Some(other) =
+            patterns.iter().find(|other| other.covers(&pattern) || pattern.covers(other))
+        {
+            report.rejected(
+                origin(),
+                format!("the hosts `{pattern}` and `{other}` cover each other"),
+            );
         }
         if mesh {
             check_contest(reader, object, host, index, report);
@@ -98,10 +108,14 @@ fn check_contest(reader: &Reader<'_>, object: &Vs, host: &str, index: usize, rep
     let origin = || object.origin_of_item(object.spec.at, "hosts", index);
     if let Some((winner, namespace)) = shadowed_by(reader, object, host) {
         let name = format!("{}/{}", winner.meta.namespace, winner.meta.name);
-        let message = format!("has no effect for clients in `{namespace}`: `{name}` has the host `{host}` already");
+        let message = format!(
+            "has no effect for clients in `{namespace}`: `{name}` has the host `{host}` already"
+        );
         report.push(
             Diagnostic::error(codes::SHADOWED, origin(), message)
-                .hint(format!("change or delete `{name}`, or give this object its name to replace it"))
+                .hint(format!(
+                    "change or delete `{name}`, or give this object its name to replace it"
+                ))
                 .related("this one decides", winner.origin().clone()),
         );
         report.conflict(origin(), format!("VirtualService {name} decides for this host"));
@@ -128,11 +142,17 @@ fn check_gateways(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
             None => (object.meta.namespace.as_str(), gateway.as_str()),
         };
         let valid = |text: &str| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+            !text.is_empty()
+                && text.bytes().all(|b| {
+                    b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')
+                })
         };
         let fine = valid(name) && (namespace == "." || valid(namespace));
         if !fine {
-            report.rejected(origin(), format!("`{gateway}` is not a gateway (`namespace/name` or `name`)"));
+            report.rejected(
+                origin(),
+                format!("`{gateway}` is not a gateway (`namespace/name` or `name`)"),
+            );
             continue;
         }
         if !gateway.contains('/') && gateway.contains('.') {
@@ -154,7 +174,11 @@ fn check_gateways(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
 }
 
 /// A gateway routes a host only when one of its servers lists a host that covers it.
-fn check_gateway_hosts(object: &Vs, gateway: &Object<heddle_api::istio::Gateway>, report: &mut Report) {
+fn check_gateway_hosts(
+    object: &Vs,
+    gateway: &Object<heddle_api::istio::Gateway>,
+    report: &mut Report,
+) {
     let served: Vec<HostPattern> = gateway
         .spec
         .servers
@@ -168,13 +192,16 @@ fn check_gateway_hosts(object: &Vs, gateway: &Object<heddle_api::istio::Gateway>
                 name => name == object.meta.namespace,
             }
         })
-        .filter_map(|host| HostPattern::parse(host.split_once('/').map_or(host, |(_, host)| host)).ok())
+        .filter_map(|host| {
+            HostPattern::parse(host.split_once('/').map_or(host, |(_, host)| host)).ok()
+        })
         .collect();
     for (index, host) in object.spec.hosts.iter().enumerate() {
         let Ok(pattern) = HostPattern::parse(host) else { continue };
         if !served.iter().any(|server| server.covers(&pattern) || pattern.covers(server)) {
             let origin = object.origin_of_item(object.spec.at, "hosts", index);
-            let message = format!("no server of the Gateway `{}` lists the host `{host}`", gateway.meta.name);
+            let message =
+                format!("no server of the Gateway `{}` lists the host `{host}`", gateway.meta.name);
             report.warning(codes::GATEWAY_HOST, origin, message);
         }
     }
@@ -205,11 +232,13 @@ fn check_reach(object: &Object<VirtualService>, report: &mut Report) {
         }
         if !useless.is_empty() && useless.len() == rule.matches.len() {
             let first = useless.first().map_or(0, |(_, first)| *first);
-            let message = format!("never reached: `http[{first}]` takes the requests of all its matches");
+            let message =
+                format!("never reached: `http[{first}]` takes the requests of all its matches");
             report.warning(codes::UNREACHABLE_RULE, origin(), message);
         } else {
             for (one, first) in &useless {
-                let message = format!("takes no request: `http[{first}]` has the same or a wider match");
+                let message =
+                    format!("takes no request: `http[{first}]` has the same or a wider match");
                 report.info(codes::INEFFECTIVE_MATCH, object.origin_at(one.at), message);
             }
         }

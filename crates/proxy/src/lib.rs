@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod admin;
 mod built_in;
 mod config;
 pub mod configuration;
@@ -14,6 +15,7 @@ pub mod inbound;
 mod origination;
 pub mod outbound;
 mod record;
+pub mod run;
 pub mod snapshot;
 pub mod target;
 mod upstream;

@@ -56,6 +56,7 @@ impl Derivation for InboundKey {
             path_normalization: mesh.path_normalization,
             connection_pool: connection_pool(reader, &facts, &services),
             retry: mesh.inbound_retry.clone(),
+            probe_sources: reader.options().probe_sources.clone(),
         }))
     }
 }

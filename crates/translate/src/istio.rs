@@ -2,6 +2,8 @@
 
 pub(crate) mod authorization_policy;
 mod authorization_values;
+pub(crate) mod destination_rule_report;
+mod export_to;
 pub(crate) mod grpc_status;
 mod header_edits;
 mod http_action;
@@ -13,5 +15,7 @@ pub(crate) mod peer_authentication;
 pub(crate) mod regex;
 pub(crate) mod retry;
 pub(crate) mod selector;
+pub(crate) mod service_entry_report;
 pub(crate) mod traffic_policy;
 pub(crate) mod virtual_service;
+pub(crate) mod virtual_service_report;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_api::istio::{
+    AccessLogEncoding, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode, Normalization,
+};
+use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;
 use heddle_ident::TrustDomain;
 use heddle_ir::destination::TcpKeepalive;
@@ -11,8 +15,11 @@ use heddle_ir::inbound::PathNormalization;
 use heddle_ir::index::UnknownDestinations;
 use heddle_ir::proxy::AccessLog;
 
-use crate::engine::{Derivation, Reader};
-use crate::istio::retry;
+use crate::codes;
+use crate::engine::{Derivation, Kind, Reader, Topic};
+use crate::istio::retry::{self, Place};
+use crate::options::Options;
+use crate::report::Report;
 
 /// The settings of the mesh.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,27 +54,193 @@ const DETECTION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Derivation for MeshKey {
     fn derive(&self, reader: &Reader<'_>) -> Arc<Mesh> {
-        let options = reader.options();
-        let all: Vec<Arc<str>> = vec!["*".into()];
-        Arc::new(Mesh {
-            origin: Origin::built_in("mesh configuration"),
-            trust_domain: options.trust_domain.clone(),
-            trust_domain_aliases: Vec::new(),
-            root_namespace: options.root_namespace.clone(),
-            auto_mtls: true,
-            unknown_destinations: UnknownDestinations::PassThrough,
-            service_export: all.clone(),
-            virtual_service_export: all.clone(),
-            destination_rule_export: all,
-            connect_timeout: Duration::from_secs(10),
-            keepalive: None,
-            upgrade_to_http2: false,
-            outbound_retry: retry::outbound_default(options.profile),
-            inbound_retry: retry::inbound_default(),
-            path_normalization: PathNormalization::Base,
-            access_log: AccessLog::Off,
-            detection_timeout: DETECTION_TIMEOUT,
-            drain_duration: Duration::from_secs(45),
+        // What there is to say about the object is said by its own report.
+        let mut unused = Report::default();
+        Arc::new(match written(reader) {
+            Some(object) => translate(reader.options(), &object, &mut unused),
+            None => defaults(reader.options()),
         })
+    }
+}
+
+/// The mesh configuration: of the ConfigMap `istio` in the root namespace, else the first one there is.
+fn written(reader: &Reader<'_>) -> Option<Arc<Object<MeshConfig>>> {
+    let mut found: Vec<_> = reader
+        .objects(Topic::Kind(Kind::MeshConfig))
+        .into_iter()
+        .filter_map(|object| match object {
+            AnyObject::MeshConfig(object) => Some(object),
+            _ => None,
+        })
+        .collect();
+    found.sort_by_key(|object| {
+        let root = *object.meta.namespace == *reader.options().root_namespace;
+        (
+            !root,
+            object.meta.name != "istio",
+            object.meta.namespace.clone(),
+            object.meta.name.clone(),
+        )
+    });
+    found.into_iter().next()
+}
+
+fn defaults(options: &Options) -> Mesh {
+    let all: Vec<Arc<str>> = vec!["*".into()];
+    Mesh {
+        origin: Origin::built_in("mesh configuration"),
+        trust_domain: options.trust_domain.clone(),
+        trust_domain_aliases: Vec::new(),
+        root_namespace: options.root_namespace.clone(),
+        auto_mtls: true,
+        unknown_destinations: UnknownDestinations::PassThrough,
+        service_export: all.clone(),
+        virtual_service_export: all.clone(),
+        destination_rule_export: all,
+        connect_timeout: Duration::from_secs(10),
+        keepalive: None,
+        upgrade_to_http2: false,
+        outbound_retry: retry::outbound_default(options.profile),
+        inbound_retry: retry::inbound_default(),
+        path_normalization: PathNormalization::Base,
+        access_log: AccessLog::Off,
+        detection_timeout: DETECTION_TIMEOUT,
+        drain_duration: Duration::from_secs(45),
+    }
+}
+
+/// What a mesh configuration says, over the defaults.
+pub(crate) fn translate(
+    options: &Options,
+    object: &Object<MeshConfig>,
+    report: &mut Report,
+) -> Mesh {
+    let spec = &object.spec;
+    let of = |field: &str| object.origin_of(spec.at, field);
+    let mut mesh = Mesh { origin: object.origin().clone(), ..defaults(options) };
+    if let Some(text) = spec.trust_domain.as_deref().filter(|text| !text.is_empty()) {
+        match TrustDomain::parse(text) {
+            Ok(domain) => mesh.trust_domain = domain,
+            Err(error) => report.rejected(of("trustDomain"), error.to_string()),
+        }
+    }
+    for (index, text) in spec.trust_domain_aliases.iter().enumerate() {
+        match TrustDomain::parse(text) {
+            Ok(domain) => mesh.trust_domain_aliases.push(domain),
+            Err(error) => {
+                let origin = object.origin_of_item(spec.at, "trustDomainAliases", index);
+                report.rejected(origin, error.to_string());
+            }
+        }
+    }
+    if let Some(root) = spec.root_namespace.as_deref().filter(|root| !root.is_empty()) {
+        mesh.root_namespace = root.into();
+    }
+    mesh.auto_mtls = spec.enable_auto_mtls.unwrap_or(true);
+    if let Some(policy) = &spec.outbound_traffic_policy {
+        mesh.unknown_destinations = match policy.mode {
+            // The enum's first value, which an empty mode is in Istio's encoding.
+            Some(MeshOutboundMode::RegistryOnly) => UnknownDestinations::Refuse,
+            Some(MeshOutboundMode::AllowAny) => UnknownDestinations::PassThrough,
+            Some(MeshOutboundMode::AllowAnyDynamicDns) => {
+                let why = "unknown names are passed through by address, not resolved anew";
+                report.translated(object.origin_of(policy.at, "mode"), why);
+                UnknownDestinations::PassThrough
+            }
+            None if object.is_broken(policy.at) => UnknownDestinations::Refuse,
+            None => {
+                let message = "a policy without mode means REGISTRY_ONLY";
+                report.warning(codes::UPSTREAM_WARNING, object.origin_at(policy.at), message);
+                UnknownDestinations::Refuse
+            }
+        };
+    }
+    for (list, target) in [
+        (&spec.default_service_export_to, &mut mesh.service_export),
+        (&spec.default_virtual_service_export_to, &mut mesh.virtual_service_export),
+        (&spec.default_destination_rule_export_to, &mut mesh.destination_rule_export),
+    ] {
+        if !list.is_empty() {
+            *target = list.iter().map(|text| text.as_str().into()).collect();
+        }
+    }
+    connections(object, &mut mesh);
+    retries(object, &mut mesh, report);
+    telemetry(object, &mut mesh, report);
+    mesh
+}
+
+fn connections(object: &Object<MeshConfig>, mesh: &mut Mesh) {
+    let spec = &object.spec;
+    if let Some(timeout) = spec.connect_timeout.filter(|timeout| timeout.as_nanos() > 0) {
+        mesh.connect_timeout = timeout.as_std();
+    }
+    mesh.keepalive = spec.tcp_keepalive.as_ref().map(|keepalive| TcpKeepalive {
+        probes: keepalive.probes.filter(|probes| *probes > 0),
+        time: keepalive.time.map(heddle_api::Duration::as_std),
+        interval: keepalive.interval.map(heddle_api::Duration::as_std),
+    });
+    mesh.upgrade_to_http2 = spec.h2_upgrade_policy == Some(MeshH2UpgradePolicy::Upgrade);
+    if let Some(timeout) = spec.protocol_detection_timeout.filter(|timeout| timeout.as_nanos() > 0)
+    {
+        mesh.detection_timeout = timeout.as_std();
+    }
+    let drain = spec.default_config.as_ref().and_then(|config| config.drain_duration);
+    if let Some(drain) = drain.filter(|drain| drain.as_nanos() > 0) {
+        mesh.drain_duration = drain.as_std();
+    }
+    if let Some(normalization) =
+        spec.path_normalization.as_ref().and_then(|paths| paths.normalization)
+    {
+        mesh.path_normalization = match normalization {
+            Normalization::None => PathNormalization::None,
+            Normalization::Default | Normalization::Base => PathNormalization::Base,
+            Normalization::MergeSlashes => PathNormalization::MergeSlashes,
+            Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        };
+    }
+}
+
+fn retries(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) {
+    let spec = &object.spec;
+    for (written, policy) in [
+        (&spec.default_http_retry_policy, &mut mesh.outbound_retry),
+        (&spec.default_inbound_http_retry_policy, &mut mesh.inbound_retry),
+    ] {
+        let Some(written) = written else { continue };
+        let place = Place {
+            origin: object.origin_at(written.at),
+            broken: object.is_broken(written.at),
+            of: &|field| object.origin_of(written.at, field),
+        };
+        if written.per_try_timeout.is_some() {
+            let message = "a default for the whole mesh has no time for one try";
+            report.rejected((place.of)("perTryTimeout"), message);
+        }
+        let default = policy.clone();
+        *policy = retry::policy(written, &default, &place, report);
+        policy.per_try_timeout = None;
+    }
+}
+
+fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) {
+    let spec = &object.spec;
+    let of = |field: &str| object.origin_of(spec.at, field);
+    if let Some(file) = spec.access_log_file.as_deref().filter(|file| !file.is_empty()) {
+        mesh.access_log = match spec.access_log_encoding {
+            Some(AccessLogEncoding::Json) => AccessLog::Json,
+            Some(AccessLogEncoding::Text) | None => AccessLog::Text,
+        };
+        if file != "/dev/stdout" {
+            report.translated(of("accessLogFile"), "the access log goes to standard output");
+        }
+    }
+    if spec.access_log_format.as_deref().is_some_and(|format| !format.is_empty()) {
+        let why = "formats of the access log come with the observability issue; the default format is used";
+        report.unsupported(of("accessLogFormat"), why);
+    }
+    if spec.default_traffic_policy.is_some() {
+        let why = "blocks for every destination come with the routing issue; write them into DestinationRules";
+        report.unsupported(of("defaultTrafficPolicy"), why);
     }
 }

@@ -43,6 +43,8 @@ pub struct Options {
     pub cluster_domain: Arc<str>,
     /// Address ranges that belong to the mesh: of services, pods and allocated addresses.
     pub mesh_ranges: Vec<Cidr>,
+    /// Addresses that the node's health checks come from; their paths pass whatever policy says. Empty: none do.
+    pub probe_sources: Vec<Cidr>,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             network: NetworkName::new(""),
             cluster_domain: "cluster.local".into(),
             mesh_ranges: ranges.into_iter().filter_map(range).collect(),
+            probe_sources: Vec::new(),
         }
     }
 }

@@ -4,12 +4,16 @@
 
 use std::sync::Arc;
 
-use heddle_api::Resource as AnyObject;
+use heddle_api::{Duration, Resource as AnyObject};
 use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
-use crate::istio::{authorization_policy, peer_authentication};
+use crate::istio::{
+    authorization_policy, destination_rule_report, peer_authentication, service_entry_report,
+    virtual_service_report,
+};
 use crate::object::ObjectKey;
+use crate::{kubernetes, mesh, outcomes};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -78,14 +82,16 @@ impl Report {
         self.outcomes.push(OutcomeRecord::new(origin, outcome, detail));
     }
 
+    /// Istio's durations have no digits below a millisecond.
+    pub(crate) fn precise(&mut self, duration: Option<Duration>, origin: impl FnOnce() -> Origin) {
+        if let Some(duration) = duration.filter(|duration| duration.as_nanos() % 1_000_000 != 0) {
+            self.rejected(origin(), format!("`{duration}` is finer than a millisecond"));
+        }
+    }
+
     /// Whether something is in error.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.level == Level::Error)
-    }
-
-    pub(crate) fn append(&mut self, other: &Self) {
-        self.findings.extend(other.findings.iter().cloned());
-        self.outcomes.extend(other.outcomes.iter().cloned());
     }
 }
 
@@ -96,15 +102,34 @@ pub(crate) struct ObjectReportKey(pub(crate) ObjectKey);
 impl Derivation for ObjectReportKey {
     fn derive(&self, reader: &Reader<'_>) -> Arc<Report> {
         let mut report = Report::default();
-        match reader.object(&self.0) {
-            Some(AnyObject::PeerAuthentication(object)) => {
-                peer_authentication::report(reader, &object, &mut report);
+        let Some(object) = reader.object(&self.0) else { return Arc::new(report) };
+        match &object {
+            AnyObject::VirtualService(object) => {
+                virtual_service_report::report(reader, object, &mut report);
             }
-            Some(AnyObject::AuthorizationPolicy(object)) => {
-                authorization_policy::report(reader, &object, &mut report);
+            AnyObject::DestinationRule(object) => {
+                destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::PeerAuthentication(object) => {
+                peer_authentication::report(reader, object, &mut report);
+            }
+            AnyObject::AuthorizationPolicy(object) => {
+                authorization_policy::report(reader, object, &mut report);
+            }
+            AnyObject::ServiceEntry(object) => {
+                service_entry_report::report(reader, object, &mut report);
+            }
+            AnyObject::WorkloadEntry(object) => {
+                let (written, spec) = (&object.written, &object.spec);
+                service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
+            }
+            AnyObject::MeshConfig(object) => {
+                mesh::translate(reader.options(), object, &mut report);
+            }
+            AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             _ => {}
         }
+        outcomes::complete(&object, &mut report);
         Arc::new(report)
     }
 }

@@ -18,8 +18,8 @@ use heddle_api::{Object, Resource as AnyObject};
 use heddle_ident::HostPattern;
 
 pub use self::address::{Allocation, Slots};
-pub use self::replicas::{PodPhase, PodStatus, pod_status, with_status};
 use self::address::{RangeV4, address_v6};
+pub use self::replicas::{PodPhase, PodStatus, pod_status, with_status};
 use crate::object::ObjectKey;
 use crate::service::ALLOCATED_ADDRESSES;
 
@@ -37,8 +37,10 @@ pub const ENTRY_RANGE_V4: &str = "240.240.0.0/16";
 /// The first addresses of each range stay free, for the host's end of the network and for cluster services.
 const FIRST: u32 = 10;
 const PODS: RangeV4 = RangeV4 { base: Ipv4Addr::new(10, 244, 0, 0), prefix_bits: 16, first: FIRST };
-const SERVICES: RangeV4 = RangeV4 { base: Ipv4Addr::new(10, 96, 0, 0), prefix_bits: 12, first: FIRST };
-const ENTRIES: RangeV4 = RangeV4 { base: Ipv4Addr::new(240, 240, 0, 0), prefix_bits: 16, first: FIRST };
+const SERVICES: RangeV4 =
+    RangeV4 { base: Ipv4Addr::new(10, 96, 0, 0), prefix_bits: 12, first: FIRST };
+const ENTRIES: RangeV4 =
+    RangeV4 { base: Ipv4Addr::new(240, 240, 0, 0), prefix_bits: 16, first: FIRST };
 const PODS_V6: Ipv6Addr = Ipv6Addr::new(0xfd68, 0x6564, 0x646c, 0x10, 0, 0, 0, 0);
 const SERVICES_V6: Ipv6Addr = Ipv6Addr::new(0xfd68, 0x6564, 0x646c, 0x96, 0, 0, 0, 0);
 /// More Services than this have no address: the IPv6 range has no more numbers.
@@ -159,9 +161,10 @@ fn with_cluster_ips(service: &Object<Service>, number: u32) -> Object<Service> {
     let single = spec.ip_family_policy.as_deref() == Some("SingleStack");
     let mut addresses: Vec<String> = match spec.ip_families.as_slice() {
         [] => vec![v4, v6],
-        families => {
-            families.iter().map(|family| if family == "IPv6" { v6.clone() } else { v4.clone() }).collect()
-        }
+        families => families
+            .iter()
+            .map(|family| if family == "IPv6" { v6.clone() } else { v4.clone() })
+            .collect(),
     };
     if single {
         addresses.truncate(1);
@@ -175,7 +178,8 @@ fn with_cluster_ips(service: &Object<Service>, number: u32) -> Object<Service> {
 fn entry_names(entry: &Object<ServiceEntry>) -> BTreeMap<String, String> {
     const OPT_OUT: &str = "networking.istio.io/enable-autoallocate-ip";
     let spec = &entry.spec;
-    let resolved = !matches!(spec.resolution, None | Some(Resolution::None | Resolution::DynamicDns));
+    let resolved =
+        !matches!(spec.resolution, None | Some(Resolution::None | Resolution::DynamicDns));
     let wants = spec.addresses.is_empty()
         && (resolved || spec.workload_selector.is_some())
         && entry.meta.labels.get(OPT_OUT).is_none_or(|value| value != "false");

@@ -65,9 +65,10 @@ fn addresses(expansion: &Expansion) -> Vec<String> {
                 let status = pod_status(object);
                 Some(format!("pod {name} {:?} {}", status.addresses, status.ready))
             }
-            AnyObject::Service(service) => {
-                Some(format!("service {name} {:?} {:?}", service.spec.cluster_ip, service.spec.cluster_ips))
-            }
+            AnyObject::Service(service) => Some(format!(
+                "service {name} {:?} {:?}",
+                service.spec.cluster_ip, service.spec.cluster_ips
+            )),
             AnyObject::ServiceEntry(entry) => {
                 Some(format!("entry {name} {:?}", entry.meta.annotations.get(ALLOCATED_ADDRESSES)))
             }
@@ -126,7 +127,10 @@ fn a_pod_is_made_as_its_template_says() {
 
 #[test]
 fn replicas_of_two_workloads_of_one_name_do_not_take_each_others_place() {
-    let both = format!("{APPLICATION}\n---\n{}", APPLICATION.split("---").nth(1).unwrap().replace("name: db", "name: web"));
+    let both = format!(
+        "{APPLICATION}\n---\n{}",
+        APPLICATION.split("---").nth(1).unwrap().replace("name: db", "name: web")
+    );
     let expansion = expand(objects(&both), Allocation::default(), true);
     let names: Vec<String> = expansion.made.iter().map(|key| key.name.name.to_string()).collect();
     assert_eq!(names, ["db-0", "job", "web-0", "web-1", "web-statefulset-0"]);

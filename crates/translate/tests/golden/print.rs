@@ -5,7 +5,9 @@ use std::fmt::Write;
 use heddle_diag::{Diagnostic, Origin, OutcomeRecord, Source};
 use heddle_ir::authorization::{Authorization, Condition, ValueMatch};
 use heddle_ir::destination::{Destination, EndpointSource};
-use heddle_ir::http_route::{BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy};
+use heddle_ir::http_route::{
+    BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy,
+};
 use heddle_ir::outbound::TcpBackend;
 use heddle_ir::resource::Resource;
 
@@ -14,14 +16,19 @@ fn place(origin: &Origin) -> String {
     match &origin.source {
         Source::File { position, .. } => format!(
             "{} {}/{} {}:{} {}",
-            origin.kind, origin.namespace, origin.name, position.line, position.column, origin.field
+            origin.kind,
+            origin.namespace,
+            origin.name,
+            position.line,
+            position.column,
+            origin.field
         ),
         Source::BuiltIn => format!("<{}>", origin.name),
         Source::Cluster { .. } => format!("{} {}/{}", origin.kind, origin.namespace, origin.name),
     }
 }
 
-pub fn finding(finding: &Diagnostic) -> String {
+pub(crate) fn finding(finding: &Diagnostic) -> String {
     let upstream = match finding.code.upstream {
         [] => String::new(),
         codes => format!(" {}", codes.join("/")),
@@ -36,11 +43,11 @@ pub fn finding(finding: &Diagnostic) -> String {
     )
 }
 
-pub fn outcome(record: &OutcomeRecord) -> String {
+pub(crate) fn outcome(record: &OutcomeRecord) -> String {
     format!("{} {}: {}", record.outcome.as_str(), place(&record.origin), record.detail)
 }
 
-pub fn resource(resource: &Resource) -> String {
+pub(crate) fn resource(resource: &Resource) -> String {
     let mut out = String::new();
     match resource {
         Resource::Outbound(outbound) => {
@@ -49,10 +56,18 @@ pub fn resource(resource: &Resource) -> String {
                 rule(&mut out, one);
             }
             for rule in &outbound.tls {
-                writeln!(out, "tls {:?} {:?} -> {}", rule.server_names, rule.destination_ranges, backends(&rule.backends)).unwrap();
+                writeln!(
+                    out,
+                    "tls {:?} {:?} -> {}",
+                    rule.server_names,
+                    rule.destination_ranges,
+                    backends(&rule.backends)
+                )
+                .unwrap();
             }
             for rule in &outbound.tcp {
-                writeln!(out, "tcp {:?} -> {}", rule.destination_ranges, backends(&rule.backends)).unwrap();
+                writeln!(out, "tcp {:?} -> {}", rule.destination_ranges, backends(&rule.backends))
+                    .unwrap();
             }
             for (index, one) in outbound.destinations.iter().enumerate() {
                 destination(&mut out, index, one);
@@ -77,10 +92,21 @@ pub fn resource(resource: &Resource) -> String {
         }
         Resource::Index(index) => {
             for one in &index.frontends {
-                let ports: Vec<String> =
-                    one.ports.iter().map(|port| format!("{}:{:?}", port.number, port.protocol)).collect();
+                let ports: Vec<String> = one
+                    .ports
+                    .iter()
+                    .map(|port| format!("{}:{:?}", port.number, port.protocol))
+                    .collect();
                 let headless = if one.headless { " headless" } else { "" };
-                writeln!(out, "{} {:?} {:?} {}{headless}", one.host, one.addresses, one.ranges, ports.join(" ")).unwrap();
+                writeln!(
+                    out,
+                    "{} {:?} {:?} {}{headless}",
+                    one.host,
+                    one.addresses,
+                    one.ranges,
+                    ports.join(" ")
+                )
+                .unwrap();
             }
             for one in &index.routed_hosts {
                 writeln!(out, "routed {}:{} -> {}", one.host, one.port, one.table).unwrap();
@@ -91,23 +117,63 @@ pub fn resource(resource: &Resource) -> String {
             for port in &inbound.ports {
                 let services: Vec<String> =
                     port.services.iter().map(|one| format!("{}:{}", one.host, one.port)).collect();
-                writeln!(out, "port {} {:?} {} probes {:?}", port.port, port.protocol, services.join(" "), port.probe_paths).unwrap();
+                writeln!(
+                    out,
+                    "port {} {:?} {} probes {:?}",
+                    port.port,
+                    port.protocol,
+                    services.join(" "),
+                    port.probe_paths
+                )
+                .unwrap();
             }
-            writeln!(out, "mtls {:?} ({})", inbound.mutual_tls.mode, place(&inbound.mutual_tls.origin)).unwrap();
+            writeln!(
+                out,
+                "mtls {:?} ({})",
+                inbound.mutual_tls.mode,
+                place(&inbound.mutual_tls.origin)
+            )
+            .unwrap();
             for (port, mode) in &inbound.mutual_tls_by_port {
                 writeln!(out, "mtls {port} {:?} ({})", mode.mode, place(&mode.origin)).unwrap();
             }
-            writeln!(out, "connections {} retry {}", inbound.connection_pool.connections_max, retry(&inbound.retry)).unwrap();
+            writeln!(
+                out,
+                "connections {} retry {}",
+                inbound.connection_pool.connections_max,
+                retry(&inbound.retry)
+            )
+            .unwrap();
             authorization(&mut out, &inbound.authorization);
         }
         Resource::Proxy(proxy) => {
             let workload = &proxy.workload;
-            writeln!(out, "{} {} {:?} {} {:?}", workload.id, workload.identity, workload.addresses, workload.workload_name, workload.transport).unwrap();
-            writeln!(out, "scope {} trust {:?} {:?}", proxy.scope.0, proxy.trust_domain, proxy.trust_domain_aliases).unwrap();
-            writeln!(out, "drain {:?} detection {:?} log {:?}", proxy.drain_duration, proxy.detection_timeout, proxy.access_log).unwrap();
+            writeln!(
+                out,
+                "{} {} {:?} {} {:?}",
+                workload.id,
+                workload.identity,
+                workload.addresses,
+                workload.workload_name,
+                workload.transport
+            )
+            .unwrap();
+            writeln!(
+                out,
+                "scope {} trust {:?} {:?}",
+                proxy.scope.0, proxy.trust_domain, proxy.trust_domain_aliases
+            )
+            .unwrap();
+            writeln!(
+                out,
+                "drain {:?} detection {:?} log {:?}",
+                proxy.drain_duration, proxy.detection_timeout, proxy.access_log
+            )
+            .unwrap();
         }
         Resource::Workload(workload) => {
-            writeln!(out, "{} {} {:?}", workload.id, workload.identity, workload.transport).unwrap();
+            writeln!(out, "{} {} {:?}", workload.id, workload.identity, workload.transport)
+                .unwrap();
         }
         Resource::TrustBundle(_) => unreachable!("not this crate's"),
     }
@@ -132,15 +198,32 @@ fn rule(out: &mut String, rule: &HttpRule) {
                     BackendTarget::Destination(index) => format!("#{index}"),
                     BackendTarget::Invalid { status, reason } => format!("{status} ({reason})"),
                 };
-                writeln!(out, "  to {target} x{}{}{}", backend.weight, edits("request", &backend.request_headers), edits("response", &backend.response_headers)).unwrap();
+                writeln!(
+                    out,
+                    "  to {target} x{}{}{}",
+                    backend.weight,
+                    edits("request", &backend.request_headers),
+                    edits("response", &backend.response_headers)
+                )
+                .unwrap();
             }
         }
         HttpAction::Redirect(redirect) => writeln!(out, "  redirect {redirect:?}").unwrap(),
         HttpAction::Respond(response) => {
-            writeln!(out, "  respond {} {:?}", response.status, String::from_utf8_lossy(&response.body)).unwrap();
+            writeln!(
+                out,
+                "  respond {} {:?}",
+                response.status,
+                String::from_utf8_lossy(&response.body)
+            )
+            .unwrap();
         }
     }
-    let more = format!("{}{}", edits("request", &rule.request_headers), edits("response", &rule.response_headers));
+    let more = format!(
+        "{}{}",
+        edits("request", &rule.request_headers),
+        edits("response", &rule.response_headers)
+    );
     if !more.is_empty() {
         writeln!(out, " {more}").unwrap();
     }
@@ -149,7 +232,17 @@ fn rule(out: &mut String, rule: &HttpRule) {
     }
     writeln!(out, "  timeout {:?} retry {}", rule.timeout, retry(&rule.retry)).unwrap();
     if let Some(cors) = &rule.cors {
-        writeln!(out, "  cors {:?} {:?} {:?} age {:?} credentials {} forward {}", cors.allow_origins, cors.allow_methods, cors.allow_headers, cors.max_age, cors.allow_credentials, cors.forward_unmatched_preflights).unwrap();
+        writeln!(
+            out,
+            "  cors {:?} {:?} {:?} age {:?} credentials {} forward {}",
+            cors.allow_origins,
+            cors.allow_methods,
+            cors.allow_headers,
+            cors.max_age,
+            cors.allow_credentials,
+            cors.forward_unmatched_preflights
+        )
+        .unwrap();
     }
     if let Some(fault) = &rule.fault {
         writeln!(out, "  fault {:?} {:?}", fault.delay, fault.abort).unwrap();
@@ -158,16 +251,26 @@ fn rule(out: &mut String, rule: &HttpRule) {
 
 fn matched(one: &HttpMatch) -> String {
     let mut text = format!("{} {}", place(&one.origin), one.name);
-    for (name, value) in [("scheme", &one.scheme), ("method", &one.method), ("authority", &one.authority)] {
+    for (name, value) in
+        [("scheme", &one.scheme), ("method", &one.method), ("authority", &one.authority)]
+    {
         if let Some(value) = value {
             write!(text, " {name}={value:?}").unwrap();
         }
     }
     if let Some(path) = &one.path {
-        write!(text, " path={path:?}{}", if one.ignore_path_case { " ignoring case" } else { "" }).unwrap();
+        write!(text, " path={path:?}{}", if one.ignore_path_case { " ignoring case" } else { "" })
+            .unwrap();
     }
     for header in &one.headers {
-        write!(text, " {}{}={:?}", if header.invert { "not " } else { "" }, header.name, header.value).unwrap();
+        write!(
+            text,
+            " {}{}={:?}",
+            if header.invert { "not " } else { "" },
+            header.name,
+            header.value
+        )
+        .unwrap();
     }
     for query in &one.query {
         write!(text, " ?{}={:?}", query.name, query.value).unwrap();
@@ -183,7 +286,13 @@ fn edits(which: &str, edits: &HeaderEdits) -> String {
 }
 
 fn retry(retry: &RetryPolicy) -> String {
-    format!("{} on {:?} per try {:?} ({})", retry.attempts, retry.on, retry.per_try_timeout, place(&retry.origin))
+    format!(
+        "{} on {:?} per try {:?} ({})",
+        retry.attempts,
+        retry.on,
+        retry.per_try_timeout,
+        place(&retry.origin)
+    )
 }
 
 fn destination(out: &mut String, index: usize, one: &Destination) {
@@ -194,21 +303,41 @@ fn destination(out: &mut String, index: usize, one: &Destination) {
     writeln!(
         out,
         "#{index} {}:{} {:?} {}/{} {:?} from {source} labels {:?} ({})",
-        one.id.host, one.id.port, one.id.subset, one.service_namespace, one.service_name, one.protocol, one.subset_labels, place(&one.origin)
+        one.id.host,
+        one.id.port,
+        one.id.subset,
+        one.service_namespace,
+        one.service_name,
+        one.protocol,
+        one.subset_labels,
+        place(&one.origin)
     )
     .unwrap();
     let pool = &one.connection_pool;
     writeln!(
         out,
         "   {:?} tls {:?} names {:?} pool {} pending {} requests {} per connection {} h2 {}",
-        one.load_balancing, one.tls, one.subject_alt_names, pool.connections_max, pool.pending_requests_max, pool.requests_max, pool.requests_per_connection_max, pool.upgrade_to_http2
+        one.load_balancing,
+        one.tls,
+        one.subject_alt_names,
+        pool.connections_max,
+        pool.pending_requests_max,
+        pool.requests_max,
+        pool.requests_per_connection_max,
+        pool.upgrade_to_http2
     )
     .unwrap();
     if let Some(outlier) = &one.outlier_detection {
         writeln!(
             out,
             "   outlier 5xx {} gateway {} local {} every {:?} out {:?} at most {} % from {} %",
-            outlier.consecutive_5xx, outlier.consecutive_gateway_errors, outlier.consecutive_local_failures, outlier.interval, outlier.ejection_time_base, outlier.ejection_percent_max, outlier.health_percent_min
+            outlier.consecutive_5xx,
+            outlier.consecutive_gateway_errors,
+            outlier.consecutive_local_failures,
+            outlier.interval,
+            outlier.ejection_time_base,
+            outlier.ejection_percent_max,
+            outlier.health_percent_min
         )
         .unwrap();
     }
@@ -216,7 +345,14 @@ fn destination(out: &mut String, index: usize, one: &Destination) {
 
 fn authorization(out: &mut String, authorization: &Authorization) {
     for policy in authorization.systems.iter().flat_map(|system| &system.policies) {
-        writeln!(out, "{:?}{} {}", policy.action, if policy.dry_run { " (dry run)" } else { "" }, place(&policy.origin)).unwrap();
+        writeln!(
+            out,
+            "{:?}{} {}",
+            policy.action,
+            if policy.dry_run { " (dry run)" } else { "" },
+            place(&policy.origin)
+        )
+        .unwrap();
         for rule in &policy.rules {
             writeln!(out, "  rule {}", place(&rule.origin)).unwrap();
             for clause in &rule.clauses {
@@ -244,12 +380,18 @@ fn condition(condition: &Condition) -> String {
             ValueMatch::Poisoned => "poisoned".to_owned(),
         })
         .collect();
-    format!("{}{:?} [{}]", if condition.negate { "not " } else { "" }, condition.attribute, values.join(", "))
+    format!(
+        "{}{:?} [{}]",
+        if condition.negate { "not " } else { "" },
+        condition.attribute,
+        values.join(", ")
+    )
 }
 
 /// The lines that differ.
-pub fn difference(agreed: &str, output: &str) -> String {
-    let (left, right): (Vec<&str>, Vec<&str>) = (agreed.lines().collect(), output.lines().collect());
+pub(crate) fn difference(agreed: &str, output: &str) -> String {
+    let (left, right): (Vec<&str>, Vec<&str>) =
+        (agreed.lines().collect(), output.lines().collect());
     let mut text = String::new();
     for line in &left {
         if !right.contains(line) {

@@ -1,0 +1,69 @@
+//! What there is to say about a Kubernetes Service.
+
+use std::sync::Arc;
+
+use heddle_api::kubernetes::{Protocol, Service, ServiceType};
+use heddle_api::{IntOrText, Object};
+
+use crate::codes;
+use crate::engine::Reader;
+use crate::istio::selector;
+use crate::protocol;
+use crate::report::Report;
+
+/// What there is to say about an object.
+pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report: &mut Report) {
+    let spec = &object.spec;
+    let of = |field: &str| object.origin_of(spec.at, field);
+    for port in &spec.ports {
+        let name = port.name.as_deref().unwrap_or_default();
+        let declared = port.app_protocol.as_deref().and_then(protocol::parse).is_some()
+            || protocol::of_port_name(name).is_some();
+        if !declared && matches!(port.protocol, None | Some(Protocol::Tcp)) {
+            let message = if name.is_empty() {
+                format!(
+                    "port {} has no name, so its protocol is told from the first bytes",
+                    port.port
+                )
+            } else {
+                format!(
+                    "the port name `{name}` says no protocol, so it is told from the first bytes"
+                )
+            };
+            report.info(codes::PORT_NAME, object.origin_at(port.at), message);
+        }
+    }
+    if spec.session_affinity.as_deref().is_some_and(|affinity| affinity != "None") {
+        let why = "clients are not bound to endpoints; use `consistentHash.useSourceIp` in a DestinationRule";
+        report.unsupported(of("sessionAffinity"), why);
+    }
+    for (field, set) in [
+        ("trafficDistribution", spec.traffic_distribution.is_some()),
+        ("internalTrafficPolicy", spec.internal_traffic_policy.as_deref() == Some("Local")),
+    ] {
+        if set {
+            let why = "endpoints are not preferred by place yet: this comes with the routing issue";
+            report.unsupported(of(field), why);
+        }
+    }
+    if spec.selector.is_empty() || spec.kind == Some(ServiceType::ExternalName) {
+        return;
+    }
+    let namespace: Arc<str> = object.meta.namespace.as_str().into();
+    let pods = selector::selected(reader, &namespace, &spec.selector);
+    if pods.is_empty() {
+        report.warning(
+            codes::NO_PODS,
+            of("selector"),
+            "no workload has these labels: requests get 503",
+        );
+    }
+    for port in &spec.ports {
+        let Some(IntOrText::Text(name)) = &port.target_port else { continue };
+        let known = pods.iter().any(|facts| facts.ports.iter().any(|(known, _)| **known == **name));
+        if !pods.is_empty() && !known && name.parse::<u16>().is_err() {
+            let message = format!("no container has a port with the name `{name}`");
+            report.warning(codes::UNKNOWN_PORT, object.origin_of(port.at, "targetPort"), message);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What became of each field: a table per kind, and over it what translating an object found out.
+//!
+//! The table names every field of the kinds that are enforced (a test compares it with their schemas), so that a field
+//! that is new in `api` cannot be taken for applied by mistake.
+
+use heddle_api::schema::TypeSchema;
+use heddle_api::{At, Resource as AnyObject, Tree, kinds};
+use heddle_diag::{Diagnostic, Outcome, OutcomeRecord};
+
+use crate::codes;
+use crate::report::Report;
+
+/// What becomes of a field and everything below it, unless a longer path says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Becomes {
+    /// In force. What depends on values or other objects is said by the object's report.
+    Applied,
+    /// Without effect, as upstream gives it none.
+    Ignored(&'static str),
+    /// Not done.
+    Unsupported(&'static str),
+}
+
+use Becomes::{Applied, Ignored, Unsupported};
+
+/// Paths below `spec`; `[]` stands for the items of a list, `*` for the entries of a mapping.
+type Table = &'static [(&'static str, Becomes)];
+
+const VIRTUAL_SERVICE: Table = &[
+    ("hosts", Applied),
+    ("gateways", Applied),
+    ("exportTo", Applied),
+    ("tls", Applied),
+    ("tcp", Applied),
+    ("http[].name", Applied),
+    ("http[].match", Applied),
+    (
+        "http[].match[].statPrefix",
+        Unsupported("metrics are named by the rule; prefixes come with the observability issue"),
+    ),
+    ("http[].route", Applied),
+    ("http[].redirect", Applied),
+    ("http[].directResponse", Applied),
+    ("http[].delegate", Applied),
+    ("http[].rewrite", Applied),
+    ("http[].timeout", Applied),
+    ("http[].retries", Applied),
+    ("http[].fault", Applied),
+    ("http[].mirror", Applied),
+    ("http[].mirrors", Applied),
+    (
+        "http[].mirrorPercent",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    (
+        "http[].mirror_percent",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    (
+        "http[].mirrorPercentage",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    ("http[].corsPolicy", Applied),
+    ("http[].headers", Applied),
+];
+
+const DESTINATION_RULE: Table = &[
+    ("host", Applied),
+    ("exportTo", Applied),
+    ("workloadSelector", Applied),
+    ("subsets", Applied),
+    ("trafficPolicy", Applied),
+];
+
+const SERVICE_ENTRY: Table = &[
+    ("hosts", Applied),
+    ("addresses", Applied),
+    ("ports", Applied),
+    ("location", Applied),
+    ("resolution", Applied),
+    ("endpoints", Applied),
+    ("workloadSelector", Applied),
+    ("exportTo", Applied),
+    ("subjectAltNames", Applied),
+];
+
+const WORKLOAD_ENTRY: Table = &[
+    ("address", Applied),
+    ("ports", Applied),
+    ("labels", Applied),
+    ("network", Applied),
+    (
+        "locality",
+        Unsupported("endpoints are not preferred by place yet: this comes with the routing issue"),
+    ),
+    ("weight", Applied),
+    ("serviceAccount", Applied),
+];
+
+const PEER_AUTHENTICATION: Table =
+    &[("selector", Applied), ("mtls", Applied), ("portLevelMtls", Applied)];
+
+const AUTHORIZATION_POLICY: Table = &[
+    ("selector", Applied),
+    ("targetRef", Applied),
+    ("targetRefs", Applied),
+    ("action", Applied),
+    ("provider", Unsupported("no external authoriser is asked yet")),
+    ("rules", Applied),
+];
+
+const MESH_CONFIG: Table = &[
+    ("trustDomain", Applied),
+    ("trustDomainAliases", Applied),
+    ("rootNamespace", Applied),
+    ("enableAutoMtls", Applied),
+    ("outboundTrafficPolicy.mode", Applied),
+    ("defaultServiceExportTo", Applied),
+    ("defaultVirtualServiceExportTo", Applied),
+    ("defaultDestinationRuleExportTo", Applied),
+    ("connectTimeout", Applied),
+    ("tcpKeepalive", Applied),
+    ("h2UpgradePolicy", Applied),
+    ("protocolDetectionTimeout", Applied),
+    ("defaultConfig.drainDuration", Applied),
+    ("pathNormalization", Applied),
+    ("defaultHttpRetryPolicy", Applied),
+    ("defaultInboundHttpRetryPolicy", Applied),
+    ("accessLogFile", Applied),
+    ("accessLogEncoding", Applied),
+    ("accessLogFormat", Applied),
+    ("defaultTrafficPolicy", Applied),
+    ("verifyCertificateAtClient", Ignored("deprecated: certificates of peers are always verified")),
+    ("disableEnvoyListenerLog", Ignored("there is no such log")),
+    ("certificates", Ignored("removed from Istio")),
+    ("", Unsupported("this setting of the mesh is not read yet")),
+];
+
+/// The table of an object's kind; none for kinds that are not enforced field by field.
+fn table(object: &AnyObject) -> Option<Table> {
+    Some(match object {
+        AnyObject::VirtualService(_) => VIRTUAL_SERVICE,
+        AnyObject::DestinationRule(_) => DESTINATION_RULE,
+        AnyObject::ServiceEntry(_) => SERVICE_ENTRY,
+        AnyObject::WorkloadEntry(_) => WORKLOAD_ENTRY,
+        AnyObject::PeerAuthentication(_) => PEER_AUTHENTICATION,
+        AnyObject::AuthorizationPolicy(_) => AUTHORIZATION_POLICY,
+        AnyObject::MeshConfig(_) => MESH_CONFIG,
+        _ => return None,
+    })
+}
+
+/// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
+fn not_enforced(object: &AnyObject) -> Option<&'static str> {
+    Some(match object {
+        AnyObject::Gateway(_) => "gateways come with the gateway issue; nothing listens for it",
+        AnyObject::Sidecar(_) => {
+            "every workload sees everything that is exported to it; scoping comes with the routing issue"
+        }
+        AnyObject::WorkloadGroup(_) => "workloads do not register themselves yet",
+        AnyObject::ProxyConfig(_) => "settings of single proxies come with the installation issue",
+        AnyObject::EnvoyFilter(_) => {
+            "there is no Envoy; what the filter does has to be said by other objects"
+        }
+        AnyObject::RequestAuthentication(_) => {
+            "tokens come with the security issue; rules that need them fail closed"
+        }
+        AnyObject::Telemetry(_) => "telemetry settings come with the observability issue",
+        AnyObject::WasmPlugin(_) | AnyObject::TrafficExtension(_) => "extensions are not run",
+        AnyObject::MeshNetworks(_) => "networks come with the multi-cluster issue",
+        _ => return None,
+    })
+}
+
+/// Adds the outcome of every field to what the report of an object says.
+pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
+    let written = object.written();
+    if let Some(why) = not_enforced(object) {
+        report.push(Diagnostic::warning(codes::UNSUPPORTED, object.origin().clone(), why));
+        report.outcome(object.origin().clone(), Outcome::Unsupported, why);
+        return;
+    }
+    let told: Vec<String> =
+        report.outcomes.iter().map(|record| record.origin.field.to_string()).collect();
+    let Some(table) = table(object) else { return };
+    let schema = schema_of(object);
+    let root = match object {
+        AnyObject::MeshConfig(_) => Some(written.root()),
+        _ => written.field(written.root(), "spec"),
+    };
+    let (Some(schema), Some(root)) = (schema, root) else { return };
+    let mut walk = Walk { object, table, told: &told, records: Vec::new(), findings: Vec::new() };
+    walk.node(written.tree(), root, &schema, "");
+    report.outcomes.append(&mut walk.records);
+    report.findings.append(&mut walk.findings);
+    report.outcomes.sort_by_key(position);
+}
+
+fn position(record: &OutcomeRecord) -> (u32, u32) {
+    match &record.origin.source {
+        heddle_diag::Source::File { position, .. } => (position.line, position.column),
+        _ => (0, 0),
+    }
+}
+
+fn schema_of(object: &AnyObject) -> Option<TypeSchema> {
+    if let AnyObject::MeshConfig(_) = object {
+        return Some(<heddle_api::istio::MeshConfig as heddle_api::Decode>::SCHEMA);
+    }
+    let kind = object.kind()?;
+    kinds::schemas().into_iter().find(|(known, _)| *known == kind).map(|(_, schema)| schema)
+}
+
+struct Walk<'a> {
+    object: &'a AnyObject,
+    table: Table,
+    told: &'a [String],
+    records: Vec<OutcomeRecord>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, tree: &Tree, at: At, schema: &TypeSchema, path: &str) {
+        let origin = self.object.written().origin_at(at);
+        let field = &*origin.field;
+        if self.told.iter().any(|told| told == field || told.is_empty()) {
+            return;
+        }
+        // Only a path that the table names itself is told as one; all other fields are told by their leaves.
+        if let Some((_, becomes)) =
+            self.table.iter().find(|(known, _)| *known == path && !path.is_empty())
+        {
+            match becomes {
+                Applied => {}
+                Ignored(why) => {
+                    self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, *why));
+                    return;
+                }
+                Unsupported(why) => return self.unsupported(origin, why),
+            }
+        }
+        let mut below = false;
+        for child in tree.children(at) {
+            below = true;
+            match schema {
+                TypeSchema::Object(object) => {
+                    let Some(key) = tree.key(child) else { continue };
+                    // What is unknown or ignored was told when the object was read.
+                    let Some(field) = object.fields.iter().find(|field| field.name == &**key)
+                    else {
+                        continue;
+                    };
+                    let dot = if path.is_empty() { "" } else { "." };
+                    self.node(tree, child, field.takes, &format!("{path}{dot}{key}"));
+                }
+                TypeSchema::List(item) => self.node(tree, child, item, &format!("{path}[]")),
+                TypeSchema::Map(entry) => self.node(tree, child, entry, &format!("{path}.*")),
+                _ => {}
+            }
+        }
+        if below {
+            return;
+        }
+        match longest(self.table, path) {
+            Some(Applied) => self.records.push(OutcomeRecord::new(origin, Outcome::Applied, "")),
+            Some(Ignored(why)) => {
+                self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, why));
+            }
+            Some(Unsupported(why)) => self.unsupported(origin, why),
+            None if path.is_empty() => {}
+            None => self.unsupported(origin, "this field is not acted on"),
+        }
+    }
+
+    fn unsupported(&mut self, origin: heddle_diag::Origin, why: &str) {
+        self.findings.push(Diagnostic::warning(codes::UNSUPPORTED, origin.clone(), why));
+        self.records.push(OutcomeRecord::new(origin, Outcome::Unsupported, why));
+    }
+}
+
+/// What the table says of a path: its longest entry that the path begins with.
+fn longest(table: Table, path: &str) -> Option<Becomes> {
+    table
+        .iter()
+        .filter(|(known, _)| {
+            path.strip_prefix(known).is_some_and(|rest| {
+                known.is_empty() || rest.is_empty() || rest.starts_with(['.', '['])
+            })
+        })
+        .max_by_key(|(known, _)| known.len())
+        .map(|(_, becomes)| *becomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fields that no table names: what is new in `api` must be decided on here.
+    #[test]
+    fn every_field_of_the_enforced_kinds_is_decided() {
+        for (kind, table) in [
+            ("VirtualService", VIRTUAL_SERVICE),
+            ("DestinationRule", DESTINATION_RULE),
+            ("ServiceEntry", SERVICE_ENTRY),
+            ("WorkloadEntry", WORKLOAD_ENTRY),
+            ("PeerAuthentication", PEER_AUTHENTICATION),
+            ("AuthorizationPolicy", AUTHORIZATION_POLICY),
+        ] {
+            let (_, schema) = kinds::schemas()
+                .into_iter()
+                .find(|(known, _)| known.kind == kind && known.group.ends_with("istio.io"))
+                .unwrap();
+            let mut paths = Vec::new();
+            collect(&schema, String::new(), &mut paths);
+            for path in paths {
+                assert!(longest(table, &path).is_some(), "{kind}: {path}");
+            }
+        }
+    }
+
+    fn collect(schema: &TypeSchema, path: String, paths: &mut Vec<String>) {
+        match schema {
+            TypeSchema::Object(object) if !object.fields.is_empty() => {
+                for field in object.fields {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    collect(field.takes, format!("{path}{dot}{}", field.name), paths);
+                }
+            }
+            TypeSchema::List(item) => collect(item, format!("{path}[]"), paths),
+            TypeSchema::Map(entry) => collect(entry, format!("{path}.*"), paths),
+            _ => paths.push(path),
+        }
+    }
+}

@@ -118,7 +118,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         .name("control".to_owned())
         .spawn(control)
         .map_err(|error| ProxyError::System("cannot start the control thread", error))?;
-    let Ok(_outside) = receiver.blocking_recv() else {
+    let Ok(outside) = receiver.blocking_recv() else {
         // The thread has ended before it was ready, with the reason.
         return control.join().unwrap_or(Ok(()));
     };
@@ -126,6 +126,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         configuration,
         identity,
         sockets: SocketFactory::here().with_mark(OWN_MARK),
+        outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         started,
         overrides: Overrides::default(),

@@ -3,4 +3,5 @@
 mod harness;
 mod http1;
 mod limits;
+mod stream;
 mod support;

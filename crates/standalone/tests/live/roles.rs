@@ -37,7 +37,11 @@ fn broker(arguments: &[String]) -> ExitCode {
         Ok(mesh) => mesh,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            println!("{error}: {}: {}", cause.unwrap_or_default(), error.hint().unwrap_or_default());
+            println!(
+                "{error}: {}: {}",
+                cause.unwrap_or_default(),
+                error.hint().unwrap_or_default()
+            );
             return ExitCode::from(3);
         }
     };

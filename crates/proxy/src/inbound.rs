@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::ClientTls;
@@ -43,11 +44,11 @@ pub(crate) struct Identified {
 
 /// Accepts connections until the thread drains. Each is a task of the thread's local set.
 pub async fn serve(worker: Rc<Worker>, listener: TcpListener) {
-    crate::accept::serve(worker, listener, |worker, tcp, source| {
+    crate::accept::serve(worker, listener, |worker, tcp, source, guard| {
         Box::pin(async move {
             let Ok(accepted) = accept(&worker, &tcp, source) else { return };
             let Some(identified) = Box::pin(identify(&worker, accepted, tcp)).await else { return };
-            http1::serve(&worker, identified).await;
+            http1::serve(&worker, identified, guard).await;
         })
     })
     .await;

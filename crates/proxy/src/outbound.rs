@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Transport};
 use heddle_net::socket::original_destination;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,10 +23,10 @@ pub(crate) struct Accepted {
 
 /// Accepts connections until the thread drains. Each is a task of the thread's local set.
 pub async fn serve(worker: Rc<Worker>, listener: TcpListener) {
-    crate::accept::serve(worker, listener, |worker, tcp, source| {
+    crate::accept::serve(worker, listener, |worker, tcp, source, guard| {
         Box::pin(async move {
             let Ok(accepted) = accept(&worker, &tcp, source) else { return };
-            serve_connection(&worker, accepted, tcp).await;
+            serve_connection(&worker, accepted, tcp, guard).await;
         })
     })
     .await;
@@ -40,7 +41,12 @@ fn accept(worker: &Worker, tcp: &TcpStream, source: SocketAddr) -> io::Result<Ac
     Ok(Accepted { source, destination })
 }
 
-async fn serve_connection(worker: &Rc<Worker>, accepted: Accepted, tcp: TcpStream) {
+async fn serve_connection(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    tcp: TcpStream,
+    guard: DrainGuard,
+) {
     let connection = Connection::new(Transport::Plain(tcp));
-    http1::serve(worker, accepted, connection).await;
+    http1::serve(worker, accepted, connection, guard).await;
 }

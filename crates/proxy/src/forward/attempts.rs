@@ -167,6 +167,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());
         }
+        let asked = Asked { keep_alive: asked.keep_alive && !client.is_draining(), ..asked };
         let delivering = exchange::deliver(
             &mut response,
             asked,

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use heddle_http::Output;
+use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::istio::RequestRecorder;
-use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits};
+use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
 
@@ -31,13 +32,12 @@ struct Peer {
 }
 
 /// Serves the requests of one connection, one after the other.
-pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified) {
+pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: DrainGuard) {
     let Identified { accepted, facts, connection, client_certificate } = identified;
     let snapshot = worker.shared.configuration.snapshot();
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
     let mut peer = Peer { accepted, facts, client_certificate, recorders: [None, None] };
-    let guard = worker.drain.enter();
     let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
     loop {
         let request = match client.next_request().await {
@@ -66,6 +66,11 @@ async fn serve_request(
         return Ok(false);
     };
     drop(snapshot);
+    if request.head(&client.connection).form() == TargetForm::Authority {
+        let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
+    }
     let policy = inbound.inbound();
     let head = request.head(&client.connection);
     let normal = match path::normalize(head.path_text(), policy.path_normalization) {

@@ -161,6 +161,11 @@ impl<'a> Destinations<'a> {
         Self { reader, client, list: Vec::new() }
     }
 
+    /// An empty collection for the same client.
+    pub(crate) fn fresh(&self) -> Self {
+        Self::new(self.reader, self.client)
+    }
+
     pub(crate) fn into_list(self) -> Vec<Arc<Destination>> {
         self.list
     }

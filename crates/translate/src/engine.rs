@@ -10,8 +10,6 @@
 
 mod graph;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -77,6 +77,16 @@ macro_rules! kinds {
                 }
             }
 
+            /// `metadata`, for whoever keeps objects and fills in what a cluster would: time of creation, unique id.
+            pub fn meta_mut(&mut self) -> &mut Meta {
+                match self {
+                    $( Self::$variant(object) => &mut Arc::make_mut(object).meta, )+
+                    Self::MeshConfig(object) => &mut Arc::make_mut(object).meta,
+                    Self::MeshNetworks(object) => &mut Arc::make_mut(object).meta,
+                    Self::Other(object) => &mut Arc::make_mut(object).meta,
+                }
+            }
+
             /// Where and how it is written.
             pub fn written(&self) -> &Written {
                 match self {

@@ -50,11 +50,33 @@ impl Ring {
         }
     }
 
+    /// How many points there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.owners.len()
+    }
+
     /// The owner of the first point from `hash` on that `allowed` takes; none when it takes none at all.
     pub(crate) fn pick(&self, hash: u64, allowed: impl Fn(usize) -> bool) -> Option<usize> {
         let start = self.hashes.partition_point(|point| *point < hash);
         let (before, after) = self.owners.split_at(start);
         let mut owners = after.iter().chain(before).map(|owner| *owner as usize);
         owners.find(|owner| allowed(*owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_belongs_to_the_first_point_at_or_after_it() {
+        let ring = Ring::new(&[("a:1".into(), 1), ("b:1".into(), 2)], 16);
+        assert_eq!(ring.len(), 12);
+        for (place, hash) in ring.hashes.iter().enumerate() {
+            assert_eq!(ring.pick(*hash, |_| true), Some(ring.owners[place] as usize));
+            let next = ring.owners[(place + 1) % ring.len()] as usize;
+            assert_eq!(ring.pick(hash + 1, |_| true), Some(next));
+        }
     }
 }

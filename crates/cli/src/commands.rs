@@ -1,12 +1,16 @@
 //! One module per group of commands.
 
 pub(crate) mod analyze;
+pub(crate) mod api;
 pub(crate) mod codes;
 pub(crate) mod files;
+pub(crate) mod kinds;
+pub(crate) mod objects;
 pub(crate) mod print;
 pub(crate) mod sample;
 pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod terminal;
+pub(crate) mod up;
 pub(crate) mod words;
 pub(crate) mod workload;

@@ -30,8 +30,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mesh = &arguments.mesh;
     match arguments.command {
+        Command::Analyze(arguments) => commands::analyze::run(&arguments),
         Command::Completions { shell } => commands::words::completions(shell),
+        Command::Exec(arguments) => commands::workload::exec(mesh, arguments),
+        Command::Explain(arguments) => commands::codes::explain(&arguments),
+        Command::Logs(arguments) => commands::workload::logs(mesh, &arguments),
         Command::Man => commands::words::man(),
         Command::Sample(command) => commands::sample::run(command),
         _ => anyhow::bail!("not yet"),

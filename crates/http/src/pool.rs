@@ -29,20 +29,21 @@ pub struct PoolLimits {
     pub age_max: Option<Duration>,
 }
 
-/// A connection to an endpoint.
+/// A connection to an endpoint. `G` is whatever must live as long as the connection does, as the unit of a limit.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct Upstream<G> {
     /// The connection.
     pub connection: Connection,
     /// Requests sent on it, the present one included.
     pub requests: u32,
     opened: Instant,
+    _guard: G,
 }
 
-impl Upstream {
+impl<G> Upstream<G> {
     /// A connection that has just been opened, for its first request.
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, requests: 1, opened: Instant::now() }
+    pub fn new(connection: Connection, guard: G) -> Self {
+        Self { connection, requests: 1, opened: Instant::now(), _guard: guard }
     }
 
     /// Whether another request went over it before the present one.
@@ -51,20 +52,20 @@ impl Upstream {
     }
 }
 
-struct Idle {
-    upstream: Upstream,
+struct Idle<G> {
+    upstream: Upstream<G>,
     since: Instant,
 }
 
 /// The idle connections to one endpoint.
-pub struct EndpointPool {
+pub struct EndpointPool<G> {
     keeper: Rc<Keeper>,
     limits: PoolLimits,
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<Idle<G>>>,
     evicted: Cell<bool>,
 }
 
-impl EndpointPool {
+impl<G: 'static> EndpointPool<G> {
     /// A pool that `keeper` watches.
     pub fn new(keeper: &Rc<Keeper>, limits: PoolLimits) -> Rc<Self> {
         let pool = Rc::new(Self {
@@ -73,13 +74,14 @@ impl EndpointPool {
             idle: RefCell::default(),
             evicted: Cell::new(false),
         });
-        keeper.pools.borrow_mut().push(Rc::downgrade(&pool));
+        let weak: Weak<dyn Sweep> = Rc::downgrade(&(pool.clone() as Rc<dyn Sweep>));
+        keeper.pools.borrow_mut().push(weak);
         pool
     }
 
     /// The connection used last that is still good, counted for one more request. The longest unused ones can so
     /// reach their idle timeout.
-    pub fn take(&self) -> Option<Upstream> {
+    pub fn take(&self) -> Option<Upstream<G>> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             let young = self.limits.age_max.is_none_or(|age| idle.upstream.opened.elapsed() < age);
@@ -91,7 +93,7 @@ impl EndpointPool {
     }
 
     /// Keeps a connection whose last response is complete, unless a limit or an eviction forbids it.
-    pub fn put(&self, mut upstream: Upstream, now: Instant) {
+    pub fn put(&self, mut upstream: Upstream<G>, now: Instant) {
         let spent = self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
         // Bytes that nobody asked for: whatever they are, they are not the next response.
         let clean = upstream.connection.buffer.is_empty();
@@ -100,14 +102,14 @@ impl EndpointPool {
             return;
         }
         upstream.connection.buffer.release();
-        if self.keeper.watch(&upstream, now, self.limits.idle_timeout) {
+        if self.keeper.watch(&upstream.connection, now, self.limits.idle_timeout) {
             idle.push(Idle { upstream, since: now });
         }
     }
 
-    /// Whether a request may be sent on a connection at all once it has been used for `requests` requests; when
-    /// this is the last one the server is asked to close.
-    pub fn is_last_request(&self, upstream: &Upstream) -> bool {
+    /// Whether the present request is the last one that the limit lets this connection have; the server is then
+    /// asked to close.
+    pub fn is_last_request(&self, upstream: &Upstream<G>) -> bool {
         self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max
     }
 
@@ -121,18 +123,26 @@ impl EndpointPool {
     pub fn idle_count(&self) -> usize {
         self.idle.borrow().len()
     }
+}
 
+/// What the keeper does with a pool, whatever guards its connections.
+trait Sweep {
     /// Drops what was closed or has been idle for too long; answers when the next one will have been.
+    fn sweep(&self, cx: &mut Context<'_>, now: Instant) -> Option<Instant>;
+}
+
+impl<G> Sweep for EndpointPool<G> {
     fn sweep(&self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
         let timeout = self.limits.idle_timeout;
         let mut idle = self.idle.borrow_mut();
         idle.retain_mut(|idle| {
             let expired = timeout.is_some_and(|timeout| idle.since + timeout <= now);
             let transport = &mut idle.upstream.connection.transport;
-            !expired && (transport.poll_readable(cx).is_pending() || transport.is_quiet()) && {
-                // A ticket was read: the waker must be put in place again.
-                transport.poll_readable(cx).is_pending()
-            }
+            // Where something has come it may have been a session ticket, which `is_quiet` reads; the waker must
+            // then be put in place again.
+            !expired
+                && (transport.poll_readable(cx).is_pending()
+                    || (transport.is_quiet() && transport.poll_readable(cx).is_pending()))
         });
         let oldest = idle.iter().map(|idle| idle.since).min()?;
         timeout.map(|timeout| oldest + timeout)
@@ -142,7 +152,7 @@ impl EndpointPool {
 /// Watches the idle connections of all pools of a thread.
 #[derive(Default)]
 pub struct Keeper {
-    pools: RefCell<Vec<Weak<EndpointPool>>>,
+    pools: RefCell<Vec<Weak<dyn Sweep>>>,
     waker: RefCell<Option<Waker>>,
     /// When the timer is set to fire.
     due: Cell<Option<Instant>>,
@@ -190,13 +200,13 @@ impl Keeper {
     }
 
     /// Has the keeper's task woken when something comes on the connection. False where something has come.
-    fn watch(&self, upstream: &Upstream, now: Instant, timeout: Option<Duration>) -> bool {
+    fn watch(&self, connection: &Connection, now: Instant, timeout: Option<Duration>) -> bool {
         let waker = self.waker.borrow();
         let Some(waker) = &*waker else { return true };
         if self.due.get().is_none() && timeout.is_some() {
             self.due.set(timeout.map(|timeout| now + timeout));
             waker.wake_by_ref();
         }
-        upstream.connection.transport.poll_readable(&mut Context::from_waker(waker)).is_pending()
+        connection.transport.poll_readable(&mut Context::from_waker(waker)).is_pending()
     }
 }

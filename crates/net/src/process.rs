@@ -26,6 +26,7 @@ mod split;
 
 pub use child::{Child, ExitStatus};
 pub use confine::protect_memory;
+pub use fork::inherited_descriptor;
 pub use init::leave_init_behind;
 pub use plan::{Capabilities, Isolation, Limit, Limited, Mount, Plan, Stream};
 pub use run::{RUN_PLAN, RunError, run_plan};

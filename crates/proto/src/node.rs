@@ -50,6 +50,16 @@ pub struct DesiredState {
     pub names: Vec<NameRecord>,
 }
 
+impl DesiredState {
+    /// The same with a version that follows from everything else in it.
+    #[must_use]
+    pub fn with_version(mut self) -> Self {
+        self.version.clear();
+        self.version = crate::resource::version(&prost::Message::encode_to_vec(&self));
+        self
+    }
+}
+
 /// The addresses of a name, for workloads without a proxy.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NameRecord {

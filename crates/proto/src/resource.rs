@@ -151,7 +151,7 @@ fn speaks_for(resource: &Resource, name: &ResourceName) -> bool {
 }
 
 /// The first half of SHA-256, in hexadecimal.
-fn version(bytes: &[u8]) -> String {
+pub(crate) fn version(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heddle_telemetry::metrics::Registry;
@@ -77,7 +77,10 @@ impl Admin {
                 Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
             },
             "/stats/prometheus" | "/metrics" if metrics => {
-                let mut response = text(StatusCode::OK, self.registry.render());
+                let mut page = String::new();
+                self.registry.encode(Instant::now(), &mut page);
+                self.registry.encode_self(&mut page);
+                let mut response = text(StatusCode::OK, page);
                 let plain = http::HeaderValue::from_static("text/plain; version=0.0.4");
                 response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
                 response

@@ -21,10 +21,11 @@ mod reconcile;
 mod select;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -43,6 +44,8 @@ use fabric::Fabric;
 use launch::{Launcher, environment};
 use logs::{LogSink, Logs};
 use names::Names;
+pub(crate) use probes::chain;
+use workload::Context;
 
 /// The control plane's share of a stop, after the workloads'.
 const CONTROL_STOP_MAX: Duration = Duration::from_secs(3);
@@ -63,6 +66,8 @@ pub(crate) struct Services {
     pub(crate) names: Arc<Names>,
     pub(crate) commands: mpsc::Sender<Command>,
     nameservers: Mutex<Vec<IpAddr>>,
+    /// Of running workloads, by id.
+    contexts: Mutex<BTreeMap<String, Weak<Context>>>,
 }
 
 /// What the API asks of the supervisor.
@@ -86,6 +91,19 @@ impl Services {
         container: &str,
     ) -> LogSink {
         self.logs.sink(&[&desired.namespace, &desired.name, container])
+    }
+
+    /// Makes the inside of a workload known, for commands that are to run there.
+    pub(crate) fn enter_context(&self, id: &str, context: &Arc<Context>) {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.retain(|_, context| context.strong_count() > 0);
+        contexts.insert(id.to_owned(), Arc::downgrade(context));
+    }
+
+    /// The inside of a running workload.
+    pub(crate) fn context(&self, id: &str, uid: &str) -> Option<Arc<Context>> {
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.get(id)?.upgrade().filter(|context| context.desired.uid == uid)
     }
 
     /// The environment of heddle's own processes.
@@ -202,6 +220,7 @@ async fn serve(
         names: Arc::default(),
         commands,
         nameservers: Mutex::default(),
+        contexts: Mutex::default(),
         options,
         state,
     });
@@ -218,8 +237,7 @@ async fn serve(
     let mut workloads = JoinSet::new();
     workloads.spawn(reconcile::run(Arc::clone(&services), wanted, orders));
 
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(io_error("watch for SIGTERM"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io_error("watch for SIGTERM"))?;
     loop {
         let command = tokio::select! {
             command = requests.recv() => command,
@@ -237,6 +255,12 @@ async fn serve(
     control_orders.send_modify(|order| order.stop = true);
     let _ = tokio::time::timeout(CONTROL_STOP_MAX, control.join_next()).await;
     Ok(())
+}
+
+/// Waits until what is watched fulfils a condition, or can change no more.
+pub(crate) async fn until<T>(watched: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) {
+    // An error means that the sender is gone. Senders live longer than the tasks they speak to.
+    let _ = watched.wait_for(condition).await;
 }
 
 /// Waits until a task has ended, without taking its result.

@@ -26,6 +26,9 @@ pub struct SourceId(pub u64);
 pub struct SourceText {
     /// The path as the user gave it.
     pub path: String,
+    /// The absolute path of the folder that the file is in; empty where it is in none (standard input).
+    #[serde(default)]
+    pub folder: String,
     /// The whole text.
     pub text: String,
 }

@@ -206,6 +206,12 @@ impl ServerStream {
         })
     }
 
+    /// The version of a resource that the client accepted last; none: none, or that it does not exist.
+    pub fn accepted_version(&self, name: &ResourceName) -> Option<&str> {
+        let own = self.types.get(&ResourceType::of(name))?;
+        own.subscriptions.get(name)?.accepted.as_ref()?.as_deref()
+    }
+
     /// What the client refuses at the moment.
     pub fn rejections(&self) -> impl Iterator<Item = Rejection> {
         self.types.values().flat_map(|own| &own.subscriptions).filter_map(|(name, subscription)| {

@@ -14,6 +14,7 @@ mod calendar;
 mod flags;
 pub mod istio;
 pub mod log;
+pub mod mesh;
 pub mod metrics;
 mod reason;
 mod sink;

@@ -133,6 +133,20 @@ fn nothing_else_is_admitted_as_a_health_check() {
     assert!(!allows(&compiled.decide_request(&other_port, &request)));
 }
 
+/// STRICT itself refuses what is no health check; no policy is needed for that.
+#[test]
+fn plaintext_from_the_node_opens_nothing_but_the_probe() {
+    let compiled = compiled(Inbound { authorization: inbound(vec![]).authorization, ..probed() });
+    let connection = plaintext();
+    assert!(allows(&compiled.decide_request(&connection, &Request::get("/healthz"))));
+    for decision in [
+        compiled.decide_stream(&connection),
+        compiled.decide_request(&connection, &Request::get("/")),
+    ] {
+        assert!(matches!(decision.verdict, Verdict::Deny(Denial::Transport(_))));
+    }
+}
+
 #[test]
 fn without_sources_there_are_no_health_checks() {
     let compiled = compiled(Inbound { probe_sources: Vec::new(), ..probed() });

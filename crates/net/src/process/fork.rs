@@ -24,9 +24,32 @@ pub(super) fn fork() -> io::Result<Side> {
     side(unsafe { libc::fork() }.into())
 }
 
+/// Goes on in a copy of this process that is a child of its parent and in the PID namespace meant for
+/// children; the caller itself ends. `report` tells the parent the copy's id.
+///
+/// The copy waits until that is done: nothing it says can come before its id is known.
+pub(super) fn continue_as_sibling(report: impl FnOnce(i32) -> io::Result<()>) -> io::Result<()> {
+    let (wait, go_on) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    match fork_sibling()? {
+        Side::Child => {
+            drop(go_on);
+            let mut byte = [0];
+            match rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut byte)) {
+                Ok(1) => Ok(()),
+                // Nobody knows of this process, so it must not go on.
+                Ok(_) | Err(_) => exit_now(1),
+            }
+        }
+        Side::Parent(pid) => {
+            let told = report(pid).and_then(|()| Ok(rustix::io::write(&go_on, &[1])?));
+            exit_now(i32::from(told.is_err()));
+        }
+    }
+}
+
 /// Copies the process such that the copy is a child of this process's parent, which outlives it.
 #[expect(unsafe_code, reason = "clone(2)")]
-pub(super) fn fork_sibling() -> io::Result<Side> {
+fn fork_sibling() -> io::Result<Side> {
     require_one_thread()?;
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
     let none: libc::c_long = 0;
@@ -61,6 +84,25 @@ pub(super) fn inherited(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open, and the caller takes it once, before anything else in this process
     // owns it: numbers 0 to 2 are not owned by the standard library.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that this process was started with under a number agreed with its parent, such as
+/// [`super::Plan::descriptors`] gives.
+///
+/// What is returned is a copy that is not inherited further. The number itself stays open until the process ends,
+/// and is not inherited further either.
+#[expect(unsafe_code, reason = "fcntl(2) on a number")]
+pub fn inherited_descriptor(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: duplicating only reads the descriptor table; a closed number is an error.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number was just made by the kernel for this call, so nothing else owns it.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    // SAFETY: the flag has no effect on this process's own use of the number, whoever owns it.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    Ok(copy)
 }
 
 /// Makes `number` name the same open file; it is inherited over exec. What it named is closed.
@@ -145,5 +187,19 @@ mod tests {
     #[test]
     fn a_closed_number_is_no_descriptor() {
         assert!(inherited(1_000_000).is_err());
+        assert!(inherited_descriptor(1_000_000).is_err());
+    }
+
+    #[test]
+    fn an_inherited_number_is_copied_and_stays_open() {
+        use std::io::{Read, Write};
+        let (one, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let copy = inherited_descriptor(one.as_raw_fd()).unwrap();
+        assert_ne!(copy.as_raw_fd(), one.as_raw_fd());
+        std::os::unix::net::UnixStream::from(copy).write_all(b"x").unwrap();
+        (&one).write_all(b"y").unwrap();
+        let mut bytes = [0; 2];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"xy");
     }
 }

@@ -14,6 +14,7 @@ use crate::namespace::{Namespaces, NetworkNamespace};
 /// [`Plan::new`] confines as much as a plain program bears: no capabilities, no way to new ones, a
 /// session of its own, no inherited descriptor. Namespaces and mounts are added by the caller.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a plan are independent")]
 pub struct Plan {
     /// The program: a path, or a name looked up in the PATH of `environment`.
     pub program: PathBuf,
@@ -39,6 +40,9 @@ pub struct Plan {
     pub die_with_parent: bool,
     /// Whether it leads a session of its own, away from the caller's terminal.
     pub new_session: bool,
+    /// Whether its standard input is a terminal that it shall control, in a session of its own: what an
+    /// interactive shell needs.
+    pub controlling_terminal: bool,
     /// Resource limits.
     pub limits: Vec<Limit>,
     /// Its standard input.
@@ -67,6 +71,7 @@ impl Plan {
             new_privileges: false,
             die_with_parent: true,
             new_session: true,
+            controlling_terminal: false,
             limits: Vec::new(),
             stdin: Stream::Null,
             stdout: Stream::Inherit,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::confine;
-use super::fork::{self, Side};
+use super::fork;
 use super::init;
 use super::plan::{Capabilities, Limit, Mount};
 use crate::namespace::{self, Namespaces, NetworkNamespace};
@@ -43,6 +43,7 @@ pub(super) struct Order {
     pub(super) new_privileges: bool,
     pub(super) die_with_parent: bool,
     pub(super) new_session: bool,
+    pub(super) controlling_terminal: bool,
     pub(super) limits: Vec<Limit>,
     pub(super) targets: Vec<i32>,
 }
@@ -155,7 +156,8 @@ fn carry_out(
     namespace::enter(order.namespaces)
         .map_err(|error| failed("make the namespaces")(source_of(&error)))?;
     if order.namespaces.pid || joined.is_some() {
-        continue_inside(channel)?;
+        fork::continue_as_sibling(|pid| Report::Continues { pid }.send(channel))
+            .map_err(failed("fork into the PID namespace"))?;
     }
     die_with_parent(order, channel)?;
     if joined.is_none() {
@@ -176,18 +178,6 @@ fn carry_out(
         return start(order, &kept, channel);
     }
     start(order, &descriptors.collect::<Vec<_>>(), channel)
-}
-
-/// Forks into the new PID namespace; the caller's parent becomes the parent of the copy, and the caller
-/// ends.
-fn continue_inside(channel: &DescriptorChannel) -> Result<(), RunError> {
-    match fork::fork_sibling().map_err(failed("fork into the PID namespace"))? {
-        Side::Child => Ok(()),
-        Side::Parent(pid) => {
-            let told = Report::Continues { pid }.send(channel);
-            fork::exit_now(i32::from(told.is_err()));
-        }
-    }
 }
 
 fn die_with_parent(order: &Order, channel: &DescriptorChannel) -> Result<(), RunError> {
@@ -245,6 +235,13 @@ fn start(
             .map_err(failed(&format!("change to the folder {}", folder.display())))?;
     }
     place_descriptors(order, descriptors).map_err(failed("pass descriptors on"))?;
+    if order.controlling_terminal {
+        // Again where a fork lies between: only the leader of a session gets a terminal. Fails for one that
+        // leads already.
+        let _ = rustix::process::setsid();
+        rustix::process::ioctl_tiocsctty(io::stdin())
+            .map_err(|errno| failed("take control of the terminal")(errno.into()))?;
+    }
     // After the descriptors are placed, which a low limit on their number would hinder.
     for limit in &order.limits {
         confine::set_limit(*limit).map_err(failed(&format!("limit {:?}", limit.of)))?;

@@ -172,6 +172,7 @@ fn order(plan: Plan) -> io::Result<(Order, Vec<OwnedFd>)> {
         new_privileges: plan.new_privileges,
         die_with_parent: plan.die_with_parent,
         new_session: plan.new_session,
+        controlling_terminal: plan.controlling_terminal,
         limits: plan.limits,
         targets,
     };

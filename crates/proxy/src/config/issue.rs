@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
 use heddle_tls::{
-    CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, root_from_der,
+    CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
 };
 use tracing::{info, warn};
 
@@ -103,7 +101,10 @@ impl Issuer {
         self.install();
         match step {
             Step::Request { attempt, csr } => {
-                let message = CertificateRequest { csr: request_pem(&csr), validity_duration: 0 };
+                let message = CertificateRequest {
+                    csr: pem_of("CERTIFICATE REQUEST", &csr),
+                    validity_duration: 0,
+                };
                 (Some(SigningRequest { attempt, message }), Duration::ZERO)
             }
             Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
@@ -160,16 +161,4 @@ impl Issuer {
             _ => self.identity.clear(),
         }
     }
-}
-
-/// PKCS #10 in PEM (RFC 7468 section 7).
-fn request_pem(der: &[u8]) -> String {
-    let encoded = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE REQUEST-----\n");
-    for line in encoded.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|byte| char::from(*byte)));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE REQUEST-----\n");
-    pem
 }

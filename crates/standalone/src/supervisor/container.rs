@@ -12,6 +12,7 @@ use heddle_proto::node;
 use crate::backoff::{Backoff, Limits};
 use crate::status::{ContainerKind, Phase, ProcessStatus};
 use crate::supervisor::launch::{Process, Signal};
+use crate::supervisor::until;
 use crate::supervisor::workload::Context;
 
 /// What the workload tells its containers.
@@ -136,8 +137,8 @@ impl Container {
         });
         let cause = tokio::select! {
             code = process.wait() => return (Cause::Exited, Ok(code)),
-            why = self.watch_health(process.pid()) => Cause::Unhealthy(why),
-            () = changed(orders, |order| order.restart != restart || order.stop_by.is_some()) => {
+            why = self.watch_health() => Cause::Unhealthy(why),
+            () = until(orders, |order| order.restart != restart || order.stop_by.is_some()) => {
                 if orders.borrow().stop_by.is_some() { Cause::Stopped } else { Cause::Wished }
             }
         };
@@ -178,7 +179,7 @@ impl Container {
         let restart = orders.borrow().restart;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = changed(orders, |order| order.restart != restart || order.stop_by.is_some()) => {}
+            () = until(orders, |order| order.restart != restart || order.stop_by.is_some()) => {}
         }
     }
 
@@ -211,12 +212,6 @@ impl Container {
     fn update(&self, change: impl FnOnce(&mut ProcessStatus)) {
         self.context.update_container(&self.description.name, change);
     }
-}
-
-/// Waits until an order fulfils a condition. Orders end with the workload, which is an order to stop.
-async fn changed(orders: &mut watch::Receiver<Order>, condition: impl Fn(&Order) -> bool) {
-    // An error means that the sender is gone with the workload's task; its processes are killed then.
-    let _ = orders.wait_for(|order| condition(order)).await;
 }
 
 /// Waits until the time to stop is over: the workload's, where it stops, else `own`.

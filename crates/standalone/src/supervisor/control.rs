@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use heddle_net::process::{Capabilities, Plan};
 
-use super::Services;
 use super::launch::{OWN_PROGRAM, Process, Signal};
+use super::{Services, until};
 use crate::backoff::{Backoff, Limits};
 use crate::status::{Phase, ProcessStatus};
 
@@ -54,7 +54,7 @@ pub(super) async fn run(services: Arc<Services>, mut orders: watch::Receiver<Ord
         tracing::warn!(reason = %ended, "the control plane ended and is started again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = orders.wait_for(|order| order.stop) => return,
+            () = until(&mut orders, |order| order.stop) => return,
         }
         update(&services, |status| status.restarts += 1);
     }
@@ -84,7 +84,7 @@ async fn attend(
     let code = tokio::select! {
         code = process.wait() => code,
         () = tell_ready(services) => -1,
-        _ = orders.wait_for(|order| order.stop || order.kills != kills) => {
+        () = until(orders, |order| order.stop || order.kills != kills) => {
             let stops = orders.borrow().stop;
             process.signal(if stops { Signal::Terminate } else { Signal::Kill });
             process.wait().await

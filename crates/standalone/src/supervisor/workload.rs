@@ -15,11 +15,11 @@ use heddle_proto::node;
 
 use crate::backoff::{Backoff, Limits};
 use crate::status::{ContainerKind, ContainerStatus, Phase, ProcessStatus, WorkloadStatus};
-use crate::supervisor::Services;
 use crate::supervisor::container::{Container, Ended, Order};
 use crate::supervisor::fabric::Port;
 use crate::supervisor::launch::Process;
 use crate::supervisor::probes::{Exec, Prober};
+use crate::supervisor::{Services, until};
 use crate::timestamp::epoch_ms;
 
 pub(crate) use setup::WorkloadFiles;
@@ -45,6 +45,12 @@ impl Context {
     /// From SIGTERM to SIGKILL.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.desired.termination_grace_ms)
+    }
+
+    /// The description of a container by its name.
+    pub(crate) fn container(&self, name: &str) -> Option<&node::Container> {
+        let mut all = self.desired.init_containers.iter().chain(&self.desired.containers);
+        all.find(|container| container.name == name)
     }
 
     /// Starts a container's process, with its outputs going to its log.
@@ -83,8 +89,7 @@ impl Exec for Container {
     async fn exec(&self, command: &[String]) -> Result<i32, String> {
         let id = &self.context.desired.id;
         let status = self.context.services.board.workload(id);
-        let container =
-            status.as_ref().and_then(|status| status.container(&self.description.name));
+        let container = status.as_ref().and_then(|status| status.container(&self.description.name));
         let pid = container.and_then(|container| container.process.pid);
         let pid = pid.ok_or("the container does not run")?;
         let plan = self.context.exec_plan(&self.description, pid, command)?;
@@ -102,7 +107,9 @@ pub(crate) async fn run(
     let (id, uid) = (desired.id.clone(), desired.uid.clone());
     services.board.enter(first_status(&desired));
     if let Some(context) = set_up(&services, desired, &mut orders).await {
-        live(Arc::new(context), &mut orders).await;
+        let context = Arc::new(context);
+        services.enter_context(&id, &context);
+        live(context, &mut orders).await;
     }
     services.board.leave(&id, &uid);
 }
@@ -128,7 +135,7 @@ async fn set_up(
                 });
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    _ = orders.wait_for(|order| order.stop_by.is_some()) => return None,
+                    () = until(orders, |order| order.stop_by.is_some()) => return None,
                 }
             }
         }
@@ -176,7 +183,7 @@ async fn live(context: Arc<Context>, orders: &mut watch::Receiver<Order>) {
     if ended_by_itself {
         parts.stop(Instant::now() + context.grace(), false).await;
         // Its end stays to be seen until nobody wants it any longer.
-        let _ = orders.wait_for(|order| order.stop_by.is_some()).await;
+        until(orders, |order| order.stop_by.is_some()).await;
     }
 }
 

@@ -30,7 +30,7 @@ struct Watch<'a> {
 impl Container {
     /// Runs the `postStart` hook and the probes, and keeps the board's readiness in step. Ends only when the
     /// container must be started again, with the sentence that says why.
-    pub(super) async fn watch_health(&self, _pid: u32) -> String {
+    pub(super) async fn watch_health(&self) -> String {
         let of = |probe: &Option<node::Probe>| {
             probe.as_ref().map(|probe| Thresholds {
                 success: probe.success_threshold,

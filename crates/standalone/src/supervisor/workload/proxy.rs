@@ -16,6 +16,7 @@ use crate::status::{Phase, ProcessStatus};
 use crate::supervisor::container::Order;
 use crate::supervisor::launch::{Process, Signal};
 use crate::supervisor::link::Link;
+use crate::supervisor::until;
 
 /// What a proxy has after everything it served has ended.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ pub(super) async fn run(
         });
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = orders.wait_for(|order| order.stop_by.is_some()) => {}
+            () = until(&mut orders, |order| order.stop_by.is_some()) => {}
         }
         update(&context, |status| status.restarts += 1);
     }
@@ -101,7 +102,7 @@ async fn attend(
     let kills = orders.borrow().proxy_kills;
     tokio::select! {
         code = process.wait() => return Some(ended(context, code)),
-        _ = orders.wait_for(|order| order.stop_by.is_some() || order.proxy_kills != kills) => {}
+        () = until(orders, |order| order.stop_by.is_some() || order.proxy_kills != kills) => {}
         () = tell_ready(context, ready) => {}
     }
     if orders.borrow().stop_by.is_none() {

@@ -1,0 +1,47 @@
+//! The object API: HTTP and JSON on a Unix socket that only the mesh's owner may open.
+//!
+//! | request | does |
+//! |---|---|
+//! | `POST /v1/objects` `{files: [{path, folder, text}], dry_run}` | applies what the files hold |
+//! | `POST /v1/delete` `{files, objects: [{group, kind, namespace, name}], dry_run}` | deletes what the files hold, and the named objects |
+//! | `GET /v1/objects?group=&kind=&namespace=&name=` | objects with content, original text and status |
+//! | `DELETE /v1/objects?group=&kind=&namespace=&name=` | deletes what matches; `kind` and `name` must be given |
+//! | `GET /v1/history?limit=` | steps of history, the newest first |
+//! | `GET /v1/status` | the control plane, proxies with acknowledged versions, workloads |
+//! | `GET /v1/wait?for=applied\|ready\|delete&namespace=&name=&timeout_ms=` | waits; 408 says what it still waits for |
+//! | `GET /v1/watch?for=status\|certs` | JSON lines: now and after every change |
+//! | `GET /v1/certs` | roots and rotation |
+//! | `POST /v1/authority/rotate` | begins to replace the root |
+//!
+//! An error is `{"error": …, "hint": …}` with a status of 400 or above.
+
+mod routes;
+mod wait;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio::net::UnixListener;
+
+use crate::Shared;
+
+/// The largest request: files of 100 MB are read, and refused by their own bounds with a finding.
+const BODY_BYTES_MAX: usize = 160 << 20;
+
+/// Serves until the listener fails.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/v1/objects", get(routes::list).post(routes::apply).delete(routes::delete_selected))
+        .route("/v1/delete", post(routes::delete))
+        .route("/v1/history", get(routes::history))
+        .route("/v1/status", get(routes::status))
+        .route("/v1/certs", get(routes::certificates))
+        .route("/v1/authority/rotate", post(routes::rotate))
+        .route("/v1/wait", get(wait::wait))
+        .route("/v1/watch", get(wait::watch))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared);
+    axum::serve(listener, router).await
+}

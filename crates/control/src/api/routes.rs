@@ -1,0 +1,193 @@
+//! The requests that are answered at once.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use heddle_translate::ObjectKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::objects::{File, read};
+use crate::state::describe::{Selection, describe_findings};
+use crate::{Applied, ControlError, Shared};
+
+/// Files of one request.
+const FILES_MAX: usize = 10_000;
+
+/// An answer that says what went wrong.
+pub(super) struct Failure {
+    status: StatusCode,
+    error: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), hint: None }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = json!({"error": self.error, "hint": self.hint});
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        let hint = error.hint().map(str::to_owned);
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: text, hint }
+    }
+}
+
+type Answer = Result<Json<Value>, Failure>;
+
+/// `POST /v1/objects`.
+#[derive(Deserialize)]
+pub(super) struct ApplyRequest {
+    files: Vec<File>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /v1/delete`.
+#[derive(Deserialize)]
+pub(super) struct DeleteRequest {
+    #[serde(default)]
+    files: Vec<File>,
+    #[serde(default)]
+    objects: Vec<Selection>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `GET /v1/history`.
+#[derive(Deserialize)]
+pub(super) struct HistoryRequest {
+    #[serde(default = "default_history")]
+    limit: usize,
+}
+
+fn default_history() -> usize {
+    20
+}
+
+pub(super) async fn apply(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<ApplyRequest>,
+) -> Answer {
+    within(&request.files)?;
+    let ApplyRequest { files, dry_run } = request;
+    // Reading is work; meanwhile streams go on.
+    let (files, read) = read_aside(files).await?;
+    let applied = shared.state().apply(&files, read, dry_run, SystemTime::now())?;
+    Ok(Json(describe(&applied)))
+}
+
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<DeleteRequest>,
+) -> Answer {
+    within(&request.files)?;
+    let (_, read) = read_aside(request.files).await?;
+    let named = request.objects.into_iter().map(|object| {
+        let group = object.group.unwrap_or_default();
+        ObjectKey::new(&group, &object.kind, &object.namespace, &object.name)
+    });
+    let keys: Vec<_> = read.candidates.into_iter().map(|c| c.key).chain(named).collect();
+    let deleted = shared.state().delete(keys, request.dry_run, SystemTime::now())?;
+    Ok(Json(describe(&deleted)))
+}
+
+pub(super) async fn delete_selected(
+    State(shared): State<Arc<Shared>>,
+    Query(selection): Query<Selection>,
+) -> Answer {
+    if selection.kind.is_empty() || selection.name.is_empty() {
+        let text = "`kind` and `name` must say what to delete";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
+    }
+    let mut state = shared.state();
+    let keys: Vec<_> = state.selected(&selection);
+    let deleted = state.delete(keys, false, SystemTime::now())?;
+    Ok(Json(describe(&deleted)))
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(selection): Query<Selection>,
+) -> Json<Value> {
+    let state = shared.state();
+    Json(json!({"revision": state.revision(), "items": state.list(&selection)}))
+}
+
+pub(super) async fn history(
+    State(shared): State<Arc<Shared>>,
+    Query(request): Query<HistoryRequest>,
+) -> Answer {
+    let steps = shared.state().history(request.limit)?;
+    Ok(Json(json!({"revisions": steps})))
+}
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(shared.state().status(SystemTime::now()))
+}
+
+pub(super) async fn certificates(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(shared.state().certificates(SystemTime::now()))
+}
+
+pub(super) async fn rotate(State(shared): State<Arc<Shared>>) -> Answer {
+    let rotated = shared.state().rotate(SystemTime::now());
+    let root = rotated.map_err(ControlError::from)?;
+    Ok(Json(json!({"root": root})))
+}
+
+fn within(files: &[File]) -> Result<(), Failure> {
+    if files.len() <= FILES_MAX {
+        return Ok(());
+    }
+    let text = format!("{} files in one request, at most {FILES_MAX} are taken", files.len());
+    Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+}
+
+async fn read_aside(files: Vec<File>) -> Result<(Vec<File>, crate::objects::Read), Failure> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = read(&files);
+        (files, read)
+    });
+    let failed = |_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "reading the files failed");
+    reading.await.map_err(failed)
+}
+
+fn describe(applied: &Applied) -> Value {
+    let results: Vec<Value> = applied
+        .results
+        .iter()
+        .map(|result| {
+            json!({
+                "group": &*result.key.group,
+                "kind": &*result.key.kind,
+                "namespace": &*result.key.name.namespace,
+                "name": &*result.key.name.name,
+                "action": result.action,
+            })
+        })
+        .collect();
+    let mut json = describe_findings(&applied.findings, &applied.outcomes);
+    json["revision"] = applied.revision.into();
+    json["results"] = results.into();
+    json
+}

@@ -1,0 +1,160 @@
+//! The gRPC front door: which peer may call what, and the tasks behind streams.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use heddle_ident::WorkloadId;
+use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
+use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
+use heddle_rpc::{Peer, Status, Streaming};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, WatchStream};
+use tokio_stream::{Stream, StreamExt};
+
+use crate::Shared;
+use crate::authority::request_from_pem;
+use crate::sessions::SessionId;
+
+/// Responses on their way to one proxy; more wait in its state machine, coalesced.
+const RESPONSES_MAX: usize = 2;
+
+/// Answers calls.
+#[derive(Clone)]
+pub(crate) struct Handler {
+    shared: Arc<Shared>,
+}
+
+impl Handler {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl heddle_rpc::server::Handler for Handler {
+    type Delta = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+    type Desired = Pin<Box<dyn Stream<Item = Result<DesiredState, Status>> + Send>>;
+
+    async fn delta(
+        &self,
+        peer: Peer,
+        requests: Streaming<DeltaDiscoveryRequest>,
+    ) -> Result<Self::Delta, Status> {
+        let workload = workload_of(&peer)?;
+        let opened = self.shared.state().open_session(&workload, SystemTime::now());
+        let (id, wake) = opened.ok_or_else(|| unknown(&workload))?;
+        let session = OpenSession { shared: self.shared.clone(), id };
+        let (responses, outgoing) = mpsc::channel(RESPONSES_MAX);
+        // Ends with its stream: when the proxy goes, `requests` ends or `responses` closes.
+        tokio::spawn(serve_session(session, wake, requests, responses));
+        Ok(ReceiverStream::new(outgoing))
+    }
+
+    async fn create_certificate(
+        &self,
+        peer: Peer,
+        request: CertificateRequest,
+    ) -> Result<CertificateResponse, Status> {
+        let workload = workload_of(&peer)?;
+        let csr = request_from_pem(&request.csr)
+            .ok_or_else(|| Status::invalid_argument("csr is not a signing request in PEM"))?;
+        let signed = self.shared.state().sign(&workload, &csr, SystemTime::now());
+        match signed {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => Err(unknown(&workload)),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%workload, %error, cause, "certificate refused");
+                Err(Status::failed_precondition(cause.unwrap_or_else(|| error.to_string())))
+            }
+        }
+    }
+
+    async fn watch(&self, peer: Peer, request: WatchRequest) -> Result<Self::Desired, Status> {
+        node_of(&peer, &request.node)?;
+        let desired = {
+            let mut state = self.shared.state();
+            state.set_instance(&request.instance, SystemTime::now());
+            state.desired()
+        };
+        let states = WatchStream::new(desired).map(|desired| Ok(DesiredState::clone(&desired)));
+        Ok(Box::pin(states))
+    }
+
+    async fn report(&self, peer: Peer, report: NodeReport) -> Result<ReportResponse, Status> {
+        node_of(&peer, &report.node)?;
+        self.shared.state().handle_report(&report, SystemTime::now());
+        Ok(ReportResponse {})
+    }
+}
+
+/// Closes its session when it goes, however its task ends.
+struct OpenSession {
+    shared: Arc<Shared>,
+    id: SessionId,
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.shared.state().close_session(self.id);
+    }
+}
+
+async fn serve_session(
+    session: OpenSession,
+    wake: Arc<Notify>,
+    mut requests: Streaming<DeltaDiscoveryRequest>,
+    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+) {
+    loop {
+        loop {
+            let response = session.shared.state().poll_transmit(session.id);
+            let outcome = match response {
+                Ok(Some(response)) => responses.send(Ok(response)).await,
+                Ok(None) => break,
+                Err(reason) => {
+                    let _ = responses.send(Err(Status::permission_denied(reason))).await;
+                    return;
+                }
+            };
+            if outcome.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            request = requests.message() => {
+                let Ok(Some(request)) = request else { return };
+                let now = SystemTime::now();
+                let handled = session.shared.state().handle_request(session.id, &request, now);
+                if let Err(error) = handled {
+                    let _ = responses.send(Err(Status::invalid_argument(error.to_string()))).await;
+                    return;
+                }
+            }
+            () = wake.notified() => {}
+            () = responses.closed() => return,
+        }
+    }
+}
+
+fn workload_of(peer: &Peer) -> Result<WorkloadId, Status> {
+    match peer {
+        Peer::Workload(workload) => Ok(workload.clone()),
+        Peer::Node(_) => {
+            Err(Status::permission_denied("only the proxy of a workload may call this"))
+        }
+    }
+}
+
+fn node_of(peer: &Peer, node: &str) -> Result<(), Status> {
+    match peer {
+        Peer::Node(own) if own == node => Ok(()),
+        Peer::Node(_) => Err(Status::permission_denied("a node speaks for itself only")),
+        Peer::Workload(_) => Err(Status::permission_denied("only a supervisor may call this")),
+    }
+}
+
+fn unknown(workload: &WorkloadId) -> Status {
+    Status::permission_denied(format!("{workload} is not a workload of this mesh"))
+}

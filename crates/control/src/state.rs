@@ -1,0 +1,390 @@
+//! Everything the control plane knows, behind one lock, and the changes of it.
+//!
+//! A change is carried out in one piece: translate, store, publish. Streams, watches and waits are woken and look at
+//! the state again; nobody is told what to do.
+
+mod apply;
+pub(crate) mod describe;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use heddle_cert::HolderId;
+use heddle_ident::{SpiffeId, WorkloadId};
+use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_proto::certificate::CertificateResponse;
+use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use heddle_proto::node::{DesiredState, NameRecord, NodeReport};
+use heddle_store::Store;
+use heddle_sync::ProtocolError;
+use heddle_tls::CryptoProvider;
+use heddle_translate::ObjectKey;
+use tokio::sync::{Notify, watch};
+
+use crate::authority::{CertificateAuthority, CertificateAuthorityError};
+use crate::catalog::Catalog;
+use crate::facts::{self, Facts};
+use crate::objects::Objects;
+use crate::plan::{self, Consequences, Plan, Stage};
+use crate::sessions::{Session, SessionId, Sessions};
+use crate::timestamp::millis;
+use crate::{ControlError, Options, desired};
+
+pub use apply::{Action, Applied, ObjectResult};
+
+/// Everything.
+pub(crate) struct State {
+    store: Store,
+    objects: Objects,
+    revision: u64,
+    plan: Plan,
+    /// What validation has tried and nobody was told of yet.
+    pending: Consequences,
+    facts: Facts,
+    catalog: Catalog,
+    sessions: Sessions,
+    authority: CertificateAuthority,
+    desired: watch::Sender<Arc<DesiredState>>,
+    progress: watch::Sender<u64>,
+}
+
+impl State {
+    /// Reads everything from the store.
+    pub(crate) fn open(
+        options: &Options,
+        provider: Arc<CryptoProvider>,
+        now: SystemTime,
+    ) -> Result<Self, ControlError> {
+        let store = Store::open(&options.store)?;
+        let contents = store.contents()?;
+        let (objects, missing) = Objects::load(&contents);
+        for key in missing {
+            tracing::error!(%key, "a stored object cannot be read any more; apply it again");
+        }
+        let allocation = match store.document(plan::stored::DOCUMENT)? {
+            Some(document) => plan::stored::parse(&document).map_err(ControlError::Document)?,
+            None => heddle_translate::workloads::Allocation::default(),
+        };
+        let facts = match store.document(facts::DOCUMENT)? {
+            Some(document) => serde_json::from_slice(&document).map_err(ControlError::Document)?,
+            None => Facts::default(),
+        };
+        let domain = &options.translation.trust_domain;
+        let authority =
+            CertificateAuthority::open(&store, provider.clone(), domain, options.lifetimes, now)?;
+        let mut state = Self {
+            store,
+            objects,
+            revision: contents.revision,
+            plan: Plan::new(options.translation.clone(), allocation),
+            pending: Consequences::default(),
+            facts,
+            catalog: Catalog::default(),
+            sessions: Sessions::default(),
+            authority,
+            desired: watch::Sender::new(Arc::default()),
+            progress: watch::Sender::new(0),
+        };
+        state.catalog.set_bundle(state.authority.bundle()?);
+        let consequences = state.plan.set_objects(state.objects.all(), &state.facts, millis(now));
+        state.store_allocation()?;
+        state.publish(&consequences);
+        state.publish_desired();
+        Ok(state)
+    }
+
+    /// Changes whenever something changes that somebody may wait for.
+    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// What shall run, now and after every change.
+    pub(crate) fn desired(&self) -> watch::Receiver<Arc<DesiredState>> {
+        self.desired.subscribe()
+    }
+
+    /// Opens the stream of a workload's proxy; none: there is no such workload.
+    pub(crate) fn open_session(
+        &mut self,
+        workload: &WorkloadId,
+        now: SystemTime,
+    ) -> Option<(SessionId, Arc<Notify>)> {
+        let scope = self.plan.translator().scope_of(workload)?;
+        let opened = self.sessions.open(workload.clone(), Some(scope), now);
+        self.touch();
+        Some(opened)
+    }
+
+    /// The stream is gone.
+    pub(crate) fn close_session(&mut self, id: SessionId) {
+        for name in self.sessions.close(id) {
+            self.forget(&name);
+        }
+        self.touch();
+    }
+
+    /// Takes a request of a stream in.
+    pub(crate) fn handle_request(
+        &mut self,
+        id: SessionId,
+        request: &DeltaDiscoveryRequest,
+        now: SystemTime,
+    ) -> Result<(), ProtocolError> {
+        let (handled, unused) = self.sessions.handle_request(id, request)?;
+        for name in unused {
+            self.forget(&name);
+        }
+        for rejection in &handled.rejected {
+            let workload = self.sessions.get(id).map(|session| session.workload.to_string());
+            let (name, reason) = (&rejection.name, &rejection.reason);
+            tracing::error!(%name, reason, workload, "a proxy refuses a resource");
+        }
+        self.note_bundle(id, now);
+        if handled.acknowledged || !handled.rejected.is_empty() {
+            self.advance(now);
+            self.touch();
+        }
+        Ok(())
+    }
+
+    /// The next response of a stream; an error: it must end, with this reason.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        id: SessionId,
+    ) -> Result<Option<DeltaDiscoveryResponse>, &'static str> {
+        if let Some(reason) = self.sessions.get(id).and_then(Session::ended) {
+            return Err(reason);
+        }
+        let translator = self.plan.translator();
+        let mut response = self.sessions.poll_transmit(id, &mut self.catalog, translator);
+        if let Some(response) = &mut response {
+            response.system_version_info = self.revision.to_string();
+        }
+        Ok(response)
+    }
+
+    /// Signs a request of a workload's proxy, for that workload's identity and no other; none: there is no such
+    /// workload.
+    pub(crate) fn sign(
+        &mut self,
+        workload: &WorkloadId,
+        request: &[u8],
+        now: SystemTime,
+    ) -> Result<Option<CertificateResponse>, CertificateAuthorityError> {
+        let Some((identity, uid)) = self.identity_of(workload) else { return Ok(None) };
+        let holder = holder(workload, &uid);
+        self.authority.sign(&self.store, now, &holder, &identity, request).map(Some)
+    }
+
+    /// Begins to replace the root.
+    pub(crate) fn rotate(&mut self, now: SystemTime) -> Result<String, CertificateAuthorityError> {
+        let root = self.authority.rotate(&self.store, now)?;
+        self.publish_bundle();
+        Ok(root.as_str().to_owned())
+    }
+
+    /// A supervisor opened its watch.
+    pub(crate) fn set_instance(&mut self, instance: &str, now: SystemTime) {
+        if self.facts.set_instance(instance) {
+            self.facts_changed(now);
+        }
+    }
+
+    /// A supervisor told what became of its workloads.
+    pub(crate) fn handle_report(&mut self, report: &NodeReport, now: SystemTime) {
+        if self.facts.apply(report) {
+            self.facts_changed(now);
+        }
+    }
+
+    /// Time has passed: drains and rotations go on. Returns when to call again, in milliseconds of the wall clock.
+    pub(crate) fn tick(&mut self, now: SystemTime) -> Option<u64> {
+        self.advance(now);
+        match self.authority.advance(&self.store, now) {
+            Ok(true) => self.publish_bundle(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the rotation of the root cannot go on"),
+        }
+        let rotation = self.authority.is_rotating(now).then(|| millis(now) + 500);
+        self.plan.drain_ends_ms().into_iter().chain(rotation).min()
+    }
+
+    fn facts_changed(&mut self, now: SystemTime) {
+        // Texts, numbers and maps have no way to fail.
+        let document = serde_json::to_vec(&self.facts).unwrap_or_default();
+        if let Err(error) = self.store.put_document(facts::DOCUMENT, &document) {
+            // Only a restart would notice, and only for as long as the next report takes.
+            tracing::error!(%error, "readiness of workloads cannot be stored");
+        }
+        let consequences = self.plan.advance(&self.facts, millis(now), false);
+        self.publish(&consequences);
+    }
+
+    fn advance(&mut self, now: SystemTime) {
+        let settled = self.sessions.iter().all(Session::is_settled);
+        let consequences = self.plan.advance(&self.facts, millis(now), settled);
+        self.publish(&consequences);
+    }
+
+    /// Makes a change known to everyone concerned.
+    fn publish(&mut self, consequences: &Consequences) {
+        for (workload, uid) in &consequences.gone {
+            self.authority.forget_holder(&holder(workload, uid));
+            let lives = self.plan.pods().any(|entry| entry.workload == *workload);
+            if !lives {
+                self.sessions.end(workload, "the workload is gone");
+            }
+        }
+        for name in &consequences.resources {
+            self.catalog.invalidate(name);
+        }
+        let translator = self.plan.translator();
+        self.sessions
+            .handle_changes(&consequences.resources, |workload| translator.scope_of(workload));
+        if consequences.is_empty() {
+            return;
+        }
+        self.publish_desired();
+        self.touch();
+    }
+
+    fn publish_bundle(&mut self) {
+        match self.authority.bundle() {
+            Ok(bundle) => {
+                if self.catalog.set_bundle(bundle) {
+                    let resources = [ResourceName::TrustBundle].into();
+                    self.publish(&Consequences { resources, ..Consequences::default() });
+                }
+            }
+            Err(error) => tracing::error!(%error, "the trust bundle cannot be made"),
+        }
+    }
+
+    fn publish_desired(&self) {
+        let desired = self.make_desired();
+        self.desired.send_if_modified(|current| {
+            let changed = current.version != desired.version;
+            if changed {
+                *current = Arc::new(desired);
+            }
+            changed
+        });
+    }
+
+    fn make_desired(&self) -> DesiredState {
+        let translator = self.plan.translator();
+        let wanted =
+            self.plan.pods().filter(|entry| !matches!(entry.stage, Stage::Stopping { .. }));
+        let workloads: Vec<_> = wanted
+            .filter_map(|entry| desired::workload(entry, translator, &self.folder_of(entry)))
+            .collect();
+        let has_plain = workloads.iter().any(|workload| !workload.meshed);
+        let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let state = DesiredState {
+            version: String::new(),
+            workloads,
+            trust_domain: self.authority.domain().to_string(),
+            workload_ranges: ranges(&[
+                heddle_translate::workloads::POD_RANGE_V4,
+                heddle_translate::workloads::POD_RANGE_V6,
+            ]),
+            service_ranges: ranges(&[
+                heddle_translate::workloads::SERVICE_RANGE_V4,
+                heddle_translate::workloads::SERVICE_RANGE_V6,
+                heddle_translate::workloads::ENTRY_RANGE_V4,
+            ]),
+            names: if has_plain { self.names() } else { Vec::new() },
+        };
+        state.with_version()
+    }
+
+    /// Names of services for workloads without a proxy: the addresses of what is ready.
+    fn names(&self) -> Vec<NameRecord> {
+        let translator = self.plan.translator();
+        let domain = &translator.options().cluster_domain;
+        let mut names = BTreeMap::new();
+        for stored in self.objects.iter() {
+            let heddle_api::Resource::Service(service) = &stored.candidate.object else { continue };
+            let Some(port) = service.spec.ports.first() else { continue };
+            let name = format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace);
+            let Ok(host) = heddle_ident::Host::parse(&name) else { continue };
+            let key = EndpointSetKey { host, port: port.port };
+            let mut addresses = Vec::new();
+            if let Some(Resource::Endpoints(set)) =
+                translator.resource(&ResourceName::Endpoints(key))
+            {
+                let ready = set.endpoints.iter().filter(|e| e.health == EndpointHealth::Healthy);
+                addresses.extend(ready.filter_map(|endpoint| match &endpoint.address {
+                    heddle_ir::endpoint::EndpointAddress::Address(a) => Some(a.ip().to_string()),
+                    heddle_ir::endpoint::EndpointAddress::Name(..) => None,
+                }));
+            }
+            names.insert(name, addresses);
+        }
+        names.into_iter().map(|(name, addresses)| NameRecord { name, addresses }).collect()
+    }
+
+    /// The folder of the file that a pod, or its workload, was read from.
+    fn folder_of(&self, entry: &plan::PodEntry) -> String {
+        let meta = entry.pod.meta();
+        let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
+        let key = match owner {
+            Some(owner) => {
+                let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+                ObjectKey::new(group, &owner.kind, &meta.namespace, &owner.name)
+            }
+            None => ObjectKey::of(&entry.pod),
+        };
+        self.objects.of(&key).map(|stored| stored.source.folder.clone()).unwrap_or_default()
+    }
+
+    /// Whom a workload's certificate names, and which run of it.
+    fn identity_of(&self, workload: &WorkloadId) -> Option<(SpiffeId, String)> {
+        let entry = self.plan.pods().find(|entry| entry.workload == *workload)?;
+        let name = ResourceName::Proxy(workload.clone());
+        let Some(Resource::Proxy(settings)) = self.plan.translator().resource(&name) else {
+            return None;
+        };
+        Some((settings.workload.identity.clone(), entry.uid.clone()))
+    }
+
+    /// Notes which roots a proxy verifies with.
+    fn note_bundle(&mut self, id: SessionId, now: SystemTime) {
+        let Some(bundle) = self.catalog.bundle().cloned() else { return };
+        let current = self.catalog.encoded(self.plan.translator(), &ResourceName::TrustBundle);
+        let Some(session) = self.sessions.get(id) else { return };
+        let accepted = session.accepted_version(&ResourceName::TrustBundle);
+        if accepted.is_none() || accepted != current.as_ref().map(|c| c.version.as_str()) {
+            return;
+        }
+        let workload = session.workload.clone();
+        if let Some(entry) = self.plan.pods().find(|entry| entry.workload == workload) {
+            let holder = holder(&workload, &entry.uid);
+            self.authority.handle_acknowledged(now, &holder, bundle.generation);
+        }
+    }
+
+    fn forget(&mut self, name: &ResourceName) {
+        self.plan.forget(name);
+        self.catalog.invalidate(name);
+    }
+
+    fn store_allocation(&self) -> Result<(), heddle_store::StoreError> {
+        let document = plan::stored::format(self.plan.allocation());
+        if self.store.document(plan::stored::DOCUMENT)?.as_deref() == Some(&*document) {
+            return Ok(());
+        }
+        self.store.put_document(plan::stored::DOCUMENT, &document)
+    }
+
+    fn touch(&self) {
+        self.progress.send_modify(|count| *count += 1);
+    }
+}
+
+/// One run of one workload.
+fn holder(workload: &WorkloadId, uid: &str) -> HolderId {
+    HolderId::new(format!("{workload}@{uid}"))
+}

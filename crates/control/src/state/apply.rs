@@ -1,0 +1,235 @@
+//! Applying and deleting objects.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use heddle_diag::{Diagnostic, OutcomeRecord};
+use heddle_store::{Change, ChangeKind, ObjectRecord, Put, Revision, SourceId, SourceText};
+use heddle_translate::ObjectKey;
+
+use super::State;
+use crate::ControlError;
+use crate::digest::digest;
+use crate::objects::{Candidate, File, Read, key_of, stored_key};
+use crate::timestamp::millis;
+
+/// What became of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It was there, and is another one now.
+    Configured,
+    /// It is new.
+    Created,
+    /// It is gone.
+    Deleted,
+    /// It was not accepted; what was there before stays.
+    Rejected,
+    /// It was there, and is the same.
+    Unchanged,
+}
+
+/// One object of a request.
+#[derive(Clone, Debug)]
+pub struct ObjectResult {
+    /// Which.
+    pub key: ObjectKey,
+    /// What became of it.
+    pub action: Action,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The newest revision; waiting for it waits for this change.
+    pub revision: u64,
+    /// The objects, by name.
+    pub results: Vec<ObjectResult>,
+    /// Everything there is to say about them and about their files.
+    pub findings: Vec<Diagnostic>,
+    /// What became of their fields.
+    pub outcomes: Vec<OutcomeRecord>,
+}
+
+impl State {
+    /// Applies what was read from files. What cannot be accepted is rejected, and everything else goes on.
+    pub(crate) fn apply(
+        &mut self,
+        files: &[File],
+        read: Read,
+        dry_run: bool,
+        now: SystemTime,
+    ) -> Result<Applied, ControlError> {
+        let at_ms = millis(now);
+        let mut candidates = read.candidates;
+        for candidate in &mut candidates {
+            let known = self.objects.of(&candidate.key).map(|stored| &stored.record);
+            let uid = known.map_or_else(|| new_uid(candidate, at_ms), |record| record.uid.clone());
+            let created = known.map_or(at_ms, |record| record.created_at_ms);
+            candidate.set_created(&uid, created);
+        }
+        let mut applied = Applied { findings: read.findings, ..Applied::default() };
+        let rejected = self.validate(&candidates, &mut applied);
+        let accepted: Vec<_> =
+            candidates.iter().filter(|c| !rejected.contains(&c.key)).cloned().collect();
+        for candidate in &candidates {
+            let known = self.objects.of(&candidate.key);
+            let action = match known {
+                _ if rejected.contains(&candidate.key) => Action::Rejected,
+                None => Action::Created,
+                Some(known) if known.record.digest == candidate.digest => Action::Unchanged,
+                Some(_) => Action::Configured,
+            };
+            applied.results.push(ObjectResult { key: candidate.key.clone(), action });
+        }
+        let outcome = if dry_run { Ok(()) } else { self.accept(files, accepted, at_ms) };
+        // Puts right what validation has tried, also after a failure.
+        self.replan(now)?;
+        outcome?;
+        applied.revision = self.revision;
+        Ok(applied)
+    }
+
+    /// Deletes objects; those that are not there are left out of the answer.
+    pub(crate) fn delete(
+        &mut self,
+        keys: impl IntoIterator<Item = ObjectKey>,
+        dry_run: bool,
+        now: SystemTime,
+    ) -> Result<Applied, ControlError> {
+        let present = self.objects.present(keys);
+        if !dry_run && !present.is_empty() {
+            let change = Change {
+                at_ms: millis(now),
+                delete: present.iter().map(stored_key).collect(),
+                ..Change::default()
+            };
+            self.revision = self.store.commit(&change)?.revision;
+            for key in &present {
+                self.objects.remove(key);
+            }
+            self.replan(now)?;
+        }
+        let result = |key| ObjectResult { key, action: Action::Deleted };
+        let results = present.into_iter().map(result).collect();
+        Ok(Applied { revision: self.revision, results, ..Applied::default() })
+    }
+
+    /// Steps of history, the newest first.
+    pub(crate) fn history(&self, limit: usize) -> Result<Vec<Revision>, ControlError> {
+        Ok(self.store.history(limit)?)
+    }
+
+    /// Says what is wrong with candidates, and which of them cannot be accepted: those that could not be read in full,
+    /// and those that their own project would reject.
+    fn validate(&mut self, candidates: &[Candidate], applied: &mut Applied) -> BTreeSet<ObjectKey> {
+        let mut rejected: BTreeSet<ObjectKey> =
+            candidates.iter().filter(|c| c.has_errors()).map(|c| c.key.clone()).collect();
+        let sound = candidates.iter().filter(|c| !c.has_errors());
+        let tried = self.plan.try_objects(sound.flat_map(Candidate::objects));
+        self.pending.merge(tried);
+        for candidate in candidates {
+            applied.findings.extend(candidate.findings.iter().cloned());
+            applied.outcomes.extend(candidate.outcomes.iter().cloned());
+            if candidate.has_errors() {
+                continue;
+            }
+            for object in candidate.objects() {
+                let report = self.plan.translator().report(&ObjectKey::of(&object));
+                let refuses =
+                    |finding: &&Diagnostic| finding.code.id == heddle_translate::codes::REJECTED.id;
+                if report.findings.iter().any(|finding| refuses(&finding)) {
+                    rejected.insert(candidate.key.clone());
+                }
+                applied.findings.extend(report.findings.iter().cloned());
+                applied.outcomes.extend(report.outcomes.iter().cloned());
+            }
+        }
+        rejected
+    }
+
+    fn accept(
+        &mut self,
+        files: &[File],
+        accepted: Vec<Candidate>,
+        at_ms: u64,
+    ) -> Result<(), ControlError> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        // Only files that something accepted comes from.
+        let used: Vec<usize> =
+            accepted.iter().map(|c| c.file).collect::<BTreeSet<_>>().into_iter().collect();
+        let source = |candidate: &Candidate| used.binary_search(&candidate.file).unwrap_or(0);
+        let sources: Vec<SourceText> = used
+            .iter()
+            .filter_map(|number| files.get(*number))
+            .map(|file| SourceText {
+                path: file.path.clone(),
+                folder: file.folder.clone(),
+                text: file.text.clone(),
+            })
+            .collect();
+        let put = accepted.iter().map(|candidate| Put {
+            key: stored_key(&candidate.key),
+            source: source(candidate),
+            index: candidate.index,
+            digest: candidate.digest.clone(),
+            new_uid: new_uid(candidate, at_ms),
+        });
+        let change = Change { at_ms, put: put.collect(), sources, delete: Vec::new() };
+        let step = self.store.commit(&change)?;
+        self.revision = step.revision;
+        for candidate in accepted {
+            let record = self.record(&candidate, &step, at_ms);
+            let source = change.sources.get(source(&candidate)).cloned();
+            if let Some(source) = source {
+                self.objects.put(candidate, record, source);
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of an object as the store has it after a step.
+    fn record(&self, candidate: &Candidate, step: &Revision, at_ms: u64) -> ObjectRecord {
+        let changed = step.changes.iter().find(|change| key_of(&change.key) == candidate.key);
+        if let Some(after) = changed
+            .filter(|change| change.change != ChangeKind::Deleted)
+            .and_then(|change| change.after.clone())
+        {
+            return after;
+        }
+        // Unchanged: only where it is read from is another place.
+        self.objects.of(&candidate.key).map_or_else(
+            || ObjectRecord {
+                source: SourceId(0),
+                index: candidate.index,
+                uid: new_uid(candidate, at_ms),
+                created_at_ms: at_ms,
+                generation: 1,
+                revision: step.revision,
+                digest: candidate.digest.clone(),
+            },
+            |stored| stored.record.clone(),
+        )
+    }
+
+    /// Derives everything from the objects again, and makes the difference known.
+    fn replan(&mut self, now: SystemTime) -> Result<(), ControlError> {
+        let mut consequences = std::mem::take(&mut self.pending);
+        let objects = self.objects.all();
+        consequences.merge(self.plan.set_objects(objects, &self.facts, millis(now)));
+        let stored = self.store_allocation();
+        self.publish(&consequences);
+        Ok(stored?)
+    }
+}
+
+/// Unique among all objects ever: names the object and the moment.
+fn new_uid(candidate: &Candidate, at_ms: u64) -> String {
+    let key = candidate.key.to_string();
+    let group = candidate.key.group.as_bytes();
+    let text = digest([group, key.as_bytes(), &at_ms.to_be_bytes()]);
+    // In the form that people know.
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}

@@ -1,0 +1,8 @@
+//! Moving requests and streams once it is decided where they go.
+
+pub(crate) mod answer;
+pub(crate) mod attempts;
+pub(crate) mod client;
+pub(crate) mod exchange;
+pub(crate) mod http2_client;
+pub(crate) mod stream;

@@ -1,0 +1,418 @@
+//! Connections to endpoints: opened with the permit of the request, kept for the next one.
+
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use heddle_authz::Permit;
+use heddle_balance::{EndpointState, Overflow, Resource, Token};
+use heddle_http::pool::{EndpointPool, PoolLimits, Upstream};
+use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
+use heddle_ident::SpiffeId;
+use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
+use heddle_ir::endpoint::{Endpoint, EndpointAddress};
+use heddle_ir::workload::MeshTransport;
+use heddle_net::socket::{ConnectError, SocketFactory};
+use heddle_telemetry::istio::RequestRecorder;
+use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
+use rustls_pki_types::ServerName;
+use tokio::time::Instant;
+
+use crate::snapshot::{DestinationLimits, DestinationState};
+use crate::worker::Worker;
+
+/// A connection that counts against the limit of its destination for as long as it is open.
+pub type PooledConnection = Upstream<ConnectionToken>;
+
+/// What is spoken on a connection; connections are not shared between protocols.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Opaque bytes.
+    Tcp,
+}
+
+/// Tells the pools of a thread apart. The source identity is that of the worker's workload.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EndpointKey {
+    target: TargetKey,
+    protocol: UpstreamProtocol,
+    /// Generation of the identity; 0 without TLS of the mesh.
+    identity_generation: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum TargetKey {
+    /// An endpoint of a destination: the address of its state, which lives as long as the pool refers to it.
+    Endpoint(usize),
+    /// An address that no endpoint stands for, of a destination.
+    Address(SocketAddr, usize),
+}
+
+/// Why no connection to an endpoint could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The endpoint's certificate does not prove the identity it must have.
+    #[error("the endpoint is not who it must be")]
+    Identity(#[from] PeerVerificationError),
+    /// TCP.
+    #[error("the endpoint cannot be reached")]
+    Connect(#[from] ConnectError),
+    /// TLS.
+    #[error("no TLS connection to the endpoint")]
+    Handshake(#[from] HandshakeError),
+    /// Mutual TLS is due and the proxy has no valid certificate. Never answered by plaintext.
+    #[error("the proxy has no valid certificate to connect with")]
+    NoIdentity,
+    /// The connection took too long, TLS included.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// A limit of the destination is reached.
+    #[error("a limit of the destination is reached")]
+    Overflow(#[from] Overflow),
+    /// The name of the endpoint cannot be resolved.
+    #[error("{name} cannot be resolved")]
+    Resolve {
+        /// The name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configured TLS settings cannot be used.
+    #[error("the TLS settings of the destination cannot be used: {0}")]
+    TlsSettings(String),
+}
+
+/// A unit of a destination's connection limit.
+#[derive(Debug)]
+pub struct ConnectionToken {
+    limits: Arc<DestinationLimits>,
+    token: Option<Token>,
+}
+
+impl Drop for ConnectionToken {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.limits.breakers.release(token);
+        }
+        self.limits.notify_freed();
+    }
+}
+
+/// A unit of another limit, given back when it is dropped.
+#[derive(Debug)]
+pub struct LimitToken {
+    limits: Arc<DestinationLimits>,
+    token: Option<Token>,
+}
+
+impl LimitToken {
+    /// Takes a unit.
+    pub fn acquire(state: &DestinationState, resource: Resource) -> Result<Self, Overflow> {
+        let limit = resource.limit(&state.destination.connection_pool);
+        let token = state.limits.breakers.try_acquire(resource, limit)?;
+        Ok(Self { limits: state.limits.clone(), token: Some(token) })
+    }
+}
+
+impl Drop for LimitToken {
+    fn drop(&mut self) {
+        if let Some(token) = self.token.take() {
+            self.limits.breakers.release(token);
+        }
+    }
+}
+
+/// How an endpoint is connected to.
+enum Security {
+    /// Bytes as they are.
+    Plain,
+    /// Mutual TLS of the mesh.
+    Mesh { client: MeshClient, server_name: ServerName<'static> },
+    /// TLS to something outside of the mesh.
+    Originate(Rc<heddle_tls::OriginationConfig>),
+}
+
+/// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
+pub struct UpstreamEndpoint {
+    state: Option<Weak<EndpointState>>,
+    address: EndpointAddress,
+    identity_generation: u64,
+    security: Security,
+    /// Idle HTTP/1 connections.
+    pub(crate) pool: Rc<EndpointPool<ConnectionToken>>,
+    /// The HTTP/2 connections.
+    pub(crate) http2: RefCell<Vec<crate::forward::http2_client::SharedConnection>>,
+    /// What counts requests to it: of HTTP, and of gRPC.
+    pub(crate) recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
+    /// Keeps the address that keys it from being used for anything else.
+    _limits: Arc<DestinationLimits>,
+}
+
+impl std::fmt::Debug for UpstreamEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamEndpoint").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl UpstreamEndpoint {
+    /// Whether it is still configured, and of this generation; else its idle connections are closed.
+    pub(crate) fn keep_or_evict(&self, identity_generation: u64) -> bool {
+        let configured = self.state.as_ref().is_none_or(|state| state.strong_count() > 0);
+        let current =
+            self.identity_generation == 0 || self.identity_generation == identity_generation;
+        if configured && current {
+            return true;
+        }
+        self.pool.evict();
+        self.http2.borrow_mut().clear();
+        false
+    }
+
+    /// Whether connections to it are mutual TLS of the mesh.
+    pub fn is_mutual_tls(&self) -> bool {
+        matches!(self.security, Security::Mesh { .. })
+    }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// An endpoint.
+    Endpoint(Arc<Endpoint>, Arc<EndpointState>),
+    /// The address that the client connected to.
+    Address(SocketAddr),
+}
+
+impl Target {
+    /// The endpoint.
+    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Endpoint(endpoint, _) => Some(endpoint),
+            Self::Address(_) => None,
+        }
+    }
+}
+
+/// Finds, or begins, what the thread keeps about an endpoint.
+pub(crate) fn endpoint_of(
+    worker: &Worker,
+    state: &DestinationState,
+    target: &Target,
+    protocol: UpstreamProtocol,
+) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
+    let destination = &state.destination;
+    let mesh = is_mesh(destination, target);
+    let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
+    let target_key = match target {
+        Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
+        Target::Address(address) => TargetKey::Address(*address, Arc::as_ptr(&state.limits).addr()),
+    };
+    let key = EndpointKey { target: target_key, protocol, identity_generation };
+    if let Some(found) = worker.endpoints.borrow().get(&key) {
+        return Ok(found.clone());
+    }
+    let security = security_of(worker, destination, target, protocol, mesh)?;
+    let limits = pool_limits(&destination.connection_pool);
+    let made = Rc::new(UpstreamEndpoint {
+        state: match target {
+            Target::Endpoint(_, state) => Some(Arc::downgrade(state)),
+            Target::Address(_) => None,
+        },
+        address: match target {
+            Target::Endpoint(endpoint, _) => endpoint.address.clone(),
+            Target::Address(address) => EndpointAddress::Address(*address),
+        },
+        identity_generation,
+        security,
+        pool: EndpointPool::new(&worker.keeper, limits),
+        http2: RefCell::default(),
+        recorders: Default::default(),
+        _limits: state.limits.clone(),
+    });
+    worker.endpoints.borrow_mut().insert(key, made.clone());
+    Ok(made)
+}
+
+fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
+    PoolLimits {
+        idle_timeout: pool.http_idle_timeout,
+        requests_max: pool.requests_per_connection_max,
+        age_max: pool.connection_duration_max,
+    }
+}
+
+fn is_mesh(destination: &Destination, target: &Target) -> bool {
+    match &destination.tls {
+        ClientTls::Auto => {
+            target.endpoint().is_some_and(|endpoint| endpoint.transport == MeshTransport::MutualTls)
+        }
+        ClientTls::Mesh => true,
+        ClientTls::Disable | ClientTls::Originate(_) => false,
+    }
+}
+
+fn security_of(
+    worker: &Worker,
+    destination: &Destination,
+    target: &Target,
+    protocol: UpstreamProtocol,
+    mesh: bool,
+) -> Result<Security, UpstreamError> {
+    if mesh {
+        let identity = worker.shared.identity.current().ok_or(UpstreamError::NoIdentity)?;
+        let protocols = match protocol {
+            UpstreamProtocol::Http1 => alpn::CLIENT_HTTP_11,
+            UpstreamProtocol::Http2 => alpn::CLIENT_H2,
+            UpstreamProtocol::Tcp => alpn::CLIENT_TCP,
+        };
+        let expected = expected_of(worker, destination, target);
+        let client = identity
+            .client(protocols, expected)
+            .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
+        let id = &destination.id;
+        let server_name = alpn::outbound_server_name(id.port, &id.subset, id.host.as_str());
+        return Ok(Security::Mesh { client, server_name });
+    }
+    match &destination.tls {
+        ClientTls::Originate(settings) => {
+            let config = crate::origination::config(worker, settings, protocol)
+                .map_err(UpstreamError::TlsSettings)?;
+            Ok(Security::Originate(Rc::new(config)))
+        }
+        ClientTls::Auto | ClientTls::Disable | ClientTls::Mesh => Ok(Security::Plain),
+    }
+}
+
+/// Whom the endpoint must prove to be: its own workload, or what the policy names besides.
+fn expected_of(worker: &Worker, destination: &Destination, target: &Target) -> Expected {
+    let own = target.endpoint().and_then(|endpoint| endpoint.identity.clone());
+    let named = destination.subject_alt_names.iter().filter_map(|name| SpiffeId::parse(name).ok());
+    let identities: Vec<SpiffeId> = own.into_iter().chain(named).collect();
+    if !identities.is_empty() {
+        return Expected::identities(identities);
+    }
+    let snapshot = worker.shared.configuration.snapshot();
+    match &snapshot.settings {
+        Some(settings) => Expected::TrustDomain(settings.trust_domain.clone()),
+        None => Expected::identities([]),
+    }
+}
+
+/// Takes an idle HTTP/1 connection, or opens one, or waits for one, as the destination's limits allow.
+pub(crate) async fn connect_http1(
+    worker: &Worker,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    permit: &Permit,
+) -> Result<PooledConnection, UpstreamError> {
+    if let Some(upstream) = endpoint.pool.take() {
+        return Ok(upstream);
+    }
+    let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
+    loop {
+        // Listens before it looks, so that what becomes free in between is not missed.
+        let waiting = state.limits.wait_freed();
+        tokio::pin!(waiting);
+        waiting.as_mut().enable();
+        if let Some(upstream) = endpoint.pool.take() {
+            return Ok(upstream);
+        }
+        match acquire_connection(state) {
+            Ok(token) => {
+                let connection = open(worker, state, endpoint, permit).await?;
+                return Ok(Upstream::new(connection, token));
+            }
+            Err(_) => waiting.await,
+        }
+    }
+}
+
+/// A unit of the destination's connection limit.
+pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionToken, Overflow> {
+    let limit = Resource::Connections.limit(&state.destination.connection_pool);
+    let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
+    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token) })
+}
+
+/// Opens a connection. The permit says that somebody decided that it may be.
+pub(crate) async fn open(
+    worker: &Worker,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    _permit: &Permit,
+) -> Result<Connection, UpstreamError> {
+    let timeout = state.destination.connection_pool.connect_timeout;
+    // Boxed: it is needed seldom, and would make every request's future as large as a handshake's.
+    let opening = Box::pin(open_within(&worker.shared.sockets, state, endpoint, timeout));
+    tokio::time::timeout(timeout, opening).await.unwrap_or(Err(UpstreamError::Timeout(timeout)))
+}
+
+async fn open_within(
+    sockets: &SocketFactory,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    timeout: Duration,
+) -> Result<Connection, UpstreamError> {
+    let address = match &endpoint.address {
+        EndpointAddress::Address(address) => *address,
+        EndpointAddress::Name(host, port) => resolve(host.as_str(), *port).await?,
+    };
+    let tcp = sockets.connect(address, timeout).await?;
+    let mut buffer = Buffer::new();
+    let transport = match &endpoint.security {
+        Security::Plain => Transport::Plain(tcp),
+        Security::Mesh { client, server_name } => {
+            let config = client.config().clone();
+            let tls = TlsStream::connect(tcp, config, server_name.clone(), &mut buffer).await?;
+            client.peer(tls.common_state())?;
+            Transport::Tls(tls)
+        }
+        Security::Originate(origination) => {
+            let host = state.destination.id.host.as_str();
+            let name = origination
+                .server_name(host)
+                .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
+            let config = origination.config().clone();
+            Transport::Tls(TlsStream::connect(tcp, config, name, &mut buffer).await?)
+        }
+    };
+    Ok(Connection { transport, buffer })
+}
+
+async fn resolve(name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
+    let error = |source| UpstreamError::Resolve { name: name.to_owned(), source };
+    let mut addresses = tokio::net::lookup_host((name, port)).await.map_err(error)?;
+    addresses.next().ok_or_else(|| error(std::io::ErrorKind::NotFound.into()))
+}
+
+/// Keeps a connection for the next request, and tells those that wait for one.
+pub(crate) fn put_back(
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    upstream: PooledConnection,
+) {
+    endpoint.pool.put(upstream, Instant::now());
+    state.limits.notify_freed();
+}
+
+impl DestinationLimits {
+    /// Ready when a connection has become free since.
+    fn wait_freed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.freed.notified()
+    }
+
+    /// Tells one that waits.
+    fn notify_freed(&self) {
+        // Almost always nobody waits; the count saves a look at the list under its lock.
+        if self.breakers.taken(Resource::PendingRequests) > 0 {
+            self.freed.notify_one();
+        }
+    }
+}

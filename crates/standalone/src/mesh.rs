@@ -1,0 +1,135 @@
+//! Starting a mesh, and its broker.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use heddle_net::broker::Server;
+use heddle_net::namespace::Namespaces;
+use heddle_net::process::{Child, ExitStatus, Split, SplitError, split};
+
+use crate::options::Options;
+use crate::state::{Lock, StateDirectory, StateError};
+use crate::{host, supervisor};
+
+/// On top of the longest stop of the workloads: after that the kernel ends what is left.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// The mesh was not started; nothing of it is left.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory cannot be used, or another mesh runs there.
+    #[error("cannot use the state directory")]
+    State(#[from] StateError),
+    /// The namespaces could not be made.
+    #[error("cannot make the namespaces of the mesh")]
+    Split(#[from] SplitError),
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::State(error) => error.hint(),
+            Self::Split(error) => error.hint(),
+        }
+    }
+}
+
+/// How a mesh ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The supervisor was killed or failed; its log says why.
+    Failed(ExitStatus),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// A running mesh, seen from its broker. Dropping it ends the mesh at once.
+#[derive(Debug)]
+pub struct Mesh {
+    init: Child,
+    channel: Option<OwnedFd>,
+    stop_max: Duration,
+    _lock: Lock,
+}
+
+/// Starts a mesh. Must be called while this process has one thread.
+///
+/// It returns in the broker, whose caller then runs [`Mesh::run`] in a runtime; the supervisor is a copy of this
+/// process that never returns from here. The program must pass [`heddle_net::process::RUN_PLAN`] on to
+/// [`heddle_net::process::run_plan`] before anything else.
+pub fn start(options: Options) -> Result<Mesh, StartError> {
+    let state = StateDirectory::new(&options.state)?;
+    let lock = state.lock()?;
+    let stop_max = options.stop_max;
+    let broker_pid = std::process::id();
+    match split(Namespaces::ALL)? {
+        Split::Inside(channel) => {
+            let result = supervisor::run(options, &state, lock, channel.into(), broker_pid);
+            let code = match result {
+                Ok(()) => 0,
+                Err(error) => {
+                    let error = supervisor::chain(&error);
+                    tracing::error!(%error, "the supervisor failed");
+                    1
+                }
+            };
+            std::process::exit(code)
+        }
+        Split::Outside(outside) => Ok(Mesh {
+            init: outside.init,
+            channel: Some(outside.channel.into()),
+            stop_max,
+            _lock: lock,
+        }),
+    }
+}
+
+impl Mesh {
+    /// Serves the mesh until it has ended. When `stop` ends first, the mesh is told to stop in order; what has
+    /// not ended in time then is ended by the kernel.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> io::Result<Ended> {
+        let Some(channel) = self.channel.take() else { return Err(io::ErrorKind::Other.into()) };
+        let server = Server::new(channel)?;
+        let serving = host::serve(server);
+        tokio::pin!(serving, stop);
+        let mut stopping = false;
+        let mut served = false;
+        let deadline = self.stop_max + STOP_MARGIN;
+        let ended = loop {
+            tokio::select! {
+                status = self.init.ended() => break status?,
+                // The supervisor has closed its end, and is about to end.
+                _ = &mut serving, if !served => served = true,
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    // Its init passes the signal on to the supervisor.
+                    self.init.signal(rustix::process::Signal::TERM.as_raw())?;
+                }
+                () = tokio::time::sleep(deadline), if stopping => self.init.kill()?,
+            }
+        };
+        Ok(if stopping || ended == ExitStatus::Code(0) {
+            Ended::Stopped
+        } else {
+            Ended::Failed(ended)
+        })
+    }
+
+    /// The process id, on the host, of the init that everything inside ends with.
+    pub fn init_pid(&self) -> u32 {
+        self.init.pid()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if !matches!(self.init.try_wait(), Ok(Some(_))) {
+            let _ = self.init.kill();
+            let _ = self.init.wait();
+        }
+    }
+}

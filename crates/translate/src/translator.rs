@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::{ObjectReportKey, Report};
+use crate::status::Status;
 use crate::tables::Node;
 use crate::workload::{AddressKey, WorkloadKey, pod_key};
 
@@ -178,6 +179,12 @@ impl Translator {
     /// What there is to say about one object, and what became of its fields; empty for one that is not there.
     pub fn report(&self, key: &ObjectKey) -> Arc<Report> {
         self.engine.value(&ObjectReportKey(key.clone()))
+    }
+
+    /// The status of an object; none for one that is not there.
+    pub fn status(&self, key: &ObjectKey) -> Option<Status> {
+        self.object(key)?;
+        Some(Status::of(&self.report(key)))
     }
 
     /// An object as it was put.

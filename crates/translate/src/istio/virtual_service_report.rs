@@ -95,13 +95,16 @@ fn check_hosts(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
                 && matches!(pattern, HostPattern::Exact(_))
                 && destinations.visible_service(&full).is_none()
             {
-                let message = format!(
-                    "no service has the host `{full}`, and without `gateways` only clients inside the mesh are concerned"
-                );
-                report.push(
-                    Diagnostic::warning(codes::MESH_ONLY, origin(), message)
-                        .hint("for requests from outside name the Gateway under `gateways`"),
-                );
+                let message = format!("no service has the host `{full}`");
+                let inside = full.ends_with(&format!(".svc.{domain}"));
+                let hint = if inside {
+                    "the object has no effect until a Service of this name is there"
+                } else {
+                    "without `gateways` only clients inside the mesh are concerned; for requests from outside name \
+                     the Gateway"
+                };
+                let finding = Diagnostic::warning(codes::MESH_ONLY, origin(), message);
+                report.push(finding.hint(hint));
             }
         }
         patterns.push(pattern);

@@ -24,7 +24,8 @@ fn lines(objects: Vec<Resource>) -> Vec<String> {
     let objects = expand(objects, Allocation::default(), true).objects;
     translator.apply(objects.into_iter().map(Change::Upsert));
     let findings = translator.findings();
-    let findings = findings.iter().map(|finding| format!("{}: {}", finding.origin, finding.message));
+    let findings =
+        findings.iter().map(|finding| format!("{}: {}", finding.origin, finding.message));
     let outcomes = translator.outcomes();
     let outcomes = outcomes.iter().map(|record| format!("{}: {:?}", record.origin, record.outcome));
     findings.chain(outcomes).collect()

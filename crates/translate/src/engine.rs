@@ -75,6 +75,13 @@ impl Engine {
         value
     }
 
+    /// The value of a derivation, which may be dropped again with the next change.
+    pub(crate) fn peek<D: Derivation>(&self, key: &D) -> D::Value {
+        let (id, value) = self.refresh(key);
+        self.graph.borrow_mut().set_idle(id);
+        value
+    }
+
     /// Forgets a value that was asked for, unless something else reads it.
     pub(crate) fn forget<D: Derivation>(&mut self, key: &D) {
         self.graph.get_mut().set_root(&key.clone().into(), false);

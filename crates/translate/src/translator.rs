@@ -77,7 +77,11 @@ impl Translator {
             // A ConfigMap that is gone takes the mesh configuration in it along.
             let within = (&*key.kind == "ConfigMap" && object.is_none())
                 .then(|| ObjectKey { kind: "MeshConfig".into(), ..key.clone() });
+            let gone = object.is_none().then(|| ObjectReportKey(key.clone()));
             self.engine.change(&key, object, &mut dirty);
+            if let Some(gone) = gone {
+                self.engine.forget(&gone);
+            }
             if let Some(within) = within {
                 self.engine.change(&within, None, &mut dirty);
             }
@@ -147,7 +151,7 @@ impl Translator {
 
     /// The scope that a workload's outbound configuration is found under.
     pub fn scope_of(&self, workload: &WorkloadId) -> Option<ScopeId> {
-        let facts = self.engine.value(&WorkloadKey(self.pod_key(workload)?))?;
+        let facts = self.engine.peek(&WorkloadKey(self.pod_key(workload)?))?;
         Some(facts.scope.clone())
     }
 
@@ -155,7 +159,7 @@ impl Translator {
     pub fn workloads(&self) -> Vec<Arc<Workload>> {
         let ids = self.engine.store.of(&Topic::Kind(Kind::Pod));
         ids.iter()
-            .filter_map(|pod| self.engine.value(&ProxyKey(ObjectKey::of(pod))))
+            .filter_map(|pod| self.engine.peek(&ProxyKey(ObjectKey::of(pod))))
             .map(|proxy| proxy.workload.clone())
             .collect()
     }

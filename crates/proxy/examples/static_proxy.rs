@@ -29,11 +29,9 @@ fn main() {
         let listener = TcpListener::bind(listen).await.unwrap();
         if side == "in" {
             let effects = ServerSide::new(target.port()).effects();
-            let overrides = Overrides {
-                inbound_destination: Some(target),
-                ..Overrides::default()
-            };
-            let (shared, _publisher) = shared(&effects, mesh.identity("server"), metrics, overrides);
+            let overrides = Overrides { inbound_destination: Some(target), ..Overrides::default() };
+            let (shared, _publisher) =
+                shared(&effects, mesh.identity("server"), metrics, overrides);
             let worker = Worker::new(shared, 1);
             tokio::task::spawn_local(worker.clone().run());
             inbound::serve(worker, listener).await;
@@ -41,11 +39,10 @@ fn main() {
             let endpoints = vec![endpoint(target, MeshTransport::MutualTls)];
             let effects = ClientSide::new(endpoints).effects();
             let destination = std::net::SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
-            let overrides = Overrides {
-                outbound_destination: Some(destination),
-                ..Overrides::default()
-            };
-            let (shared, _publisher) = shared(&effects, mesh.identity("client"), metrics, overrides);
+            let overrides =
+                Overrides { outbound_destination: Some(destination), ..Overrides::default() };
+            let (shared, _publisher) =
+                shared(&effects, mesh.identity("client"), metrics, overrides);
             let worker = Worker::new(shared, 2);
             tokio::task::spawn_local(worker.clone().run());
             outbound::serve(worker, listener).await;

@@ -9,6 +9,7 @@ mod config;
 pub mod configuration;
 mod dns;
 mod find;
+pub mod fixed;
 mod forward;
 mod http1;
 pub mod inbound;

@@ -158,7 +158,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
     })
 }
 
-fn runtime() -> Result<Runtime, ProxyError> {
+pub(crate) fn runtime() -> Result<Runtime, ProxyError> {
     Builder::new_current_thread()
         .enable_all()
         .build()

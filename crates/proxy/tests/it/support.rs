@@ -14,9 +14,7 @@ use heddle_ir::authorization::Authorization;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
 };
-use heddle_ir::endpoint::{
-    Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey,
-};
+use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
     RuleOrder, WeightedBackend,
@@ -66,9 +64,13 @@ impl Mesh {
     /// The identity of a workload, installed.
     pub fn identity(&self, workload: &str) -> Arc<Identity> {
         let (provider, id) = (default_provider(), identity(workload));
-        let bundle =
-            TrustBundle::new(1, trust_domain(), self.root.root().id.clone(), vec![self.root.root().clone()])
-                .unwrap();
+        let bundle = TrustBundle::new(
+            1,
+            trust_domain(),
+            self.root.root().id.clone(),
+            vec![self.root.root().clone()],
+        )
+        .unwrap();
         let keys = Keys::new(provider.clone());
         let (key, request) = keys.make_key(&id).unwrap();
         let now = SystemTime::now();
@@ -81,7 +83,9 @@ impl Mesh {
         let validity = keys.check_chain(&key, &id, &chain, &bundle).unwrap();
         let root = self.root.root().id.clone();
         let holder = Identity::new(provider, Arc::new(SystemClock));
-        holder.install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle).unwrap();
+        holder
+            .install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle)
+            .unwrap();
         Arc::new(holder)
     }
 }

@@ -6,7 +6,7 @@
 
 mod primitive;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_diag::{Code, Diagnostic, Diagnostics, Level, Origin, Outcome, OutcomeRecord, Position};
 
@@ -33,17 +33,14 @@ pub struct Findings {
     pub diagnostics: Diagnostics,
     /// Fields whose outcome is known without looking at other objects.
     pub outcomes: Vec<OutcomeRecord>,
-    /// Places whose meaning is not what is written, in no order.
-    pub broken: Vec<At>,
+    /// Places whose meaning is not what is written.
+    pub broken: BTreeSet<At>,
 }
 
 impl Findings {
     /// The broken places, sorted.
     pub(crate) fn broken_places(&self) -> std::sync::Arc<[At]> {
-        let mut broken = self.broken.clone();
-        broken.sort_unstable();
-        broken.dedup();
-        broken.into()
+        self.broken.iter().copied().collect()
     }
 }
 
@@ -284,6 +281,10 @@ impl<'a> Decoder<'a> {
             return;
         }
         let known = schema.fields.iter().map(|field| field.name);
+        if self.findings.diagnostics.is_full() {
+            self.findings.broken.insert(at);
+            return;
+        }
         let hint = match nearest(key, known.chain(schema.ignored.iter().map(|(name, _)| *name))) {
             Some(near) => format!("did you mean `{near}`?"),
             None if schema.fields.is_empty() => "no field is known here".to_owned(),
@@ -303,7 +304,7 @@ impl<'a> Decoder<'a> {
         }
         let finding = Diagnostic::error(codes::UNKNOWN_FIELD, origin, message).hint(hint);
         self.findings.diagnostics.push(finding);
-        self.findings.broken.push(at);
+        self.findings.broken.insert(at);
     }
 
     fn missing(&mut self, at: At, name: &str) {
@@ -312,7 +313,7 @@ impl<'a> Decoder<'a> {
         let origin = self.origin.at(path, Some(self.tree.position(at)));
         let message = format!("`{name}` is required and missing");
         self.findings.diagnostics.push(Diagnostic::error(codes::MISSING_FIELD, origin, message));
-        self.findings.broken.push(at);
+        self.findings.broken.insert(at);
     }
 
     fn group(&mut self, at: At, group: Group) {
@@ -340,7 +341,7 @@ impl<'a> Decoder<'a> {
                     .related("first set here", self.origin(*first, self.tree.key_position(*first)));
             }
             self.findings.diagnostics.push(finding);
-            self.findings.broken.push(at);
+            self.findings.broken.insert(at);
         }
     }
 

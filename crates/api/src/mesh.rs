@@ -3,6 +3,7 @@
 //! A document within a text keeps its positions in the outer file, so that a finding in `data.mesh` points at the line a
 //! user sees.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use heddle_diag::{Diagnostic, Position};
@@ -65,6 +66,11 @@ fn document<T: Decode + Default>(
     let (documents, stop) = yaml::read(&text, 1, &mut Budget::new(limits));
     let origin_at = |position| outer.origin().at(outer.path(at), Some(shift.outer(position)));
     if let Some(stop) = stop {
+        for problem in &stop.before {
+            let origin = origin_at(problem.position);
+            let finding = Diagnostic::error(problem.code, origin, problem.message.clone());
+            loaded.diagnostics.push(finding.hint_opt(problem.hint.clone()));
+        }
         let finding = Diagnostic::error(
             codes::NESTED_DOCUMENT,
             origin_at(stop.position),
@@ -106,10 +112,8 @@ fn part<T: Decode + Default>(
     let mut decoder = Decoder::new(&tree, written.root, &origin, Manners::Lenient);
     let spec = decoder.slot(Some(at));
     let findings = decoder.finish();
-    let mut broken: Vec<At> = written.broken.iter().copied().chain(findings.broken).collect();
-    broken.sort_unstable();
-    broken.dedup();
-    written.broken = broken.into();
+    let broken: BTreeSet<At> = written.broken.iter().copied().chain(findings.broken).collect();
+    written.broken = broken.into_iter().collect();
     loaded.diagnostics.append(findings.diagnostics);
     loaded.outcomes.extend(findings.outcomes);
     let meta = resource.meta().clone();

@@ -39,6 +39,10 @@ object! {
         /// Long unused.
         "selfLink" => self_link: Option<String>,
     }
+    ignored {
+        "clusterName": "removed from Kubernetes",
+        "initializers": "removed from Kubernetes"
+    }
 }
 
 object! {

@@ -9,6 +9,7 @@ use heddle_diag::{
 use crate::check;
 use crate::codes;
 use crate::decode::{Decoder, Manners, shortened};
+use crate::fragment;
 use crate::kinds::{self, Body, Kind, Resource};
 use crate::mesh;
 use crate::meta::Meta;
@@ -122,6 +123,10 @@ impl Reading<'_> {
     }
 
     fn stopped(&mut self, stop: Stop) {
+        for problem in &stop.before {
+            let finding = Self::problem(problem, &self.place(problem.position));
+            self.loaded.diagnostics.push(finding);
+        }
         let origin = self.place(stop.position);
         self.loaded
             .diagnostics
@@ -129,7 +134,8 @@ impl Reading<'_> {
     }
 
     fn document(&mut self, document: Document) {
-        let Document { tree, problems } = document;
+        let Document { tree, mut problems } = document;
+        problems.sort_by_key(|problem| problem.at);
         let tree = Arc::new(tree);
         let mut seen = vec![false; problems.len()];
         self.object(&tree, Tree::ROOT, &problems, &mut seen, None, 0);
@@ -188,8 +194,15 @@ impl Reading<'_> {
         let kind = text("kind").or(inherited.map(|(_, kind)| kind.into()));
         let (Some(api_version), Some(kind)) = (&api_version, &kind) else {
             let missing = if api_version.is_none() { "apiVersion" } else { "kind" };
-            let keys = tree.children(root).filter_map(|child| tree.key(child)).map(|key| &**key);
-            let hint = nearest(missing, keys).map(|near| format!("`{near}` must be `{missing}`"));
+            let keys: Vec<&str> =
+                tree.children(root).filter_map(|child| tree.key(child)).map(|key| &**key).collect();
+            let near = nearest(missing, keys.iter().copied())
+                .map(|near| format!("`{near}` must be `{missing}`"));
+            let part = || {
+                let (kind, part) = fragment::part_of(&keys)?;
+                Some(format!("this looks like a part (`{part}`) of a `{kind}` that stands alone"))
+            };
+            let hint = near.or_else(part);
             let message = format!("the document has no `{missing}`");
             return self.error(codes::NOT_AN_OBJECT, position, message, hint);
         };
@@ -312,10 +325,12 @@ impl ObjectReading<'_, '_, '_> {
 
     /// Takes over what was found in the text of this object.
     fn text_problems(&mut self, decoder: &mut Decoder<'_>) {
-        for (problem, seen) in self.problems.iter().zip(self.seen.iter_mut()) {
-            if *seen || !self.tree.contains(self.root, problem.at) {
-                continue;
-            }
+        let place = |at: &dyn Fn(At) -> bool| self.problems.partition_point(|p| at(p.at));
+        let first = place(&|at| at < self.root);
+        let end = place(&|at| at < self.root || self.tree.contains(self.root, at));
+        let problems = self.problems.get(first..end).unwrap_or_default();
+        let seen = self.seen.get_mut(first..end).unwrap_or_default();
+        for (problem, seen) in problems.iter().zip(seen) {
             *seen = true;
             let origin = decoder.origin_at_position(problem.at, problem.position);
             let finding = Reading::problem(problem, &origin);

@@ -69,6 +69,8 @@ pub(crate) struct Stop {
     pub(crate) hint: Option<String>,
     /// Whether the rest of the file must not be read either, since a bound is used up.
     pub(crate) whole_file: bool,
+    /// What was found before in the document that is lost.
+    pub(crate) before: Vec<Problem>,
 }
 
 /// What is left of the bounds that hold for a whole file.
@@ -118,6 +120,7 @@ pub(crate) fn read(
                 if text.contains("{{") && !stop.whole_file {
                     stop.hint = Some("this looks like a template: render it first".to_owned());
                 }
+                stop.before = builder.problems();
                 return (documents, Some(stop));
             }
         }
@@ -140,6 +143,7 @@ fn syntax_error(error: &ScanError, first_line: u32) -> Stop {
         message: message.to_owned(),
         hint: hint.map(str::to_owned),
         whole_file: false,
+        before: Vec::new(),
     };
     match error.kind() {
         ErrorKind::TabNotAllowed
@@ -163,6 +167,9 @@ fn syntax_error(error: &ScanError, first_line: u32) -> Stop {
         ),
         ErrorKind::UnclosedQuotedScalar => {
             stop(codes::SYNTAX, "a quoted text is never closed", Some("close the quote"))
+        }
+        ErrorKind::InvalidQuotedScalarIndent | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            stop(codes::SYNTAX, "a quoted text above is not closed", Some("close the quote"))
         }
         ErrorKind::UnexpectedCharacter { .. } => stop(
             codes::SYNTAX,

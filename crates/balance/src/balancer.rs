@@ -140,14 +140,17 @@ impl Balancer {
     }
 
     fn pick_among(&self, pick: &Pick<'_>, allowed: impl Fn(usize) -> bool) -> Option<usize> {
-        let hash = || pick.hash.unwrap_or_else(|| mix(pick.random));
+        // Mixed, so that endpoints stay evenly spread when the same number has decided about the route: of backends that
+        // share 90 to 10, the first would otherwise never see the upper tenth.
+        let random = mix(pick.random);
+        let hash = || pick.hash.unwrap_or(random);
         match &self.algorithm {
             Algorithm::LeastRequest => {
-                self.weights.better_of_two(pick.random, allowed, |a, b| self.is_less_busy(a, b))
+                self.weights.better_of_two(random, allowed, |a, b| self.is_less_busy(a, b))
             }
             Algorithm::Maglev(table) => table.pick(hash(), allowed),
             Algorithm::OriginalDestination => None,
-            Algorithm::Random => self.weights.draw(pick.random, allowed),
+            Algorithm::Random => self.weights.draw(random, allowed),
             Algorithm::Ring(ring) => ring.pick(hash(), allowed),
             Algorithm::RoundRobin => self.weights.next(&self.turn, allowed),
         }

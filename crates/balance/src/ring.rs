@@ -64,3 +64,19 @@ impl Ring {
         owners.find(|owner| allowed(*owner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_belongs_to_the_first_point_at_or_after_it() {
+        let ring = Ring::new(&[("a:1".into(), 1), ("b:1".into(), 2)], 16);
+        assert_eq!(ring.len(), 12);
+        for (place, hash) in ring.hashes.iter().enumerate() {
+            assert_eq!(ring.pick(*hash, |_| true), Some(ring.owners[place] as usize));
+            let next = ring.owners[(place + 1) % ring.len()] as usize;
+            assert_eq!(ring.pick(hash + 1, |_| true), Some(next));
+        }
+    }
+}

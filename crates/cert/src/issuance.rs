@@ -20,6 +20,8 @@ const ERROR_CHARS_MAX: usize = 512;
 const RENEW_PERMILLE: (u32, u32) = (450, 550);
 /// While a good certificate remains, a retry waits at most this fraction of the rest of its life.
 const RETRIES_IN_REMAINING: u32 = 8;
+/// While a good certificate remains, an attempt waits at most this fraction of the rest of its life for an answer.
+const ATTEMPTS_IN_REMAINING: u32 = 4;
 
 /// What this crate needs done with keys and certificates, and must not do itself.
 pub trait Crypto {
@@ -52,7 +54,8 @@ pub struct IssuancePolicy {
     pub back_off_min: Duration,
     /// The longest wait between attempts.
     pub back_off_max: Duration,
-    /// How long an answer may take.
+    /// How long an answer may take; less while a certificate with a short rest of its life is in use. A late answer
+    /// is still taken.
     pub request_timeout: Duration,
     /// When the authority signs with another root, leaves are renewed within this time, spread evenly.
     pub signer_change_spread: Duration,
@@ -152,8 +155,8 @@ pub enum IssuanceError {
         /// How far ahead.
         ahead: Duration,
     },
-    /// The answer belongs to an attempt that was given up; it is ignored.
-    #[error("answer to attempt {attempt}, which was given up")]
+    /// The answer belongs to a renewal that is over; it is ignored.
+    #[error("answer to attempt {attempt} of a renewal that is over")]
     Stale {
         /// The attempt.
         attempt: u64,
@@ -187,14 +190,21 @@ pub struct Issuance<K> {
     policy: IssuancePolicy,
     seeded: Seeded,
     state: State,
-    /// Key and request of the renewal under way, kept across its attempts.
-    pending: Option<(K, Arc<[u8]>)>,
+    pending: Option<Pending<K>>,
     current: Option<Arc<Svid<K>>>,
     bundle: Option<Arc<TrustBundle>>,
     attempts: u64,
     failures: u32,
     issued: u64,
     last_error: Option<String>,
+}
+
+/// Key and request of the renewal under way, kept across its attempts.
+#[derive(Clone)]
+struct Pending<K> {
+    key: K,
+    csr: Arc<[u8]>,
+    first_attempt: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -242,8 +252,7 @@ impl<K: Clone> Issuance<K> {
         if let State::Requested { deadline } = self.state
             && (now >= deadline || too_far(deadline, now, self.policy.request_timeout))
         {
-            let timeout = self.policy.request_timeout;
-            self.fail(now, &format!("no answer within {timeout:?}"));
+            self.fail(now, "no answer in time");
         }
         if self.is_due(now) {
             return self.request(now, crypto);
@@ -260,7 +269,7 @@ impl<K: Clone> Issuance<K> {
         Step::Wait { until: expiry.map_or(until, |expiry| expiry.min(until)) }
     }
 
-    /// Takes the answer to `attempt`. On an error other than [`IssuanceError::Stale`] a new attempt follows
+    /// Takes the answer to `attempt`, also a late one while no other has come. On an error other than [`IssuanceError::Stale`] a new attempt follows
     /// after a wait, and the last good certificate stays.
     pub fn handle_issued(
         &mut self,
@@ -269,10 +278,12 @@ impl<K: Clone> Issuance<K> {
         attempt: u64,
         issued: Issued,
     ) -> Result<Arc<Svid<K>>, IssuanceError> {
-        let Some((key, _)) = self.pending.as_ref().filter(|_| self.awaits(attempt)) else {
+        let expected =
+            |pending: &&Pending<K>| pending.first_attempt <= attempt && attempt <= self.attempts;
+        let Some(pending) = self.pending.as_ref().filter(expected) else {
             return Err(IssuanceError::Stale { attempt });
         };
-        let key = key.clone();
+        let key = pending.key.clone();
         match self.accept(now, crypto, key, issued) {
             Ok(svid) => Ok(svid),
             Err(error) => {
@@ -347,10 +358,11 @@ impl<K: Clone> Issuance<K> {
 
     fn request(&mut self, now: SystemTime, crypto: &dyn Crypto<Key = K>) -> Step {
         let csr = match &self.pending {
-            Some((_, csr)) => csr.clone(),
+            Some(pending) => pending.csr.clone(),
             None => match crypto.make_key(&self.identity) {
                 Ok((key, csr)) => {
-                    self.pending = Some((key, csr.clone()));
+                    let first_attempt = self.attempts + 1;
+                    self.pending = Some(Pending { key, csr: csr.clone(), first_attempt });
                     csr
                 }
                 Err(error) => {
@@ -360,7 +372,11 @@ impl<K: Clone> Issuance<K> {
             },
         };
         self.attempts += 1;
-        self.state = State::Requested { deadline: now + self.policy.request_timeout };
+        let timeout = self.remaining(now).map_or(self.policy.request_timeout, |remaining| {
+            let share = (remaining / ATTEMPTS_IN_REMAINING).max(self.policy.back_off_min);
+            share.min(self.policy.request_timeout)
+        });
+        self.state = State::Requested { deadline: now + timeout };
         Step::Request { attempt: self.attempts, csr }
     }
 
@@ -409,6 +425,12 @@ impl<K: Clone> Issuance<K> {
         } else if *bundle.signer() != svid.root {
             self.renew_within(now, self.policy.signer_change_spread);
         }
+    }
+
+    /// What is left of the present certificate's life.
+    fn remaining(&self, now: SystemTime) -> Option<Duration> {
+        let not_after = self.current.as_ref()?.validity.not_after;
+        not_after.duration_since(now).ok()
     }
 
     /// Notes a failure and returns when the next attempt is due.

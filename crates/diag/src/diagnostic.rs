@@ -152,6 +152,11 @@ impl Diagnostics {
         self.kept.len()
     }
 
+    /// Whether further findings are only counted, so that making them up is wasted work.
+    pub fn is_full(&self) -> bool {
+        self.kept.len() >= Self::LIMIT
+    }
+
     /// How many findings came after the limit.
     pub fn dropped(&self) -> usize {
         self.dropped

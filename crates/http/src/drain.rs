@@ -13,7 +13,7 @@ pub struct LocalDrain {
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
     live: Cell<usize>,
-    waiting: RefCell<Option<Waker>>,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 impl LocalDrain {
@@ -53,11 +53,19 @@ impl LocalDrain {
 
     /// Waits until no connection lives.
     pub async fn finished(&self) {
+        self.below(1).await;
+    }
+
+    /// Waits until fewer than `count` connections live.
+    pub async fn below(&self, count: usize) {
         poll_fn(|cx| {
-            if self.live.get() == 0 {
+            if self.live.get() < count {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -99,9 +107,7 @@ impl Drop for DrainGuard {
         }
         self.drain.free.borrow_mut().push(self.place);
         self.drain.live.set(self.drain.live.get() - 1);
-        if self.drain.live.get() == 0
-            && let Some(waker) = self.drain.waiting.borrow_mut().take()
-        {
+        for waker in self.drain.waiting.borrow_mut().drain(..) {
             waker.wake();
         }
     }

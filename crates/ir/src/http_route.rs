@@ -172,7 +172,8 @@ pub struct Rewrite {
 pub enum PathRewrite {
     /// The whole path becomes this.
     Full(Arc<str>),
-    /// The part that the match's prefix took becomes this; with an exact or absent path match the whole path does (Istio).
+    /// The part that the match's prefix took becomes this; with an exact match or a regular expression the whole path
+    /// does; without path match the leading `/` does (Istio, whose match without path is Envoy's prefix `/`).
     Prefix(Arc<str>),
     /// As `Prefix`, by path element (Gateway API's ReplacePrefixMatch table).
     ElementPrefix(Arc<str>),

@@ -1,4 +1,4 @@
-//! Sockets, namespaces, interception, processes: everything heddle asks of Linux. Layer 4.
+//! Sockets, namespaces, interception, processes: everything heddle asks of Linux. Layer 5.
 //!
 //! The only crate with `unsafe` in it, and the only one that opens a socket for the mesh. It does what
 //! it is told and decides nothing: which packets are the mesh's is said by an

@@ -159,9 +159,8 @@ fn class(chars: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), &'stat
 /// `[:name:]` inside a class, whose `[` has been read; without the closing `:]` the bracket is a character.
 fn posix_class(chars: &mut Peekable<Chars<'_>>, out: &mut String) {
     let rest: String = chars.clone().collect();
-    let name_end = rest
-        .find(":]")
-        .filter(|end| rest[1..*end].chars().all(|c| c == '^' || c.is_ascii_alphabetic()));
+    let is_name = |name: &str| name.chars().all(|c| c == '^' || c.is_ascii_alphabetic());
+    let name_end = rest.find(":]").filter(|end| rest.get(1..*end).is_some_and(is_name));
     match name_end {
         Some(end) if end > 1 => {
             out.push('[');

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn matches(pattern: &str, value: &str) -> bool {
@@ -43,6 +45,8 @@ fn what_re2_takes_literally_is_literal() {
     assert!(matches("a{2,3}", "aaa"));
     assert!(!matches("a{2,3}", "a"));
     assert!(matches("[[a]", "["));
+    assert!(matches("[[:]", ":"));
+    assert!(matches("[[::]x]", ":x]"));
     assert!(matches("[[a]b]", "ab]"));
     assert!(matches("[a&&b]", "&"));
     assert!(matches("[]a]", "]"));
@@ -123,4 +127,72 @@ fn a_replacement_that_refers_to_nothing_is_refused() {
     assert_eq!(Substitution::compile("(a)", r"\2").unwrap_err(), PatternError::Group(2));
     assert_eq!(Substitution::compile("(a)", r"\x").unwrap_err(), PatternError::Replacement);
     assert_eq!(Substitution::compile("(a)", "\\").unwrap_err(), PatternError::Replacement);
+}
+
+/// Texts made of what means something in patterns.
+fn any_pattern() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "a",
+        "é",
+        "-",
+        "[",
+        "]",
+        "^",
+        "[:",
+        ":]",
+        "[:alpha:]",
+        "{",
+        "}",
+        "{2}",
+        "{,",
+        ",",
+        "1",
+        "(",
+        ")",
+        "(?",
+        "(?i)",
+        "(?:",
+        "P<n>",
+        "|",
+        "*",
+        "+",
+        "?",
+        "\\",
+        "\\d",
+        "\\Q",
+        "\\E",
+        "\\b",
+        "\\12",
+        "\\x{41}",
+        "&&",
+        "--",
+        "~~",
+        "<",
+        ">",
+        ".",
+        "$",
+        "/",
+        "#",
+        " ",
+    ]);
+    proptest::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn no_pattern_panics_or_gets_out_of_its_anchors(pattern in any_pattern(), value in "[a1é/-]{0,4}") {
+        // Whatever compiles alone compiles between anchors, and the other way round.
+        let alone = Substitution::compile(&pattern, "").is_ok();
+        let anchored = FullMatch::compile(&pattern);
+        let splits_characters = pattern.contains(['B', 'C']);
+        prop_assert!(alone == anchored.is_ok() || splits_characters);
+        let _ = anchored.is_ok_and(|anchored| anchored.matches(value.as_bytes()));
+        let mut out = String::new();
+        if let Ok(substitution) = Substitution::compile(&pattern, r"<\0>") {
+            substitution.write(&value, &mut out);
+            prop_assert_eq!(out.replace(['<', '>'], ""), value);
+        }
+    }
 }

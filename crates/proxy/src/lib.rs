@@ -2,8 +2,22 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod admin;
+mod built_in;
 mod config;
-mod configuration;
+pub mod configuration;
 mod dns;
-mod snapshot;
-mod target;
+mod find;
+pub mod fixed;
+mod forward;
+mod http1;
+pub mod inbound;
+mod origination;
+pub mod outbound;
+mod record;
+pub mod run;
+pub mod snapshot;
+pub mod target;
+mod upstream;
+pub mod worker;

@@ -43,7 +43,7 @@ pub(crate) fn config(
         skip_verification: settings.insecure_skip_verify,
         protocols: protocols.iter().map(|name| name.to_vec()).collect(),
     };
-    let clock = worker.parts.identity.clock().clone();
+    let clock = worker.shared.identity.clock().clone();
     OriginationConfig::new(default_provider(), clock, &settings).map_err(|error| error.to_string())
 }
 

@@ -1,215 +1,252 @@
-//! What is told of a request or stream once it is over.
+//! What is told of a request or stream once it is over: Istio's standard metrics.
+//!
+//! Recorders are made once for a pair of workloads. The thread keeps them by pair; an endpoint and a client's connection
+//! keep those they use, so that a request only adds.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use heddle_ident::SpiffeId;
-use heddle_ir::destination::Destination;
+use heddle_ident::{SpiffeId, WorkloadId};
+use heddle_ir::destination::{Destination, DestinationId};
 use heddle_ir::endpoint::Endpoint;
+use heddle_ir::inbound::ServiceReference;
+use heddle_ir::workload::Workload;
+use heddle_telemetry::istio::{
+    self, Protocol, Reporter, RequestRecorder, Route, Security, Service, StandardMetrics,
+    TcpRecorder,
+};
 
-/// Takes note of requests and streams. Called on the forwarding path: must neither block nor wait.
-pub trait Recorder: Send + Sync + 'static {
-    /// A request is over, whatever became of it.
-    fn request(&self, record: &RequestRecord<'_>);
-    /// A stream that is not HTTP was opened.
-    fn stream_opened(&self, record: &StreamRecord<'_>);
-    /// A stream that is not HTTP has ended.
-    fn stream_closed(&self, record: &StreamRecord<'_>);
+use crate::snapshot::Snapshot;
+
+/// Recorders that a thread keeps; when there are more pairs than this it begins anew.
+const RECORDERS_MAX: usize = 4096;
+
+/// The recorders of a thread.
+#[derive(Default)]
+pub(crate) struct Recorders {
+    metrics: Option<StandardMetrics>,
+    requests: RefCell<HashMap<Pair, Arc<RequestRecorder>>>,
+    streams: RefCell<HashMap<Pair, Arc<TcpRecorder>>>,
 }
 
-/// Which side of a request a proxy stands on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Direction {
-    /// To the proxy's workload.
-    Inbound,
-    /// From the proxy's workload.
-    Outbound,
+/// Between whom, as far as the labels of metrics tell.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Pair {
+    /// From a peer to a port of the own workload.
+    Inbound { peer: Option<SpiffeId>, source: IpAddr, port: u16, grpc: bool },
+    /// To a workload behind a destination, or to none.
+    Outbound { destination: Option<DestinationId>, workload: Option<WorkloadId>, grpc: bool },
 }
 
-/// What was spoken.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum RequestProtocol {
-    /// gRPC.
-    Grpc,
-    /// HTTP/1.
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
+impl Recorders {
+    pub(crate) fn new(metrics: Option<StandardMetrics>) -> Self {
+        Self { metrics, ..Self::default() }
+    }
 
-/// Who is at the other side of a connection, or a destination, where that is known.
-#[derive(Clone, Copy, Debug)]
-pub struct Parties<'a> {
-    /// Which side the proxy stands on.
-    pub direction: Direction,
-    /// The peer's identity: of the client inbound, of the server outbound. None on plaintext.
-    pub peer: Option<&'a SpiffeId>,
-    /// The client's address.
-    pub client_address: SocketAddr,
-    /// The address that the client connected to.
-    pub destination_address: SocketAddr,
-    /// Where it was sent, outbound; none where it was not sent anywhere.
-    pub destination: Option<&'a Arc<Destination>>,
-    /// The endpoint that was picked, outbound.
-    pub endpoint: Option<&'a Arc<Endpoint>>,
-    /// Whether the connection was mutual TLS.
-    pub mutual_tls: bool,
-}
-
-/// A request that is over.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestRecord<'a> {
-    /// Between whom.
-    pub parties: Parties<'a>,
-    /// What was spoken.
-    pub protocol: RequestProtocol,
-    /// Status of the response; 0 where the client got none.
-    pub status: u16,
-    /// Of gRPC, where it is known.
-    pub grpc_status: Option<u32>,
-    /// What went wrong.
-    pub flags: Flags,
-    /// From the first byte of the request head to the last of the response.
-    pub duration: Duration,
-    /// Head and body.
-    pub request_bytes: u64,
-    /// Head and body.
-    pub response_bytes: u64,
-    /// Name of the route, outbound.
-    pub route: Option<&'a str>,
-}
-
-/// A stream that is not HTTP.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamRecord<'a> {
-    /// Between whom.
-    pub parties: Parties<'a>,
-    /// What went wrong.
-    pub flags: Flags,
-    /// How long it was open.
-    pub duration: Duration,
-    /// Bytes from the client.
-    pub received_bytes: u64,
-    /// Bytes to the client.
-    pub sent_bytes: u64,
-}
-
-/// What went wrong with a request, with Envoy's names. Several may hold.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Flags(u32);
-
-macro_rules! flags {
-    ($($(#[$meta:meta])* $name:ident = $bit:literal, $text:literal;)*) => {
-        impl Flags {
-            $($(#[$meta])* pub const $name: Self = Self(1 << $bit);)*
-
-            const NAMES: &'static [(u32, &'static str)] = &[$((1 << $bit, $text)),*];
+    /// The recorder of requests between a pair, which `make` makes when the pair is new; none where metrics are off.
+    pub(crate) fn requests(
+        &self,
+        pair: Pair,
+        make: impl FnOnce(&StandardMetrics, RouteKind) -> Recorder,
+    ) -> Option<Arc<RequestRecorder>> {
+        let metrics = self.metrics.as_ref()?;
+        let found = self.requests.borrow().get(&pair).cloned();
+        if found.is_some() {
+            return found;
         }
+        let Recorder::Requests(recorder) = make(metrics, RouteKind::Requests) else { return None };
+        keep(&self.requests, pair, recorder.clone());
+        Some(recorder)
+    }
+
+    /// The recorder of streams between a pair; none where metrics are off.
+    pub(crate) fn streams(
+        &self,
+        pair: Pair,
+        make: impl FnOnce(&StandardMetrics, RouteKind) -> Recorder,
+    ) -> Option<Arc<TcpRecorder>> {
+        let metrics = self.metrics.as_ref()?;
+        let found = self.streams.borrow().get(&pair).cloned();
+        if found.is_some() {
+            return found;
+        }
+        let Recorder::Streams(recorder) = make(metrics, RouteKind::Streams) else { return None };
+        keep(&self.streams, pair, recorder.clone());
+        Some(recorder)
+    }
+}
+
+fn keep<R>(recorders: &RefCell<HashMap<Pair, R>>, pair: Pair, recorder: R) {
+    let mut recorders = recorders.borrow_mut();
+    if recorders.len() >= RECORDERS_MAX {
+        recorders.clear();
+    }
+    recorders.insert(pair, recorder);
+}
+
+/// What a recorder is to count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RouteKind {
+    Requests,
+    Streams,
+}
+
+/// A recorder of either kind.
+pub(crate) enum Recorder {
+    Requests(Arc<RequestRecorder>),
+    Streams(Arc<TcpRecorder>),
+}
+
+fn recorder(metrics: &StandardMetrics, kind: RouteKind, route: &Route<'_>) -> Recorder {
+    match kind {
+        RouteKind::Requests => Recorder::Requests(metrics.requests(route)),
+        RouteKind::Streams => Recorder::Streams(metrics.tcp(route)),
+    }
+}
+
+fn protocol(kind: RouteKind, grpc: bool) -> Protocol {
+    match (kind, grpc) {
+        (RouteKind::Streams, _) => Protocol::Tcp,
+        (RouteKind::Requests, true) => Protocol::Grpc,
+        (RouteKind::Requests, false) => Protocol::Http,
+    }
+}
+
+fn label<'a>(workload: &'a Workload, name: &str) -> &'a str {
+    workload.labels.get(name).map_or("", |value| value)
+}
+
+fn labels_of(workload: &Workload, principal: &'_ str) -> WorkloadLabels {
+    WorkloadLabels {
+        name: workload.workload_name.to_string(),
+        namespace: workload.namespace.to_string(),
+        principal: principal.to_owned(),
+        app: label(workload, "app").to_owned(),
+        version: label(workload, "version").to_owned(),
+        canonical_service: workload.canonical_name.to_string(),
+        canonical_revision: workload.canonical_revision.to_string(),
+        cluster: workload.cluster.as_str().to_owned(),
+    }
+}
+
+/// Labels of one side, owned while a recorder is made.
+#[derive(Default)]
+struct WorkloadLabels {
+    name: String,
+    namespace: String,
+    principal: String,
+    app: String,
+    version: String,
+    canonical_service: String,
+    canonical_revision: String,
+    cluster: String,
+}
+
+impl WorkloadLabels {
+    fn as_labels(&self) -> istio::Workload<'_> {
+        istio::Workload {
+            name: &self.name,
+            namespace: &self.namespace,
+            principal: &self.principal,
+            app: &self.app,
+            version: &self.version,
+            canonical_service: &self.canonical_service,
+            canonical_revision: &self.canonical_revision,
+            cluster: &self.cluster,
+        }
+    }
+}
+
+fn own_labels(snapshot: &Snapshot, with_principal: bool) -> WorkloadLabels {
+    snapshot.settings.as_ref().map_or_else(WorkloadLabels::default, |settings| {
+        let workload = &settings.workload;
+        let principal = if with_principal { workload.identity.to_string() } else { String::new() };
+        labels_of(workload, &principal)
+    })
+}
+
+/// The recorder of what goes to `endpoint` of `destination`; without a destination, to nowhere.
+pub(crate) fn outbound(
+    metrics: &StandardMetrics,
+    kind: RouteKind,
+    snapshot: &Snapshot,
+    destination: Option<&Destination>,
+    endpoint: Option<&Endpoint>,
+    mutual_tls: bool,
+    grpc: bool,
+) -> Recorder {
+    let source = own_labels(snapshot, mutual_tls);
+    let target = endpoint.map_or_else(WorkloadLabels::default, |endpoint| {
+        let identity = endpoint.identity.as_ref().filter(|_| mutual_tls);
+        let text = |name: &str| endpoint.labels.get(name).map(ToString::to_string);
+        WorkloadLabels {
+            name: endpoint.workload_name.to_string(),
+            namespace: endpoint.namespace.to_string(),
+            principal: identity.map(ToString::to_string).unwrap_or_default(),
+            app: text("app").unwrap_or_default(),
+            version: text("version").unwrap_or_default(),
+            canonical_service: endpoint.canonical_name.to_string(),
+            canonical_revision: endpoint.canonical_revision.to_string(),
+            cluster: source.cluster.clone(),
+        }
+    });
+    let service = match destination {
+        Some(destination) => Service {
+            host: destination.id.host.as_str(),
+            name: &destination.service_name,
+            namespace: &destination.service_namespace,
+        },
+        None => Service { host: "", name: istio::BLACK_HOLE, namespace: "" },
     };
+    let route = Route {
+        reporter: Reporter::Source,
+        source: source.as_labels(),
+        destination: target.as_labels(),
+        service,
+        protocol: protocol(kind, grpc),
+        security: Security::Unknown,
+    };
+    recorder(metrics, kind, &route)
 }
 
-flags! {
-    /// The client closed or reset before the response was complete.
-    DOWNSTREAM_TERMINATED = 0, "DC";
-    /// The client did not speak the protocol.
-    DOWNSTREAM_PROTOCOL_ERROR = 1, "DPE";
-    /// A delay was injected.
-    DELAY_INJECTED = 2, "DI";
-    /// The stream or request was longer than it may last.
-    DURATION_TIMEOUT = 3, "DT";
-    /// An abort was injected.
-    FAULT_INJECTED = 4, "FI";
-    /// There is no destination of that name.
-    NO_CLUSTER = 5, "NC";
-    /// No endpoint is there to be picked.
-    NO_HEALTHY_UPSTREAM = 6, "UH";
-    /// No route matched.
-    NO_ROUTE = 7, "NR";
-    /// Nothing moved for too long.
-    STREAM_IDLE_TIMEOUT = 8, "SI";
-    /// The endpoint could not be connected to.
-    UPSTREAM_CONNECTION_FAILURE = 9, "UF";
-    /// The endpoint closed before the response was complete.
-    UPSTREAM_CONNECTION_TERMINATION = 10, "UC";
-    /// A limit was reached.
-    UPSTREAM_OVERFLOW = 11, "UO";
-    /// The endpoint did not speak the protocol.
-    UPSTREAM_PROTOCOL_ERROR = 12, "UPE";
-    /// The endpoint reset the stream.
-    UPSTREAM_REMOTE_RESET = 13, "UR";
-    /// Every retry failed.
-    UPSTREAM_RETRY_LIMIT_EXCEEDED = 14, "URX";
-    /// The response did not come in time.
-    UPSTREAM_TIMEOUT = 15, "UT";
-    /// The name of the endpoint could not be resolved.
-    DNS_FAILURE = 16, "DF";
-}
-
-impl Flags {
-    /// Nothing went wrong.
-    pub const NONE: Self = Self(0);
-
-    /// Whether nothing went wrong.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// All of either.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether all of `other` hold.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl fmt::Display for Flags {
-    /// Comma-separated; `-` for none.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_empty() {
-            return f.write_str("-");
+/// The recorder of what comes from a peer to a port of the own workload. What is told of the peer's workload comes from
+/// the control plane's record of its address, and only if that record has the identity that the peer has proven.
+pub(crate) fn inbound(
+    metrics: &StandardMetrics,
+    kind: RouteKind,
+    snapshot: &Snapshot,
+    peer: Option<&SpiffeId>,
+    source: IpAddr,
+    services: &[ServiceReference],
+    grpc: bool,
+) -> Recorder {
+    let known = snapshot.workloads.get(&source);
+    let known = known.filter(|workload| peer.is_none_or(|peer| workload.identity == *peer));
+    let principal = peer.map(ToString::to_string).unwrap_or_default();
+    let source = known.map_or_else(
+        || WorkloadLabels {
+            namespace: peer.and_then(SpiffeId::namespace).unwrap_or_default().to_owned(),
+            principal: principal.clone(),
+            ..WorkloadLabels::default()
+        },
+        |workload| labels_of(workload, &principal),
+    );
+    let target = own_labels(snapshot, peer.is_some());
+    let service = match services.first() {
+        Some(service) => {
+            Service { host: &service.host, name: &service.name, namespace: &service.namespace }
         }
-        let names = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit != 0);
-        for (place, (_, name)) in names.enumerate() {
-            if place > 0 {
-                f.write_str(",")?;
-            }
-            f.write_str(name)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// A recorder that forgets everything.
-#[derive(Debug, Default)]
-pub struct NoRecorder;
-
-impl Recorder for NoRecorder {
-    fn request(&self, _: &RequestRecord<'_>) {}
-    fn stream_opened(&self, _: &StreamRecord<'_>) {}
-    fn stream_closed(&self, _: &StreamRecord<'_>) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_print_as_envoy_prints_them() {
-        assert_eq!(Flags::NONE.to_string(), "-");
-        let both = Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED.with(Flags::UPSTREAM_CONNECTION_FAILURE);
-        assert_eq!(both.to_string(), "UF,URX");
-        assert!(both.contains(Flags::UPSTREAM_CONNECTION_FAILURE) && !both.contains(Flags::NO_ROUTE));
-    }
+        None => Service { host: "", name: istio::INBOUND_PASSTHROUGH, namespace: "" },
+    };
+    let route = Route {
+        reporter: Reporter::Destination,
+        source: source.as_labels(),
+        destination: target.as_labels(),
+        service,
+        protocol: protocol(kind, grpc),
+        security: if peer.is_some() { Security::MutualTls } else { Security::None },
+    };
+    recorder(metrics, kind, &route)
 }

@@ -161,6 +161,11 @@ impl Snapshot {
         }
     }
 
+    /// Endpoints that are held: those of every destination of a held outbound, and those asked for by name.
+    pub fn endpoints(&self, key: &EndpointSetKey) -> Option<&Arc<EndpointSet>> {
+        self.endpoints.get(key)
+    }
+
     /// Marks what the control plane has said does not exist.
     pub fn mark_absent(&mut self, names: impl IntoIterator<Item = ResourceName>) {
         self.absent.extend(names);

@@ -1,6 +1,6 @@
 //! Connections to endpoints: opened with the permit of the request, kept for the next one.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -15,6 +15,7 @@ use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_ir::workload::MeshTransport;
 use heddle_net::socket::{ConnectError, SocketFactory};
+use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
@@ -148,8 +149,16 @@ pub struct UpstreamEndpoint {
     pub(crate) pool: Rc<EndpointPool<ConnectionToken>>,
     /// The HTTP/2 connections.
     pub(crate) http2: RefCell<Vec<crate::forward::http2_client::SharedConnection>>,
+    /// What counts requests to it: of HTTP, and of gRPC.
+    pub(crate) recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
     /// Keeps the address that keys it from being used for anything else.
     _limits: Arc<DestinationLimits>,
+}
+
+impl std::fmt::Debug for UpstreamEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamEndpoint").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl UpstreamEndpoint {
@@ -200,7 +209,7 @@ pub(crate) fn endpoint_of(
 ) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
     let destination = &state.destination;
     let mesh = is_mesh(destination, target);
-    let identity_generation = if mesh { worker.parts.identity.generation() } else { 0 };
+    let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let target_key = match target {
         Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
         Target::Address(address) => TargetKey::Address(*address, Arc::as_ptr(&state.limits).addr()),
@@ -224,6 +233,7 @@ pub(crate) fn endpoint_of(
         security,
         pool: EndpointPool::new(&worker.keeper, limits),
         http2: RefCell::default(),
+        recorders: Default::default(),
         _limits: state.limits.clone(),
     });
     worker.endpoints.borrow_mut().insert(key, made.clone());
@@ -256,7 +266,7 @@ fn security_of(
     mesh: bool,
 ) -> Result<Security, UpstreamError> {
     if mesh {
-        let identity = worker.parts.identity.current().ok_or(UpstreamError::NoIdentity)?;
+        let identity = worker.shared.identity.current().ok_or(UpstreamError::NoIdentity)?;
         let protocols = match protocol {
             UpstreamProtocol::Http1 => alpn::CLIENT_HTTP_11,
             UpstreamProtocol::Http2 => alpn::CLIENT_H2,
@@ -288,7 +298,7 @@ fn expected_of(worker: &Worker, destination: &Destination, target: &Target) -> E
     if !identities.is_empty() {
         return Expected::identities(identities);
     }
-    let snapshot = worker.parts.configuration.snapshot();
+    let snapshot = worker.shared.configuration.snapshot();
     match &snapshot.settings {
         Some(settings) => Expected::TrustDomain(settings.trust_domain.clone()),
         None => Expected::identities([]),
@@ -340,7 +350,7 @@ pub(crate) async fn open(
 ) -> Result<Connection, UpstreamError> {
     let timeout = state.destination.connection_pool.connect_timeout;
     // Boxed: it is needed seldom, and would make every request's future as large as a handshake's.
-    let opening = Box::pin(open_within(&worker.parts.sockets, state, endpoint, timeout));
+    let opening = Box::pin(open_within(&worker.shared.sockets, state, endpoint, timeout));
     tokio::time::timeout(timeout, opening).await.unwrap_or(Err(UpstreamError::Timeout(timeout)))
 }
 
@@ -383,7 +393,11 @@ async fn resolve(name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.
-pub(crate) fn put_back(state: &DestinationState, endpoint: &UpstreamEndpoint, upstream: PooledConnection) {
+pub(crate) fn put_back(
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    upstream: PooledConnection,
+) {
     endpoint.pool.put(upstream, Instant::now());
     state.limits.notify_freed();
 }
@@ -402,4 +416,3 @@ impl DestinationLimits {
         }
     }
 }
-

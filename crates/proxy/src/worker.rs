@@ -2,63 +2,87 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use heddle_http::drain::LocalDrain;
 use heddle_http::pool::Keeper;
+use heddle_ir::http_route::RetryPolicy;
 use heddle_net::socket::SocketFactory;
+use heddle_telemetry::istio::StandardMetrics;
 use heddle_tls::Identity;
 use tokio::time::Instant;
 
 use crate::configuration::Configuration;
-use crate::record::Recorder;
+use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
 
-/// What is given to each thread of a proxy.
+/// What all threads of a proxy share.
 #[derive(Clone)]
-pub struct WorkerParts {
+pub struct Shared {
     /// The configuration.
     pub configuration: Configuration,
     /// The workload's identity.
     pub identity: Arc<Identity>,
-    /// Where sockets to other workloads come from.
+    /// Where sockets come from, to other workloads and to the workload itself.
     pub sockets: SocketFactory,
-    /// Where sockets to the workload itself come from: not marked as the proxy's where it needs not be.
-    pub local_sockets: SocketFactory,
-    /// Takes note of what was done.
-    pub recorder: Arc<dyn Recorder>,
-    /// When the proxy's clock began.
-    pub epoch: Instant,
-    /// Spreads what is drawn at random; another one for each thread.
-    pub seed: u64,
+    /// Where requests and streams are counted; none: nowhere.
+    pub metrics: Option<StandardMetrics>,
+    /// Where the proxy's clock begins.
+    pub started: Instant,
+    /// What stands in for interception, where there is none.
+    pub overrides: Overrides,
 }
 
-/// One thread of a proxy.
+/// What is known without interception: for benches and tests, and where another component says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Overrides {
+    /// Outbound connections count as made to this address; none: the address that they were made to before they were
+    /// redirected.
+    pub outbound_destination: Option<SocketAddr>,
+    /// Inbound connections count as made to this address.
+    pub inbound_destination: Option<SocketAddr>,
+    /// The application is reached at this address and the port that was connected to; none: at the address that was
+    /// connected to.
+    pub application: Option<IpAddr>,
+}
+
+/// One thread of a proxy. It lives on the thread that made it, and its connections are tasks of that thread's
+/// [`tokio::task::LocalSet`].
 pub struct Worker {
-    pub(crate) parts: WorkerParts,
+    pub(crate) shared: Shared,
     pub(crate) keeper: Rc<Keeper>,
     pub(crate) drain: Rc<LocalDrain>,
     pub(crate) endpoints: RefCell<HashMap<EndpointKey, Rc<UpstreamEndpoint>>>,
+    pub(crate) recorders: Recorders,
+    pub(crate) applications: crate::inbound::Applications,
+    /// Destinations that no table of routes speaks for.
+    pub(crate) direct: crate::find::DirectDestinations,
+    pub(crate) no_retries: RetryPolicy,
     random: Cell<u64>,
 }
 
 impl Worker {
-    /// A thread without connections.
-    pub fn new(parts: WorkerParts) -> Rc<Self> {
+    /// A thread without connections. `seed` spreads what is drawn at random; another one for each thread.
+    pub fn new(shared: Shared, seed: u64) -> Rc<Self> {
         Rc::new(Self {
-            random: Cell::new(parts.seed),
-            parts,
+            recorders: Recorders::new(shared.metrics.clone()),
+            random: Cell::new(seed),
+            shared,
             keeper: Keeper::new(),
             drain: LocalDrain::new(),
             endpoints: RefCell::default(),
+            applications: crate::inbound::Applications::default(),
+            direct: crate::find::DirectDestinations::default(),
+            no_retries: RetryPolicy::never(),
         })
     }
 
     /// The thread's own work besides connections: watching idle ones, and letting go of endpoints that are not
     /// configured any more. Never ends.
     pub async fn run(self: Rc<Self>) {
-        let mut changes = self.parts.configuration.changes();
+        let mut changes = self.shared.configuration.changes();
         let evict = async {
             while changes.changed().await.is_ok() {
                 self.evict_endpoints();
@@ -68,14 +92,14 @@ impl Worker {
         tokio::join!(self.keeper.clone().run(), evict);
     }
 
-    /// The connections of the thread.
+    /// The connections of the thread, to be drained.
     pub fn drain(&self) -> &Rc<LocalDrain> {
         &self.drain
     }
 
     /// Milliseconds of the proxy's clock.
     pub(crate) fn now_ms(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.parts.epoch).as_millis())
+        u64::try_from(now.saturating_duration_since(self.shared.started).as_millis())
             .unwrap_or(u64::MAX)
     }
 
@@ -91,7 +115,7 @@ impl Worker {
     /// Closes idle connections to endpoints that no configuration names any longer, and of generations of the
     /// identity that are not the present one.
     fn evict_endpoints(&self) {
-        let generation = self.parts.identity.generation();
+        let generation = self.shared.identity.generation();
         self.endpoints.borrow_mut().retain(|_, endpoint| endpoint.keep_or_evict(generation));
     }
 }

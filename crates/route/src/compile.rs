@@ -12,6 +12,7 @@ use heddle_pattern::PatternError;
 use crate::cors::CompiledCors;
 use crate::decision::{RouteAction, RouteDecision};
 use crate::draw::{self, Weights};
+use crate::index::PathIndex;
 use crate::matching::{CompiledMatch, CompiledPath, FailedCondition};
 use crate::order::{self, Entry};
 use crate::rewrite::CompiledRewrite;
@@ -24,6 +25,8 @@ pub struct CompiledRoutes {
     pub(crate) rules: Box<[CompiledRule]>,
     /// Every match in the order it is tried.
     pub(crate) entries: Box<[Entry]>,
+    /// Which entries a path can satisfy; none: all are tried.
+    index: Option<PathIndex>,
     pub(crate) streams: CompiledStreams,
 }
 
@@ -81,9 +84,10 @@ impl CompiledRoutes {
         let rules = rules
             .map(|rule| CompiledRule::compile(rule, outbound.destinations.len(), &mut problems))
             .collect();
-        let entries = order::entries(&outbound.http).into();
+        let entries = order::entries(&outbound.http);
+        let index = PathIndex::new(&outbound.http, &entries);
         let streams = CompiledStreams::compile(&outbound);
-        (Self { outbound, rules, entries, streams }, problems)
+        (Self { outbound, rules, entries: entries.into(), index, streams }, problems)
     }
 
     /// What was compiled.
@@ -96,8 +100,15 @@ impl CompiledRoutes {
     /// `random` must be spread evenly over `u64`; the backend is drawn from it by exact shares, and delay and abort
     /// from numbers derived from it.
     pub fn decide(&self, request: &impl RequestHead, random: u64) -> Option<RouteDecision<'_>> {
-        let entry = self.entries.iter().find(|entry| self.test(**entry, request).is_ok())?;
-        self.decision(*entry, random)
+        let matches = |entry: &&Entry| self.test(**entry, request).is_ok();
+        let entry = match &self.index {
+            None => self.entries.iter().find(matches),
+            Some(index) => {
+                let candidates = index.candidates(request.path());
+                candidates.filter_map(|number| self.entries.get(number)).find(matches)
+            }
+        };
+        self.decision(*entry?, random)
     }
 
     /// Tests the match that `entry` stands for.

@@ -109,18 +109,15 @@ impl CompiledCors {
             allow_credentials: self.credentials,
             allow_methods: None,
             allow_headers: None,
-            expose_headers: None,
+            expose_headers: self.expose.as_written(),
             max_age: None,
         };
         if requested_method.is_none() {
-            // A literal `*` is no wildcard for the browser once credentials are allowed; it is sent all the same,
-            // since what the response will carry is not known here.
-            headers.expose_headers = self.expose.value(self.credentials, None);
             return CorsOutcome::Add(headers);
         }
-        headers.allow_methods = self.methods.value(self.credentials, requested_method);
+        headers.allow_methods = self.methods.answer(self.credentials, requested_method);
         let requested_headers = request.header("access-control-request-headers");
-        headers.allow_headers = self.headers.value(self.credentials, requested_headers);
+        headers.allow_headers = self.headers.answer(self.credentials, requested_headers);
         headers.max_age = self.max_age.as_deref();
         CorsOutcome::Preflight(headers)
     }
@@ -145,16 +142,20 @@ impl HeaderList {
         Self { joined: joined.into(), has_star: values.iter().any(|value| &**value == "*") }
     }
 
-    /// The value to send. With credentials a `*` is answered with what was requested, since browsers then take the
-    /// star literally (Fetch standard, section 3.3.3).
-    fn value<'a>(
+    /// The list as it was written; none when it is empty.
+    fn as_written(&self) -> Option<Cow<'_, [u8]>> {
+        (!self.joined.is_empty()).then_some(Cow::Borrowed(self.joined.as_bytes()))
+    }
+
+    /// What to answer a preflight. A `*` that stands alone is answered with what was requested, as Envoy does; one among
+    /// others is too where credentials are allowed, since browsers then take the star literally (Fetch standard,
+    /// section 3.3.3).
+    fn answer<'a>(
         &'a self,
         credentials: bool,
         requested: Option<Cow<'a, [u8]>>,
     ) -> Option<Cow<'a, [u8]>> {
-        if self.has_star && credentials && requested.is_some() {
-            return requested;
-        }
-        (!self.joined.is_empty()).then_some(Cow::Borrowed(self.joined.as_bytes()))
+        let echoes = self.has_star && (credentials || &*self.joined == "*");
+        if echoes { requested } else { self.as_written() }
     }
 }

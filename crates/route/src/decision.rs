@@ -87,13 +87,13 @@ impl<'a> RouteDecision<'a> {
     }
 
     /// The authority that the upstream gets; none: the request's. The rule's rewrite counts before a `host` header
-    /// set by the backend, and that before one set by the rule.
+    /// set by the rule, and that before one set by the backend (as Istio configures Envoy).
     pub fn authority(&self) -> Option<&'a str> {
         let RouteAction::Forward { backend, .. } = self.action else { return None };
         let rewritten = self.rule.rewrite.authority.as_deref();
         rewritten
-            .or_else(|| authority_edit(&backend.request_headers))
             .or_else(|| authority_edit(&self.rule.request_headers))
+            .or_else(|| authority_edit(&backend.request_headers))
     }
 
     /// Changes of the request head, in the order in which they act: the rule's, then the backend's. Changes of `Host`

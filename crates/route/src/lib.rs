@@ -7,7 +7,7 @@
 //! nothing and logs nothing: [`CompiledRoutes::explain`] tells the story as data.
 //!
 //! The path of the [`heddle_ir::request::RequestHead`] must be the one that is forwarded, that is after
-//! normalisation (`heddle_authz::normalize_path`), so that routing, authorisation and the upstream see the same.
+//! normalisation (`heddle_wire::path`), so that routing, authorisation and the upstream see the same.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
@@ -17,6 +17,7 @@ mod cors;
 mod decision;
 mod draw;
 mod explain;
+mod index;
 mod matching;
 mod order;
 mod redirect;

@@ -80,8 +80,11 @@ impl CompiledMatch {
     /// Compiles `matched`; what does not compile is pushed to `errors` and makes the whole match never match.
     pub(crate) fn compile(matched: &HttpMatch, errors: &mut Vec<PatternError>) -> Self {
         let before = errors.len();
+        // Istio: the regular expression `*` means presence, and these are always present.
+        let is_star = |value: &&TextMatch| matches!(value, TextMatch::Regex(own) if &**own == "*");
         let text = |value: &Option<TextMatch>, errors: &mut Vec<PatternError>| {
-            value.as_ref().map(|value| CompiledText::compile(value, errors))
+            let value = value.as_ref().filter(|value| !is_star(value))?;
+            Some(CompiledText::compile(value, errors))
         };
         let path = matched
             .path

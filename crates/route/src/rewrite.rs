@@ -38,8 +38,13 @@ impl CompiledRewrite {
         match self {
             Self::Full(new) => out.push_str(new),
             Self::Prefix(new) => {
+                // Istio's match without path is Envoy's prefix `/`.
+                let rest = match matched {
+                    Some(matched) => matched.rest(path),
+                    None => path.strip_prefix('/'),
+                };
                 out.push_str(new);
-                out.push_str(matched.and_then(|matched| matched.rest(path)).unwrap_or_default());
+                out.push_str(rest.unwrap_or_default());
             }
             Self::ElementPrefix(new) => {
                 // Gateway API's default match is the prefix `/`, so that without a match all of the path is the rest.

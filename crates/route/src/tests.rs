@@ -6,4 +6,4 @@ mod matching;
 mod order;
 mod reference;
 mod streams;
-mod support;
+pub(crate) mod support;

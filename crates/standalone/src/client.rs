@@ -223,7 +223,9 @@ impl Client {
     async fn whole(&self, body: Incoming) -> Result<Bytes, ClientError> {
         let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
         let collected = limited.collect().await;
-        collected.map(|body| body.to_bytes()).map_err(|error| ClientError::Answer(error.to_string()))
+        collected
+            .map(|body| body.to_bytes())
+            .map_err(|error| ClientError::Answer(error.to_string()))
     }
 
     async fn request(&self, method: &str, path: &str) -> Result<Incoming, ClientError> {

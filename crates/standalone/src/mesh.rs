@@ -112,7 +112,11 @@ impl Mesh {
                 () = tokio::time::sleep(deadline), if stopping => self.init.kill()?,
             }
         };
-        Ok(if stopping || ended == ExitStatus::Code(0) { Ended::Stopped } else { Ended::Failed(ended) })
+        Ok(if stopping || ended == ExitStatus::Code(0) {
+            Ended::Stopped
+        } else {
+            Ended::Failed(ended)
+        })
     }
 
     /// The process id, on the host, of the init that everything inside ends with.

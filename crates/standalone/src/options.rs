@@ -30,8 +30,10 @@ impl Options {
     /// A mesh in a state directory, with this program's own arguments for its parts.
     pub fn new(state: impl Into<PathBuf>) -> Self {
         let state = state.into();
-        let control_arguments =
-            ["internal", "control", "--state"].map(String::from).into_iter().chain([state.display().to_string()]);
+        let control_arguments = ["internal", "control", "--state"]
+            .map(String::from)
+            .into_iter()
+            .chain([state.display().to_string()]);
         Self {
             control_arguments: control_arguments.collect(),
             state,

@@ -237,8 +237,7 @@ async fn serve(
     let mut workloads = JoinSet::new();
     workloads.spawn(reconcile::run(Arc::clone(&services), wanted, orders));
 
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(io_error("watch for SIGTERM"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io_error("watch for SIGTERM"))?;
     loop {
         let command = tokio::select! {
             command = requests.recv() => command,
@@ -259,10 +258,7 @@ async fn serve(
 }
 
 /// Waits until what is watched fulfils a condition, or can change no more.
-pub(crate) async fn until<T>(
-    watched: &mut watch::Receiver<T>,
-    condition: impl FnMut(&T) -> bool,
-) {
+pub(crate) async fn until<T>(watched: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) {
     // An error means that the sender is gone. Senders live longer than the tasks they speak to.
     let _ = watched.wait_for(condition).await;
 }

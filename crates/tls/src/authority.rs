@@ -20,7 +20,9 @@ use zeroize::{Zeroize, Zeroizing};
 use heddle_cert::{BACKDATE, Root, Serial, Validity};
 use heddle_ident::{SpiffeId, TrustDomain};
 
-use crate::certificate::{CertificateError, certificates_from_pem, public_key_of, root_from_der};
+use crate::certificate::{
+    CertificateError, certificates_from_pem, pem_of, public_key_of, root_from_der,
+};
 
 /// A request with a P-384 key and a long id stays below 3 KB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -177,7 +179,7 @@ impl SigningRoot {
     pub fn chain_pem(&self) -> String {
         let mut chain = self.intermediates.clone();
         chain.push(self.root.der.clone());
-        chain.iter().map(|der| pem_of(der)).collect()
+        chain.iter().map(|der| pem_of("CERTIFICATE", der)).collect()
     }
 
     /// The private key in PKCS #8 PEM, for the store; overwritten when dropped.
@@ -262,25 +264,6 @@ fn serial_from(provider: &CryptoProvider) -> Result<Serial, SignError> {
 
 fn signing(error: impl fmt::Display) -> SignError {
     SignError::Signing { detail: error.to_string() }
-}
-
-fn pem_of(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    // RFC 7468 section 2: lines of 64 characters.
-    while let Some((line, after)) = rest.split_at_checked(64) {
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    if !rest.is_empty() {
-        pem.push_str(rest);
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 #[cfg(test)]

@@ -121,6 +121,26 @@ pub fn root_from_pem(provider: &CryptoProvider, pem: &str) -> Result<Vec<Root>, 
         .collect()
 }
 
+/// Writes DER in PEM (RFC 7468): `label` is `CERTIFICATE` or `CERTIFICATE REQUEST`.
+pub fn pem_of(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = text.as_str();
+    // Section 2: lines of 64 characters.
+    while let Some((line, after)) = rest.split_at_checked(64) {
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    if !rest.is_empty() {
+        pem.push_str(rest);
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
+}
+
 /// The certificates of a PEM text, in order, at least one and at most 1,024.
 pub fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let mut certificates = Vec::new();

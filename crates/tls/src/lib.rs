@@ -30,7 +30,9 @@ mod testing;
 mod verify;
 
 pub use authority::{SignError, SigningRoot};
-pub use certificate::{CertificateError, certificates_from_pem, root_from_der, root_from_pem};
+pub use certificate::{
+    CertificateError, certificates_from_pem, pem_of, root_from_der, root_from_pem,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};
 pub use keys::{Keys, WorkloadKey};

@@ -145,9 +145,11 @@ impl PeerVerifier {
                 max: INTERMEDIATES_MAX + 1,
             });
         }
-        let mut key = leaf.to_vec();
-        for intermediate in intermediates {
-            key.extend_from_slice(intermediate);
+        // With lengths, so that no two chains have the same bytes.
+        let mut key = Vec::new();
+        for der in std::iter::once(leaf).chain(intermediates) {
+            key.extend_from_slice(&der.len().to_le_bytes());
+            key.extend_from_slice(der);
         }
         let verified = &self.verified[usize::from(usage == Usage::Server)];
         let known =

@@ -175,6 +175,18 @@ impl<'a> Destinations<'a> {
         let of = |field: &str| object.origin_of(written.at, field);
         let domain = &self.reader.options().cluster_domain;
         let name = full_name(&written.host, &object.meta.namespace, domain);
+        // Any star in front passes Istio's validation; only `*.` is one that something can match.
+        if HostPattern::parse(name.trim_start_matches('*').trim_start_matches('.')).is_err() {
+            let reason = format!("`{}` is not a host", written.host);
+            report.rejected(of("host"), reason.clone());
+            return Err(reason.into());
+        }
+        if let Some(selector) = &written.port
+            && selector.number.is_none_or(|number| number == 0)
+        {
+            report.rejected(object.origin_of(selector.at, "number"), "a port has a number");
+            return Err("the route's port has no number".into());
+        }
         let Some(service) = self.visible_service(&name) else {
             let reason = format!("no Service or ServiceEntry has the host `{name}`");
             let hint = self.hint(&written.host, &name);
@@ -246,13 +258,7 @@ impl<'a> Destinations<'a> {
             numbers.join(", ")
         };
         let number = match &written.port {
-            Some(selector) => {
-                let number = selector.number.filter(|number| *number > 0);
-                if number.is_none() {
-                    report.rejected(object.origin_of(selector.at, "number"), "a port has a number");
-                }
-                number
-            }
+            Some(selector) => selector.number,
             None => match visible.as_slice() {
                 [only] => Some(only.number),
                 _ if self.client.port.is_none() => {

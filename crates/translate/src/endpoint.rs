@@ -213,9 +213,10 @@ fn pod_endpoint(
         return None;
     }
     let addresses = pod::addresses(&pod.written);
-    let address = match wanted.ipv6_first {
-        true => addresses.iter().find(|address| address.is_ipv6()),
-        false => addresses.first(),
+    let address = if wanted.ipv6_first {
+        addresses.iter().find(|address| address.is_ipv6())
+    } else {
+        addresses.first()
     };
     let number = target_number(port, Some(&facts))?;
     let address = SocketAddr::new(*address?, number);

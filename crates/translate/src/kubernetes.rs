@@ -21,9 +21,14 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report:
             || protocol::of_port_name(name).is_some();
         if !declared && matches!(port.protocol, None | Some(Protocol::Tcp)) {
             let message = if name.is_empty() {
-                format!("port {} has no name, so its protocol is told from the first bytes", port.port)
+                format!(
+                    "port {} has no name, so its protocol is told from the first bytes",
+                    port.port
+                )
             } else {
-                format!("the port name `{name}` says no protocol, so it is told from the first bytes")
+                format!(
+                    "the port name `{name}` says no protocol, so it is told from the first bytes"
+                )
             };
             report.info(codes::PORT_NAME, object.origin_at(port.at), message);
         }
@@ -47,7 +52,11 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report:
     let namespace: Arc<str> = object.meta.namespace.as_str().into();
     let pods = selector::selected(reader, &namespace, &spec.selector);
     if pods.is_empty() {
-        report.warning(codes::NO_PODS, of("selector"), "no workload has these labels: requests get 503");
+        report.warning(
+            codes::NO_PODS,
+            of("selector"),
+            "no workload has these labels: requests get 503",
+        );
     }
     for port in &spec.ports {
         let Some(IntOrText::Text(name)) = &port.target_port else { continue };

@@ -34,7 +34,10 @@ const VIRTUAL_SERVICE: Table = &[
     ("tcp", Applied),
     ("http[].name", Applied),
     ("http[].match", Applied),
-    ("http[].match[].statPrefix", Unsupported("metrics are named by the rule; prefixes come with the observability issue")),
+    (
+        "http[].match[].statPrefix",
+        Unsupported("metrics are named by the rule; prefixes come with the observability issue"),
+    ),
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
@@ -45,9 +48,18 @@ const VIRTUAL_SERVICE: Table = &[
     ("http[].fault", Applied),
     ("http[].mirror", Applied),
     ("http[].mirrors", Applied),
-    ("http[].mirrorPercent", Unsupported("requests are not mirrored yet: this comes with the routing issue")),
-    ("http[].mirror_percent", Unsupported("requests are not mirrored yet: this comes with the routing issue")),
-    ("http[].mirrorPercentage", Unsupported("requests are not mirrored yet: this comes with the routing issue")),
+    (
+        "http[].mirrorPercent",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    (
+        "http[].mirror_percent",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    (
+        "http[].mirrorPercentage",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
     ("http[].corsPolicy", Applied),
     ("http[].headers", Applied),
 ];
@@ -77,7 +89,10 @@ const WORKLOAD_ENTRY: Table = &[
     ("ports", Applied),
     ("labels", Applied),
     ("network", Applied),
-    ("locality", Unsupported("endpoints are not preferred by place yet: this comes with the routing issue")),
+    (
+        "locality",
+        Unsupported("endpoints are not preferred by place yet: this comes with the routing issue"),
+    ),
     ("weight", Applied),
     ("serviceAccount", Applied),
 ];
@@ -139,11 +154,17 @@ fn table(object: &AnyObject) -> Option<Table> {
 fn not_enforced(object: &AnyObject) -> Option<&'static str> {
     Some(match object {
         AnyObject::Gateway(_) => "gateways come with the gateway issue; nothing listens for it",
-        AnyObject::Sidecar(_) => "every workload sees everything that is exported to it; scoping comes with the routing issue",
+        AnyObject::Sidecar(_) => {
+            "every workload sees everything that is exported to it; scoping comes with the routing issue"
+        }
         AnyObject::WorkloadGroup(_) => "workloads do not register themselves yet",
         AnyObject::ProxyConfig(_) => "settings of single proxies come with the installation issue",
-        AnyObject::EnvoyFilter(_) => "there is no Envoy; what the filter does has to be said by other objects",
-        AnyObject::RequestAuthentication(_) => "tokens come with the security issue; rules that need them fail closed",
+        AnyObject::EnvoyFilter(_) => {
+            "there is no Envoy; what the filter does has to be said by other objects"
+        }
+        AnyObject::RequestAuthentication(_) => {
+            "tokens come with the security issue; rules that need them fail closed"
+        }
         AnyObject::Telemetry(_) => "telemetry settings come with the observability issue",
         AnyObject::WasmPlugin(_) | AnyObject::TrafficExtension(_) => "extensions are not run",
         AnyObject::MeshNetworks(_) => "networks come with the multi-cluster issue",
@@ -172,7 +193,7 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
     walk.node(written.tree(), root, &schema, "");
     report.outcomes.append(&mut walk.records);
     report.findings.append(&mut walk.findings);
-    report.outcomes.sort_by(|left, right| position(left).cmp(&position(right)));
+    report.outcomes.sort_by_key(position);
 }
 
 fn position(record: &OutcomeRecord) -> (u32, u32) {
@@ -206,7 +227,9 @@ impl Walk<'_> {
             return;
         }
         // Only a path that the table names itself is told as one; all other fields are told by their leaves.
-        if let Some((_, becomes)) = self.table.iter().find(|(known, _)| *known == path && !path.is_empty()) {
+        if let Some((_, becomes)) =
+            self.table.iter().find(|(known, _)| *known == path && !path.is_empty())
+        {
             match becomes {
                 Applied => {}
                 Ignored(why) => {
@@ -223,7 +246,8 @@ impl Walk<'_> {
                 TypeSchema::Object(object) => {
                     let Some(key) = tree.key(child) else { continue };
                     // What is unknown or ignored was told when the object was read.
-                    let Some(field) = object.fields.iter().find(|field| field.name == &**key) else {
+                    let Some(field) = object.fields.iter().find(|field| field.name == &**key)
+                    else {
                         continue;
                     };
                     let dot = if path.is_empty() { "" } else { "." };
@@ -239,7 +263,9 @@ impl Walk<'_> {
         }
         match longest(self.table, path) {
             Some(Applied) => self.records.push(OutcomeRecord::new(origin, Outcome::Applied, "")),
-            Some(Ignored(why)) => self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, why)),
+            Some(Ignored(why)) => {
+                self.records.push(OutcomeRecord::new(origin, Outcome::Ignored, why));
+            }
             Some(Unsupported(why)) => self.unsupported(origin, why),
             None if path.is_empty() => {}
             None => self.unsupported(origin, "this field is not acted on"),
@@ -257,8 +283,9 @@ fn longest(table: Table, path: &str) -> Option<Becomes> {
     table
         .iter()
         .filter(|(known, _)| {
-            path.strip_prefix(known)
-                .is_some_and(|rest| known.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+            path.strip_prefix(known).is_some_and(|rest| {
+                known.is_empty() || rest.is_empty() || rest.starts_with(['.', '['])
+            })
         })
         .max_by_key(|(known, _)| known.len())
         .map(|(_, becomes)| *becomes)

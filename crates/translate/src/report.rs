@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use heddle_api::Resource as AnyObject;
+use heddle_api::{Duration, Resource as AnyObject};
 use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
@@ -80,6 +80,13 @@ impl Report {
 
     pub(crate) fn outcome(&mut self, origin: Origin, outcome: Outcome, detail: impl Into<String>) {
         self.outcomes.push(OutcomeRecord::new(origin, outcome, detail));
+    }
+
+    /// Istio's durations have no digits below a millisecond.
+    pub(crate) fn precise(&mut self, duration: Option<Duration>, origin: impl FnOnce() -> Origin) {
+        if let Some(duration) = duration.filter(|duration| duration.as_nanos() % 1_000_000 != 0) {
+            self.rejected(origin(), format!("`{duration}` is finer than a millisecond"));
+        }
     }
 
     /// Whether something is in error.

@@ -285,7 +285,7 @@ fn add_addresses(service: &mut Service, entry: &Object<ServiceEntry>, host: &str
     for address in &entry.spec.addresses {
         match (address.parse::<IpAddr>(), Cidr::parse(address)) {
             (Ok(address), _) if !service.addresses.contains(&address) => {
-                service.addresses.push(address)
+                service.addresses.push(address);
             }
             (Err(_), Ok(range)) => service.ranges.push(range),
             _ => {}

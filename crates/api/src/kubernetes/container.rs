@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::value::{IntOrText, Quantity};
+use crate::value::{Free, IntOrText, Quantity};
 
 object! {
     /// A container.
@@ -106,8 +106,10 @@ object! {
         "fieldRef" => field_ref: Option<FieldSelector>,
         /// A resource of a container.
         "resourceFieldRef" => resource_field_ref: Option<ResourceFieldSelector>,
+        /// A key of a file in a volume.
+        "fileKeyRef" => file_key_ref: Option<Free>,
     }
-    exactly_one ["configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"]
+    exactly_one ["configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef", "fileKeyRef"]
 }
 
 object! {

@@ -114,4 +114,15 @@ object! {
         /// Who must agree to their deletion.
         "finalizers" => finalizers: Vec<String>,
     }
+    ignored {
+        "deletionGracePeriodSeconds": "pods get their own",
+        "deletionTimestamp": "pods get their own",
+        "generateName": "the workload gives the names",
+        "generation": "pods get their own",
+        "managedFields": "pods get their own",
+        "ownerReferences": "pods belong to their workload",
+        "resourceVersion": "pods get their own",
+        "selfLink": "long unused",
+        "uid": "pods get their own"
+    }
 }

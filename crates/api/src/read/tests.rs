@@ -170,6 +170,56 @@ fn a_broken_document_costs_only_itself() {
 }
 
 #[test]
+fn syntax_errors_say_what_to_do() {
+    check(
+        "a:\n\tb: 1\n---\na: b: c\n---\nhosts: [*.example.com]\nkind: @x\n---\nx: \"a\n---\n{{ if .Values.x }}\n---\n%YAML 1.1\nb: !foo [!!int x]\n",
+        &expect![[r"
+            error[HED0002]: a tab stands where YAML allows only spaces
+              --> a.yaml:2:2
+              |
+            2 |  b: 1
+              |  ^
+            hint: indent with spaces; `expand -t 2 FILE` replaces the tabs of a file
+            error[HED0001]: a `:` stands where no key can be
+              --> a.yaml:4:5
+              |
+            4 | a: b: c
+              |     ^
+            hint: indent keys of one mapping equally, and quote a text that contains `: `
+            error[HED0006]: the alias `*.example.com` refers to nothing
+              --> a.yaml:6:9
+              |
+            6 | hosts: [*.example.com]
+              |         ^^^^^^^^^^^^^
+            hint: an anchor (`&name`) must stand before its aliases, in the same document; quote a text that begins with a star
+            error[HED0001]: a text cannot begin with this character
+              --> a.yaml:7:7
+              |
+            7 | kind: @x
+              |       ^^
+            hint: quote the text: @, `, % and other signs have a meaning of their own in YAML
+            error[HED0001]: a quoted text above is not closed
+              --> a.yaml:10:1
+               |
+            10 | ---
+               | ^^^
+            hint: close the quote
+            error[HED0008]: a key must be a text, not a list or mapping
+              --> a.yaml:11:2
+               |
+            11 | {{ if .Values.x }}
+               |  ^
+            hint: this looks like a template: render it first
+            error[HED0001]: not valid YAML: missing explicit document end marker before directive
+              --> a.yaml:13:1
+               |
+            13 | %YAML 1.1
+               | ^^^^^
+        "]],
+    );
+}
+
+#[test]
 fn what_is_no_object_is_said() {
     check(
         "- a\n---\nname: x\n---\napiversion: v1\nkind: Pod\n---\napiVersion: v1\n",
@@ -652,7 +702,52 @@ mod random {
         "kind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: ",
     ];
 
+    /// Writes a value of any shape; `seed` says which.
+    fn value(
+        seed: &mut impl Iterator<Item = u8>,
+        depth: usize,
+        json: &mut heddle_diag::JsonWriter,
+    ) {
+        let count = usize::from(seed.next().unwrap_or(0) % 4);
+        match seed.next().unwrap_or(0) % if depth == 0 { 5 } else { 7 } {
+            0 => json.raw("null"),
+            1 => json.raw(if count == 0 { "true" } else { "false" }),
+            2 => json.raw(&(i64::from(seed.next().unwrap_or(0)) * (i64::MAX / 255)).to_string()),
+            3 => json.raw("-0.5"),
+            4 => json.string(["", "yes", "a: \"b\"\n\t\u{1}\\", "é😀 - #"][count]),
+            5 => {
+                json.open_list();
+                (0..count).for_each(|_| value(seed, depth - 1, json));
+                json.close_list();
+            }
+            _ => {
+                json.open_object();
+                for key in ["a", "<<", "é: #", "1"].iter().take(count) {
+                    json.key(key);
+                    value(seed, depth - 1, json);
+                }
+                json.close_object();
+            }
+        }
+    }
+
     proptest! {
+        /// JSON is a subset of what is read, and loses nothing.
+        #[test]
+        fn json_is_read_and_written_back(seed in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let mut json = heddle_diag::JsonWriter::new();
+            json.open_object();
+            json.field("apiVersion", "example.com/v1");
+            json.field("kind", "Thing");
+            json.key("value");
+            value(&mut seed.into_iter(), 4, &mut json);
+            json.close_object();
+            let text = json.finish();
+            let loaded = Reader::default().read_file("a", text.as_bytes());
+            let written: Vec<_> = loaded.resources.iter().map(|r| r.written().to_json()).collect();
+            prop_assert_eq!(written, [text]);
+        }
+
         #[test]
         fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             Reader::default().read_file("a", &bytes);

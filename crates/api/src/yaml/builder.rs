@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use granit_parser::{Event, ScalarStyle, Span, Tag};
-use heddle_diag::{Code, Position};
+use heddle_diag::{Code, Diagnostics, Position};
 
 use super::{Budget, Document, Problem, Stop, position};
 use crate::codes;
@@ -59,6 +59,11 @@ impl<'a> Builder<'a> {
             anchors: HashMap::new(),
             problems: Vec::new(),
         }
+    }
+
+    /// What was found in the document that is being read.
+    pub(super) fn problems(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
     }
 
     pub(super) fn event(&mut self, event: Event<'_>, span: Span) -> Result<Option<Document>, Stop> {
@@ -116,6 +121,12 @@ impl<'a> Builder<'a> {
         hint: Option<&str>,
         related: Option<(&'static str, Position)>,
     ) {
+        // Nobody reads more, and a hostile file could make millions; one of them is enough to break the place.
+        if self.problems.len() >= Diagnostics::LIMIT
+            && self.problems.last().is_some_and(|problem| problem.at == at)
+        {
+            return;
+        }
         let hint = hint.map(str::to_owned);
         self.problems.push(Problem { at, code, position, message, hint, related, breaks: true });
     }
@@ -207,6 +218,7 @@ impl<'a> Builder<'a> {
                 message: "a key must be a text, not a list or mapping".to_owned(),
                 hint: Some("quote a text that begins with `{` or `[`, such as a template".into()),
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         if self.frames.len() >= self.budget.depth {
@@ -216,6 +228,7 @@ impl<'a> Builder<'a> {
                 message: format!("collections nest deeper than {}", self.budget.depth),
                 hint: None,
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         let node = self.push(value, Arc::default(), at)?;
@@ -317,6 +330,7 @@ impl<'a> Builder<'a> {
                     message: "an alias that stands as a key must refer to a text".to_owned(),
                     hint: None,
                     whole_file: false,
+                    before: Vec::new(),
                 });
             };
             self.key(&text, false, 0, at);
@@ -337,6 +351,7 @@ impl<'a> Builder<'a> {
                 message: "an alias refers to a value that contains it".to_owned(),
                 hint: None,
                 whole_file: false,
+                before: Vec::new(),
             });
         }
         let id = At(self.next_id());
@@ -441,6 +456,7 @@ fn exhausted(position: Position, what: &str) -> Stop {
         message: format!("the file {what}"),
         hint: Some("split the file".to_owned()),
         whole_file: true,
+        before: Vec::new(),
     }
 }
 

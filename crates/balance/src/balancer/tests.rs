@@ -172,6 +172,22 @@ fn chance_keeps_to_the_weights() {
     }
 }
 
+/// The same number may have drawn the backend before.
+#[test]
+fn a_number_that_comes_from_a_part_of_the_range_only_spreads_all_the_same() {
+    for load_balancing in [LoadBalancing::Random, LoadBalancing::LeastRequest, ring(), maglev()] {
+        let balancer = balancer(load_balancing, &endpoints(0..4));
+        let mut counts = [0_u32; 4];
+        for step in 0..10_000 {
+            let pick =
+                Pick { hash: None, random: u64::MAX / 100_000 * step, now_ms: 0, tried: &[] };
+            let Some(Picked::Endpoint(index)) = balancer.pick(&pick) else { panic!() };
+            counts[index] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 2000), "{counts:?}");
+    }
+}
+
 #[test]
 fn without_load_least_request_keeps_to_the_weights() {
     let endpoints = [1, 2, 7].map(|weight| Arc::new(endpoint(weight, weight.into())));

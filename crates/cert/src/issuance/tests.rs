@@ -139,19 +139,37 @@ fn back_off_doubles_up_to_its_bound_and_keeps_the_key() {
 }
 
 #[test]
-fn an_answer_that_never_comes_or_comes_late_is_an_attempt_that_failed() {
+fn a_late_answer_is_taken_and_its_successor_ignored() {
     let mut fixture = Fixture::new();
-    let (attempt, csr) = fixture.request(start());
+    let (first, csr) = fixture.request(start());
     let deadline = fixture.wait(start());
     assert_eq!(deadline, start() + Duration::from_secs(10));
     let retry = fixture.wait(deadline);
+    let (second, same) = fixture.request(retry);
+    assert_eq!((second, &same), (first + 1, &csr));
     let issued = fixture.issued(retry, &csr, LIFETIME);
-    assert_eq!(
-        fixture.issuance.handle_issued(retry, &fixture.crypto, attempt, issued),
-        Err(IssuanceError::Stale { attempt })
-    );
-    let (again, _) = fixture.request(retry);
-    assert_ne!(attempt, again);
+    let issuance = &mut fixture.issuance;
+    issuance.handle_issued(retry, &fixture.crypto, first, issued.clone()).unwrap();
+    for attempt in [0, first, second, second + 1] {
+        let answer = issuance.handle_issued(retry, &fixture.crypto, attempt, issued.clone());
+        assert_eq!(answer, Err(IssuanceError::Stale { attempt }));
+    }
+    assert_eq!(issuance.status(retry).issued, 1);
+}
+
+#[test]
+fn a_lost_request_is_repeated_while_a_short_certificate_still_lives() {
+    let mut fixture = Fixture::new();
+    fixture.obtain(start(), Duration::from_secs(3));
+    let mut now = start();
+    let mut lost = 0;
+    while fixture.issuance.current(now).is_some() {
+        match fixture.issuance.poll(now, &fixture.crypto) {
+            Step::Request { .. } => lost += 1,
+            Step::Wait { until } => now = until,
+        }
+    }
+    assert!(lost >= 3, "only {lost} attempts");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use heddle_api::{Reader, Resource};
 use heddle_diag::{Diagnostic, Level, Outcome, OutcomeRecord, findings_json, render_text};
+use heddle_translate::workloads::{Allocation, expand};
 use heddle_translate::{Change, Options, Translator};
 
 use super::files::Sources;
@@ -35,8 +36,8 @@ pub(crate) fn analyze_sources(sources: &Sources) -> Analysis {
     }
     let count = objects.len();
     let mut translator = Translator::new(Options::default());
-    let expanded = heddle_translate::workloads::expand(&objects, &heddle_translate::workloads::Allocation::default());
-    findings.extend(expanded.findings.iter().cloned());
+    // Replicas that would run are ready, so that their services have endpoints.
+    let expanded = expand(objects, Allocation::default(), true);
     translator.apply(expanded.objects.into_iter().map(Change::Upsert));
     findings.extend(translator.findings().iter().cloned());
     outcomes.extend(translator.outcomes());
@@ -51,9 +52,7 @@ fn order(origin: &heddle_diag::Origin) -> (String, u32, u32) {
         heddle_diag::Source::File { path, position } => {
             (path.to_string(), position.line, position.column)
         }
-        heddle_diag::Source::BuiltIn | heddle_diag::Source::Cluster { .. } => {
-            (String::new(), 0, 0)
-        }
+        heddle_diag::Source::BuiltIn | heddle_diag::Source::Cluster { .. } => (String::new(), 0, 0),
     }
 }
 

@@ -10,11 +10,8 @@ use crate::arguments::ExplainArguments;
 
 /// Every code there is, in the order of their numbers.
 pub(crate) fn all() -> Vec<&'static Code> {
-    let mut codes: Vec<_> = heddle_api::codes::ALL
-        .iter()
-        .chain(heddle_translate::codes::ALL)
-        .copied()
-        .collect();
+    let mut codes: Vec<_> =
+        heddle_api::codes::ALL.iter().chain(heddle_translate::codes::ALL).copied().collect();
     codes.sort_by_key(|code| code.id);
     codes
 }

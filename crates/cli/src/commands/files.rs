@@ -22,7 +22,8 @@ impl Sources {
         let mut sources = BTreeMap::new();
         for path in paths {
             if path.as_os_str() == "-" {
-                let bytes = bounded(std::io::stdin().lock()).context("cannot read standard input")?;
+                let bytes =
+                    bounded(std::io::stdin().lock()).context("cannot read standard input")?;
                 sources.insert("-".to_owned(), bytes);
                 continue;
             }
@@ -45,6 +46,10 @@ impl Sources {
         self.0.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text of a file, for excerpts.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         std::str::from_utf8(self.0.get(path)?).ok()
@@ -64,13 +69,16 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, named: bool) -> Result<()> {
         // A broken link inside a folder is not what the person asked for.
         Err(_) if !named => return Ok(()),
         Err(error) => {
-            let error = anyhow::Error::new(error).context(format!("cannot read {}", path.display()));
+            let error =
+                anyhow::Error::new(error).context(format!("cannot read {}", path.display()));
             return Err(hinted(error, "-f takes a file, a folder, or - for standard input"));
         }
     };
     if metadata.is_dir() {
         let mut entries = std::fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>())
+            .and_then(|entries| {
+                entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>()
+            })
             .with_context(|| format!("cannot read the folder {}", path.display()))?;
         entries.sort();
         for entry in entries {

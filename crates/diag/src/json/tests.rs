@@ -2,9 +2,12 @@ use super::*;
 use crate::{Outcome, Position};
 use expect_test::expect;
 
-crate::codes! {
-    SAMPLE = "HED9999", "a sample", ["IST0101", "KIA0601"], "For this test.";
-}
+const SAMPLE: &crate::Code = &crate::Code {
+    id: "HED9999",
+    title: "a sample",
+    text: "For this test.",
+    upstream: &["IST0101", "KIA0601"],
+};
 
 fn origin() -> Origin {
     let mut origin = Origin::in_file("a \"b\".yaml", Position { line: 3, column: 5 });

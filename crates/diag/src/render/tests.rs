@@ -2,9 +2,8 @@ use super::*;
 use crate::Diagnostics;
 use expect_test::{Expect, expect};
 
-crate::codes! {
-    SAMPLE = "HED9999", "a sample", [], "For this test.";
-}
+const SAMPLE: &crate::Code =
+    &crate::Code { id: "HED9999", title: "a sample", text: "For this test.", upstream: &[] };
 
 fn check(text: &str, line: u32, column: u32, expected: &Expect) {
     let mut origin = Origin::in_file("vs.yaml", Position { line, column });
@@ -54,14 +53,14 @@ fn long_lines_are_cut_and_control_characters_hidden() {
         &line,
         1,
         306,
-        &expect![[r#"
+        &expect![[r"
             error[HED9999]: unknown field `hots`
               --> vs.yaml:1:306  VirtualService shop/web
               |
             1 | aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa [31mX: ébbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
               |                                                             ^
             hint: did you mean `hosts`?
-        "#]],
+        "]],
     );
 }
 

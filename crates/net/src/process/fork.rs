@@ -24,9 +24,32 @@ pub(super) fn fork() -> io::Result<Side> {
     side(unsafe { libc::fork() }.into())
 }
 
+/// Goes on in a copy of this process that is a child of its parent and in the PID namespace meant for
+/// children; the caller itself ends. `report` tells the parent the copy's id.
+///
+/// The copy waits until that is done: nothing it says can come before its id is known.
+pub(super) fn continue_as_sibling(report: impl FnOnce(i32) -> io::Result<()>) -> io::Result<()> {
+    let (wait, go_on) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    match fork_sibling()? {
+        Side::Child => {
+            drop(go_on);
+            let mut byte = [0];
+            match rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut byte)) {
+                Ok(1) => Ok(()),
+                // Nobody knows of this process, so it must not go on.
+                Ok(_) | Err(_) => exit_now(1),
+            }
+        }
+        Side::Parent(pid) => {
+            let told = report(pid).and_then(|()| Ok(rustix::io::write(&go_on, &[1])?));
+            exit_now(i32::from(told.is_err()));
+        }
+    }
+}
+
 /// Copies the process such that the copy is a child of this process's parent, which outlives it.
 #[expect(unsafe_code, reason = "clone(2)")]
-pub(super) fn fork_sibling() -> io::Result<Side> {
+fn fork_sibling() -> io::Result<Side> {
     require_one_thread()?;
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
     let none: libc::c_long = 0;

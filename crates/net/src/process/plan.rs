@@ -14,6 +14,7 @@ use crate::namespace::{Namespaces, NetworkNamespace};
 /// [`Plan::new`] confines as much as a plain program bears: no capabilities, no way to new ones, a
 /// session of its own, no inherited descriptor. Namespaces and mounts are added by the caller.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a plan are independent")]
 pub struct Plan {
     /// The program: a path, or a name looked up in the PATH of `environment`.
     pub program: PathBuf,

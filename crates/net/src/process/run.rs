@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::confine;
-use super::fork::{self, Side};
+use super::fork;
 use super::init;
 use super::plan::{Capabilities, Limit, Mount};
 use crate::namespace::{self, Namespaces, NetworkNamespace};
@@ -156,7 +156,8 @@ fn carry_out(
     namespace::enter(order.namespaces)
         .map_err(|error| failed("make the namespaces")(source_of(&error)))?;
     if order.namespaces.pid || joined.is_some() {
-        continue_inside(channel)?;
+        fork::continue_as_sibling(|pid| Report::Continues { pid }.send(channel))
+            .map_err(failed("fork into the PID namespace"))?;
     }
     die_with_parent(order, channel)?;
     if joined.is_none() {
@@ -177,18 +178,6 @@ fn carry_out(
         return start(order, &kept, channel);
     }
     start(order, &descriptors.collect::<Vec<_>>(), channel)
-}
-
-/// Forks into the new PID namespace; the caller's parent becomes the parent of the copy, and the caller
-/// ends.
-fn continue_inside(channel: &DescriptorChannel) -> Result<(), RunError> {
-    match fork::fork_sibling().map_err(failed("fork into the PID namespace"))? {
-        Side::Child => Ok(()),
-        Side::Parent(pid) => {
-            let told = Report::Continues { pid }.send(channel);
-            fork::exit_now(i32::from(told.is_err()));
-        }
-    }
 }
 
 fn die_with_parent(order: &Order, channel: &DescriptorChannel) -> Result<(), RunError> {

@@ -155,14 +155,10 @@ fn go_inside(namespaces: Namespaces, reporter: &DescriptorChannel) -> Result<(),
     enter_user_namespace()?;
     namespace::enter(namespaces).map_err(|error| failed("make the namespaces", &error))?;
     if namespaces.pid {
-        let forked = fork::fork_sibling();
-        match forked.map_err(|error| failed_io("fork into the PID namespace", &error))? {
-            Side::Child => die_with_parent()?,
-            Side::Parent(pid) => {
-                send(reporter, &Report::Continues { pid });
-                fork::exit_now(0)
-            }
-        }
+        let told = |pid| try_send(reporter, &Report::Continues { pid });
+        fork::continue_as_sibling(told)
+            .map_err(|error| failed_io("fork into the PID namespace", &error))?;
+        die_with_parent()?;
     }
     if namespaces.mount {
         namespace::make_mounts_private().map_err(|error| mount_failed(&error))?;
@@ -210,9 +206,12 @@ fn is_privileged() -> bool {
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
+fn try_send(channel: &DescriptorChannel, report: &Report) -> io::Result<()> {
+    channel.send(&serde_json::to_vec(report)?, &[])
+}
+
 fn send(channel: &DescriptorChannel, report: &Report) {
-    let sent = serde_json::to_vec(report).map_err(io::Error::from);
-    if sent.and_then(|bytes| channel.send(&bytes, &[])).is_err() {
+    if try_send(channel, report).is_err() {
         // The one outside is gone: then nothing may go on inside.
         fork::exit_now(1);
     }

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
 use heddle_tls::{
-    CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, root_from_der,
+    CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
 };
 use tracing::{info, warn};
 
@@ -103,7 +101,10 @@ impl Issuer {
         self.install();
         match step {
             Step::Request { attempt, csr } => {
-                let message = CertificateRequest { csr: request_pem(&csr), validity_duration: 0 };
+                let message = CertificateRequest {
+                    csr: pem_of("CERTIFICATE REQUEST", &csr),
+                    validity_duration: 0,
+                };
                 (Some(SigningRequest { attempt, message }), Duration::ZERO)
             }
             Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
@@ -162,14 +163,42 @@ impl Issuer {
     }
 }
 
-/// PKCS #10 in PEM (RFC 7468 section 7).
-fn request_pem(der: &[u8]) -> String {
-    let encoded = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE REQUEST-----\n");
-    for line in encoded.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|byte| char::from(*byte)));
-        pem.push('\n');
+/// Issues once, from an authority at hand.
+pub(crate) struct FixedIssuer(Issuer);
+
+impl FixedIssuer {
+    pub(crate) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>) -> Self {
+        Self(Issuer::new(identity, provider, 1))
     }
-    pem.push_str("-----END CERTIFICATE REQUEST-----\n");
-    pem
+
+    pub(crate) fn set_identity(&mut self, identity: &SpiffeId) {
+        self.0.set_identity(identity);
+    }
+
+    pub(crate) fn set_bundle(
+        &mut self,
+        bundle: &heddle_ir::trust::TrustBundle,
+    ) -> Result<(), String> {
+        self.0.set_bundle(bundle)
+    }
+
+    /// Asks `sign` for the certificate of the identity; the request is PKCS #10 in DER.
+    pub(crate) fn issue(
+        &mut self,
+        sign: impl FnOnce(&[u8], &SpiffeId) -> Result<CertificateResponse, String>,
+    ) -> Result<(), String> {
+        let now = self.0.now();
+        let Some((identity, issuance)) = &mut self.0.issuance else {
+            return Err("the files say nothing about the proxy's workload".to_owned());
+        };
+        let Step::Request { attempt, csr } = issuance.poll(now, &self.0.keys) else {
+            return Err("the proxy has a certificate already".to_owned());
+        };
+        let answer = sign(&csr, identity);
+        self.0.handle_answer(attempt, answer);
+        match self.0.identity.current() {
+            Some(_) => Ok(()),
+            None => Err("the authority's certificate is not accepted".to_owned()),
+        }
+    }
 }

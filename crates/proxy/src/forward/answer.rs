@@ -2,17 +2,16 @@
 
 use std::borrow::Cow;
 
+use heddle_telemetry::{Reason, ResponseFlags};
 use heddle_wire::http1;
-
-use crate::record::Flags;
 
 /// An answer of the proxy's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// What went wrong, for records.
-    pub flags: Flags,
+    /// What went wrong, for records; none: nothing did.
+    pub reason: Option<Reason>,
     /// For the peer: short, nothing of the inside.
     pub body: Cow<'static, [u8]>,
     /// Further headers; names are lower case.
@@ -23,35 +22,39 @@ pub struct Answer {
 
 impl Answer {
     /// An answer with a text.
-    pub fn text(status: u16, flags: Flags, body: &'static str) -> Self {
+    pub fn text(status: u16, reason: Reason, body: &'static str) -> Self {
         let body = Cow::Borrowed(body.as_bytes());
-        Self { status, flags, body, headers: Vec::new(), grpc_status: None }
+        Self { status, reason: Some(reason), body, headers: Vec::new(), grpc_status: None }
     }
 
     /// Refused by authorisation.
     pub fn denied() -> Self {
-        Self { grpc_status: Some(7), ..Self::text(403, Flags::NONE, "RBAC: access denied") }
+        Self {
+            grpc_status: Some(7),
+            ..Self::text(403, Reason::AuthorizationDenied, "RBAC: access denied")
+        }
     }
 
     /// No route matched.
     pub fn no_route() -> Self {
-        Self { grpc_status: Some(12), ..Self::text(404, Flags::NO_ROUTE, "") }
+        Self { grpc_status: Some(12), ..Self::text(404, Reason::NoRoute, "") }
     }
 
     /// There is nothing that the destination could be.
     pub fn no_destination() -> Self {
-        Self::text(503, Flags::NO_CLUSTER, "")
+        Self::text(503, Reason::DestinationUnknown, "")
     }
 
     /// No endpoint is there to be picked.
     pub fn no_healthy_upstream() -> Self {
-        Self::text(503, Flags::NO_HEALTHY_UPSTREAM, "no healthy upstream")
+        Self::text(503, Reason::NoHealthyEndpoint, "no healthy upstream")
     }
 
     /// A limit was reached.
     pub fn overflow() -> Self {
-        let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
-        let mut answer = Self::text(503, Flags::UPSTREAM_OVERFLOW, body);
+        let body =
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+        let mut answer = Self::text(503, Reason::CircuitOverflow, body);
         answer.headers.push((Cow::Borrowed("x-envoy-overloaded"), "true".to_owned()));
         answer
     }
@@ -60,34 +63,45 @@ impl Answer {
     pub fn connect_failure() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: remote connection failure";
-        Self::text(503, Flags::UPSTREAM_CONNECTION_FAILURE, body)
+        Self::text(503, Reason::ConnectFailure, body)
     }
 
     /// The endpoint closed before it answered.
     pub fn connection_terminated() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: connection termination";
-        Self::text(503, Flags::UPSTREAM_CONNECTION_TERMINATION, body)
+        Self::text(503, Reason::UpstreamClosed, body)
     }
 
     /// The endpoint answered something that is not HTTP.
     pub fn upstream_protocol_error() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: protocol error";
-        Self::text(502, Flags::UPSTREAM_PROTOCOL_ERROR, body)
+        Self::text(502, Reason::UpstreamProtocol, body)
     }
 
     /// The answer took too long.
     pub fn upstream_timeout() -> Self {
         Self {
             grpc_status: Some(4),
-            ..Self::text(504, Flags::UPSTREAM_TIMEOUT, "upstream request timeout")
+            ..Self::text(504, Reason::RequestTimeout, "upstream request timeout")
         }
     }
 
     /// The request is not valid HTTP/1, or too large.
     pub fn bad_request(status: u16) -> Self {
-        Self::text(status, Flags::DOWNSTREAM_PROTOCOL_ERROR, "")
+        Self::text(status, Reason::ClientProtocol, "")
+    }
+
+    /// The same for another reason.
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// The response flags of records.
+    pub fn flags(&self) -> ResponseFlags {
+        self.reason.map_or(ResponseFlags::NONE, Reason::flags)
     }
 
     /// The gRPC status of the answer (grpc/doc/http-grpc-status-mapping).
@@ -145,6 +159,9 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nserver: istio-envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
         let grpc = write(Answer::denied(), "POST", true, false);
-        assert!(grpc.starts_with("HTTP/1.1 200 OK\r\n") && grpc.contains("grpc-status: 7\r\n"), "{grpc}");
+        assert!(
+            grpc.starts_with("HTTP/1.1 200 OK\r\n") && grpc.contains("grpc-status: 7\r\n"),
+            "{grpc}"
+        );
     }
 }

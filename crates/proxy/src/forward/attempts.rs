@@ -4,22 +4,22 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use heddle_authz::Permit;
 use heddle_balance::retry::{self, TryOutcome};
 use heddle_balance::{EndpointState, Observation, Pick, Picked, Resource};
 use heddle_http::exchange::{ExchangeError, Pump};
 use heddle_ir::http_route::RetryPolicy;
+use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use tokio::time::{Instant, sleep_until};
 
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
-use crate::record::Flags;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
     self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
@@ -29,13 +29,11 @@ use crate::worker::Worker;
 /// What is decided about a request that goes on.
 pub(crate) struct Decided<'a> {
     pub(crate) worker: &'a Worker,
-    pub(crate) state: &'a DestinationState,
+    pub(crate) state: &'a Arc<DestinationState>,
     pub(crate) permit: &'a Permit,
     pub(crate) retry: &'a RetryPolicy,
     /// The address that stands for [`Picked::OriginalDestination`].
     pub(crate) original_destination: SocketAddr,
-    /// An endpoint that is decided already, instead of the balancer's.
-    pub(crate) fixed: Option<Target>,
     /// For consistent hashing.
     pub(crate) hash: Option<u64>,
     /// When the whole request is given up.
@@ -48,11 +46,15 @@ pub(crate) struct Decided<'a> {
 /// How a request ended.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
+    /// The destination that it was to go to.
+    pub(crate) state: Option<Arc<DestinationState>>,
     /// Where it went last.
     pub(crate) target: Option<Target>,
+    /// What the thread keeps about that.
+    pub(crate) endpoint: Option<Rc<UpstreamEndpoint>>,
     /// Status that the client got; 0: none.
     pub(crate) status: u16,
-    pub(crate) flags: Flags,
+    pub(crate) flags: ResponseFlags,
     pub(crate) response_bytes: u64,
     pub(crate) mutual_tls: bool,
     pub(crate) next: Next,
@@ -82,7 +84,7 @@ struct Tries<'a> {
 
 /// One try that got a connection.
 struct Attempt {
-    endpoint: std::rc::Rc<UpstreamEndpoint>,
+    endpoint: Rc<UpstreamEndpoint>,
     upstream: PooledConnection,
     outcome: Result<Response, Failure>,
 }
@@ -103,18 +105,13 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     pump: &mut Pump,
     client: &mut Client,
 ) -> Ended {
-    let mut ended = Ended::default();
+    let mut ended = Ended { state: Some(decided.state.clone()), ..Ended::default() };
     let _request = match LimitToken::acquire(decided.state, Resource::Requests) {
         Ok(token) => token,
         Err(_) => return ended.answer(Answer::overflow()),
     };
-    let mut tries = Tries {
-        decided,
-        tried: Vec::new(),
-        retries: 0,
-        replaced_stale: false,
-        _retry_token: None,
-    };
+    let mut tries =
+        Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, _retry_token: None };
     loop {
         let Some(target) = tries.pick() else {
             return ended.answer(Answer::no_healthy_upstream());
@@ -123,19 +120,17 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             Target::Endpoint(_, state) => Some(state.begin()),
             Target::Address(_) => None,
         };
-        ended.target = Some(target);
-        let target = ended.target.as_ref().unwrap_or_else(|| unreachable!());
-        let attempt = tries.attempt(target, asked, pump, client).await;
+        ended.target = Some(target.clone());
+        let attempt = tries.attempt(&target, asked, pump, client).await;
         let (endpoint, mut upstream, outcome) = match attempt {
             Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
-            Err(error) => {
-                match tries.after_failure(target, Failure::Upstream(error), false, pump).await {
-                    Some(answer) => return ended.answer(answer),
-                    None => continue,
-                }
-            }
+            Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
+                Some(answer) => return ended.give_up(&tries, answer),
+                None => continue,
+            },
         };
         ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
         let mut response = match outcome {
             Ok(response) => response,
             Err(failure) => {
@@ -143,13 +138,13 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                     ExchangeError::Client(_) | ExchangeError::ClientGone,
                 )) = &failure
                 {
-                    ended.flags = ended.flags.with(Flags::DOWNSTREAM_TERMINATED);
+                    ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
                     return ended;
                 }
                 let reused = upstream.as_ref().is_some_and(|upstream| upstream.is_reused());
                 drop(upstream);
-                match tries.after_failure(target, failure, reused, pump).await {
-                    Some(answer) => return ended.answer(answer),
+                match tries.after_failure(&target, &failure, reused, pump).await {
+                    Some(answer) => return ended.give_up(&tries, answer),
                     None => continue,
                 }
             }
@@ -162,7 +157,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             grpc_status: grpc_status(head.values("grpc-status").next()),
             rate_limited: head.values("x-envoy-ratelimited").next().is_some(),
         };
-        tries.observe(target, Observation::Response(status));
+        tries.observe(&target, Observation::Response(status));
         if tries.retries_after(seen, pump) {
             drop(upstream);
             tries.pause().await;
@@ -189,9 +184,18 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
 impl Ended {
     fn answer(mut self, answer: Answer) -> Self {
         self.status = answer.status;
-        self.flags = self.flags.with(answer.flags);
+        if let Some(flag) = answer.reason.and_then(Reason::flag) {
+            self.flags = self.flags.with(flag);
+        }
         self.next = Next::Answer(answer);
         self
+    }
+
+    fn give_up(mut self, tries: &Tries<'_>, answer: Answer) -> Self {
+        if tries.are_exhausted() {
+            self.flags = self.flags.with(ResponseFlag::UpstreamRetryLimitExceeded);
+        }
+        self.answer(answer)
     }
 
     fn finish(
@@ -205,15 +209,15 @@ impl Ended {
         let delivered = match delivered {
             Ok(Ok(delivered)) => delivered,
             Ok(Err(ResponseError::Client(_))) => {
-                self.flags = self.flags.with(Flags::DOWNSTREAM_TERMINATED);
+                self.flags = self.flags.with(ResponseFlag::DownstreamConnectionTermination);
                 return self;
             }
             Ok(Err(ResponseError::Server(_))) => {
-                self.flags = self.flags.with(Flags::UPSTREAM_CONNECTION_TERMINATION);
+                self.flags = self.flags.with(ResponseFlag::UpstreamConnectionTermination);
                 return self;
             }
             Err(TimeIsUp) => {
-                self.flags = self.flags.with(Flags::UPSTREAM_TIMEOUT);
+                self.flags = self.flags.with(ResponseFlag::UpstreamRequestTimeout);
                 return self;
             }
         };
@@ -236,9 +240,6 @@ impl Ended {
 impl Tries<'_> {
     fn pick(&self) -> Option<Target> {
         let decided = self.decided;
-        if let Some(fixed) = &decided.fixed {
-            return Some(fixed.clone());
-        }
         let now_ms = decided.worker.now_ms(Instant::now());
         let tried: &[_] = if decided.retry.avoid_tried { &self.tried } else { &[] };
         let random = decided.worker.random();
@@ -258,14 +259,15 @@ impl Tries<'_> {
         asked: Asked,
         pump: &mut Pump,
         client: &mut Client,
-    ) -> Result<Attempt, UpstreamError> {
+    ) -> Result<Attempt, Failure> {
         let Decided { worker, state, permit, .. } = *self.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)?;
+        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
+            .map_err(Failure::Upstream)?;
         let due = self.try_due();
         let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
         let mut upstream = match within(due, connecting).await {
-            Ok(upstream) => upstream?,
-            Err(TimeIsUp) => return Err(UpstreamError::Timeout(Duration::ZERO)),
+            Ok(upstream) => upstream.map_err(Failure::Upstream)?,
+            Err(TimeIsUp) => return Err(Failure::Timeout),
         };
         self.observe(target, Observation::Connected);
         let limits = client.limits.head;
@@ -304,11 +306,11 @@ impl Tries<'_> {
     async fn after_failure(
         &mut self,
         target: &Target,
-        failure: Failure,
+        failure: &Failure,
         reused: bool,
         pump: &mut Pump,
     ) -> Option<Answer> {
-        let (outcome, observation) = match &failure {
+        let (outcome, observation) = match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => {
                 let request_sent = !pump.is_unsent();
                 (TryOutcome::Reset { request_sent }, Observation::ConnectFailure)
@@ -316,21 +318,20 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 (TryOutcome::Reset { request_sent: true }, Observation::Response(502))
             }
-            Failure::Timeout | Failure::Upstream(UpstreamError::Timeout(Duration::ZERO)) => {
-                (TryOutcome::Timeout, Observation::Timeout)
-            }
+            Failure::Timeout => (TryOutcome::Timeout, Observation::Timeout),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
         // A kept connection may have been closed while the request was on its way to it. That says nothing about the
         // endpoint, and the request is safe to send anew where its method is.
         let was_closed = matches!(
-            &failure,
+            failure,
             Failure::Attempt(AttemptError::Exchange(
                 ExchangeError::Server(_) | ExchangeError::ServerEnded
             ))
         );
-        if was_closed && reused && self.decided.idempotent && !self.replaced_stale && pump.restart() {
+        if was_closed && reused && self.decided.idempotent && !self.replaced_stale && pump.restart()
+        {
             self.replaced_stale = true;
             return None;
         }
@@ -342,37 +343,37 @@ impl Tries<'_> {
             self.pause().await;
             return None;
         }
-        Some(self.answer_to(&failure))
+        Some(Self::answer_to(failure))
     }
 
-    fn answer_to(&self, failure: &Failure) -> Answer {
-        let mut answer = match failure {
+    fn answer_to(failure: &Failure) -> Answer {
+        match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => Answer::connection_terminated(),
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
-            Failure::Timeout | Failure::Upstream(UpstreamError::Timeout(Duration::ZERO)) => {
-                Answer::upstream_timeout()
-            }
+            Failure::Timeout => Answer::upstream_timeout(),
             Failure::Upstream(UpstreamError::Overflow(_)) => Answer::overflow(),
             Failure::Upstream(UpstreamError::Resolve { .. }) => {
-                let mut answer = Answer::no_healthy_upstream();
-                answer.flags = answer.flags.with(Flags::DNS_FAILURE);
-                answer
+                Answer::no_healthy_upstream().because(Reason::NameResolution)
             }
             Failure::Upstream(
-                UpstreamError::Identity(_)
-                | UpstreamError::Connect(_)
-                | UpstreamError::Handshake(_)
-                | UpstreamError::NoIdentity
-                | UpstreamError::Timeout(_)
-                | UpstreamError::TlsSettings(_),
-            ) => Answer::connect_failure(),
-        };
-        if self.retries > 0 && self.retries >= self.decided.retry.attempts {
-            answer.flags = answer.flags.with(Flags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                UpstreamError::Handshake(_)
+                | UpstreamError::Identity(_)
+                | UpstreamError::NoIdentity,
+            ) => Answer::connect_failure().because(Reason::PeerIdentity),
+            Failure::Upstream(UpstreamError::Timeout(_)) => {
+                Answer::connect_failure().because(Reason::ConnectTimeout)
+            }
+            Failure::Upstream(UpstreamError::Connect(_) | UpstreamError::TlsSettings(_)) => {
+                Answer::connect_failure()
+            }
         }
-        answer
+    }
+
+    /// Whether every try that the policy allows was made.
+    fn are_exhausted(&self) -> bool {
+        self.retries > 0 && self.retries >= self.decided.retry.attempts
     }
 
     /// Whether the request is tried again after this outcome; if so it counts as a retry and begins anew.

@@ -16,6 +16,7 @@ use heddle_wire::http1::{
 use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
+use crate::forward::exchange::Asked;
 
 /// Indices that a thread keeps for the next heads.
 const FREE_MAX: usize = 64;
@@ -228,10 +229,15 @@ impl Client {
     }
 
     /// Answers the request itself. Answers whether the connection can take another request.
-    pub(crate) async fn answer(&mut self, request: &mut Request, answer: &Answer) -> io::Result<bool> {
+    pub(crate) async fn answer(
+        &mut self,
+        request: &mut Request,
+        answer: &Answer,
+    ) -> io::Result<bool> {
         let mut out = Output::new();
         let head = request.head(&self.connection);
-        let is_grpc = head.values("content-type").any(|value| value.starts_with(b"application/grpc"));
+        let is_grpc =
+            head.values("content-type").any(|value| value.starts_with(b"application/grpc"));
         // A body that has come whole is passed over; what is still to come would be taken for the next request.
         let length = head.body();
         let mut scanner = http1::BodyScanner::new(length);
@@ -247,6 +253,24 @@ impl Client {
         if keep {
             self.connection.buffer.consume(request.head_bytes() + body.unwrap_or(0));
         } else {
+            self.linger().await;
+        }
+        Ok(keep)
+    }
+
+    /// Answers a request that was on its way already, when nothing of a response has been sent. Answers whether the
+    /// connection can take another request.
+    pub(crate) async fn answer_instead(
+        &mut self,
+        asked: Asked,
+        answer: &Answer,
+        has_whole_body: bool,
+    ) -> io::Result<bool> {
+        let mut out = Output::new();
+        let keep = asked.keep_alive && has_whole_body;
+        answer.write_http1(asked.method.as_str(), asked.is_grpc, !keep, &mut out);
+        self.connection.transport.send_all(&out).await?;
+        if !keep {
             self.linger().await;
         }
         Ok(keep)

@@ -3,8 +3,8 @@
 use heddle_http::exchange::{ExchangeError, Pump, ResponseError, deliver_response, until_response};
 use heddle_http::{Connection, Output};
 use heddle_wire::http1::{
-    self, BodyError, BodyLength, ChunkPiece, ChunkedScanner, HeadError, HeadLimits,
-    HeaderEdit, Parsed, ResponseEdits, ResponseHead, Version,
+    self, BodyError, BodyLength, ChunkPiece, ChunkedScanner, HeadError, HeadLimits, HeaderEdit,
+    Parsed, RequestHead, ResponseEdits, ResponseHead, Version,
 };
 
 use crate::forward::client::LentResponseIndex;
@@ -107,6 +107,23 @@ pub(crate) struct Asked {
     pub(crate) keep_alive: bool,
     /// Whether the client asked to switch protocols.
     pub(crate) upgrade: bool,
+    /// Whether it is gRPC, by its content type.
+    pub(crate) is_grpc: bool,
+}
+
+impl Asked {
+    /// What is to be known of this request; `draining` closes the connection after it.
+    pub(crate) fn of(head: &RequestHead<'_>, draining: bool) -> Self {
+        let is_grpc =
+            head.values("content-type").any(|value| value.starts_with(b"application/grpc"));
+        Self {
+            method: Method::of(head.method_text()),
+            version: head.version(),
+            keep_alive: head.keeps_alive() && !draining,
+            upgrade: head.upgrade().is_some(),
+            is_grpc,
+        }
+    }
 }
 
 /// Methods whose responses are framed differently.
@@ -121,10 +138,10 @@ impl Method {
         if text == "HEAD" { Self::Head } else { Self::Other }
     }
 
-    fn as_bytes(self) -> &'static [u8] {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Head => b"HEAD",
-            Self::Other => b"GET",
+            Self::Head => "HEAD",
+            Self::Other => "GET",
         }
     }
 }
@@ -154,7 +171,7 @@ pub(crate) async fn deliver<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let mut out = Output::new();
     let head = response.head(server);
     let switched = head.status() == 101;
-    let body = head.body(asked.method.as_bytes());
+    let body = head.body(asked.method.as_str().as_bytes());
     let keep_server = head.keeps_alive() && body != BodyLength::UntilClose && !switched;
     // Clients of HTTP/1.0 do not know chunks; for them the body ends with the connection.
     let without_chunks = asked.version == Version::Http10 && body == BodyLength::Chunked;
@@ -225,16 +242,3 @@ async fn deliver_without_chunks(
         }
     }
 }
-
-/// A request on its way: its rewritten head and its body.
-pub(crate) fn pump_request(
-    head: Output,
-    body: BodyLength,
-    head_bytes: usize,
-    client: &mut Connection,
-    keep_bytes_max: usize,
-) -> Result<Pump, BodyError> {
-    client.buffer.consume(head_bytes);
-    Pump::new(head, body, client, keep_bytes_max)
-}
-

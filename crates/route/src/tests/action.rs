@@ -33,7 +33,7 @@ fn rewritten(matched: HttpMatch, rewrite: PathRewrite, target: &str) -> Option<S
 }
 
 #[test]
-fn a_text_prefix_is_replaced_and_other_matches_are_replaced_as_a_whole() {
+fn a_text_prefix_is_replaced_and_exact_and_regex_matches_are_replaced_as_a_whole() {
     let exact = || path(PathMatch::Exact("/foo/bar".into()));
     let regex = || path(PathMatch::Regex("/foo/.*".into()));
     let ignoring = || HttpMatch { ignore_path_case: true, ..text_prefix("/FOO") };
@@ -47,7 +47,11 @@ fn a_text_prefix_is_replaced_and_other_matches_are_replaced_as_a_whole() {
         (ignoring(), "/xyz", "/foo/bar", "/xyz/bar"),
         (exact(), "/xyz", "/foo/bar", "/xyz"),
         (regex(), "/xyz", "/foo/bar", "/xyz"),
-        (any(), "/xyz", "/foo/bar", "/xyz"),
+        // Without path, what matches is the prefix `/`.
+        (any(), "/xyz", "/foo/bar", "/xyzfoo/bar"),
+        (any(), "/xyz/", "/foo/bar", "/xyz/foo/bar"),
+        (any(), "/", "/foo/bar", "/foo/bar"),
+        (any(), "/xyz", "*", "/xyz"),
     ];
     for (matched, new, target, expected) in cases {
         let rewrite = PathRewrite::Prefix(new.into());
@@ -241,7 +245,8 @@ fn setting_host_rewrites_the_authority_and_pseudo_headers_are_left_alone() {
         (edits(&[(":authority", "r")], &[], &[]), none(), None, Some("r")),
         (edits(&[], &[("host", "r")], &[]), none(), None, Some("r")),
         (edits(&[("host", "s")], &[("host", "r")], &[]), none(), None, Some("s")),
-        (edits(&[("host", "r")], &[], &[]), edits(&[("host", "b")], &[], &[]), None, Some("b")),
+        (edits(&[("host", "r")], &[], &[]), edits(&[("host", "b")], &[], &[]), None, Some("r")),
+        (none(), edits(&[("host", "b")], &[], &[]), None, Some("b")),
         (edits(&[("host", "r")], &[], &[]), none(), Some("x"), Some("x")),
         (none(), edits(&[("host", "b")], &[], &["host"]), Some("x"), Some("x")),
     ];

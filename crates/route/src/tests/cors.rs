@@ -67,7 +67,8 @@ fn allowed_origins_get_headers_and_preflights_an_answer() {
     assert_eq!(outcome(&policy, &from("https://a.com")), added);
     assert_eq!(
         outcome(&policy, &preflight("https://b.org")),
-        "preflight allow-origin=https://b.org allow-methods=GET,POST allow-headers=x-a,x-b max-age=86400"
+        "preflight allow-origin=https://b.org allow-methods=GET,POST allow-headers=x-a,x-b \
+         expose-headers=x-e max-age=86400"
     );
     assert!(outcome(&policy, &from("https://x.c.com")).starts_with("add"));
     // Without the header that makes it one, OPTIONS is no preflight.
@@ -104,8 +105,17 @@ fn a_star_allows_every_origin_and_is_never_sent_with_credentials() {
     };
     assert_eq!(
         outcome(&policy, &preflight("https://any")),
-        "preflight allow-origin=https://any allow-methods=* allow-headers=*"
+        "preflight allow-origin=https://any allow-methods=PUT allow-headers=x-z"
     );
+    let no_headers =
+        from("https://any").method("OPTIONS").header("access-control-request-method", "PUT");
+    assert_eq!(
+        outcome(&policy, &no_headers),
+        "preflight allow-origin=https://any allow-methods=PUT"
+    );
+    // One among others is a wildcard only without credentials.
+    policy.allow_methods.push("GET".into());
+    assert!(outcome(&policy, &no_headers).ends_with("allow-methods=*,GET"));
     policy.allow_credentials = true;
     assert_eq!(
         outcome(&policy, &preflight("https://any")),

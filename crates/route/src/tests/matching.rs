@@ -206,6 +206,13 @@ fn scheme_and_method() {
     let method = HttpMatch { method: Some(exact("POST")), ..any() };
     assert!(holds(&method, &Request::get("/").method("POST")));
     assert!(!holds(&method, &Request::get("/").method("post")));
+    let present = HttpMatch {
+        method: Some(regex("*")),
+        scheme: Some(regex("*")),
+        authority: Some(regex("*")),
+        ..any()
+    };
+    assert!(holds(&present, &Request::get("/").authority("")));
     let scheme = HttpMatch { scheme: Some(exact("https")), ..any() };
     assert!(holds(&scheme, &Request::get("/").scheme("https")));
     assert!(!holds(&scheme, &Request::get("/")));

@@ -262,3 +262,66 @@ proptest! {
         }
     }
 }
+
+/// Paths that are often prefixes of each other, by text or by element.
+fn nested_path() -> impl Strategy<Value = String> {
+    let segment = select(vec!["a", "ab", "b", ""]);
+    vec(segment, 1..4).prop_map(|segments| format!("/{}", segments.join("/")))
+}
+
+fn nested_match() -> impl Strategy<Value = HttpMatch> {
+    let header = vec(select(vec!["h", "i"]), 0..2);
+    (0..12_u8, nested_path(), header).prop_map(|(kind, path, headers)| {
+        let path: std::sync::Arc<str> = path.into();
+        HttpMatch {
+            ignore_path_case: kind == 0,
+            path: match kind {
+                0..4 => Some(PathMatch::Exact(path)),
+                4..7 => Some(PathMatch::TextPrefix(path)),
+                7..10 => Some(PathMatch::ElementPrefix(path)),
+                10 => Some(PathMatch::Regex("/a.*".into())),
+                _ => None,
+            },
+            headers: headers
+                .into_iter()
+                .map(|name| HeaderMatch {
+                    name: name.into(),
+                    value: TextMatch::Present,
+                    invert: false,
+                })
+                .collect(),
+            ..any_match()
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// Tables that are large enough to be indexed.
+    #[test]
+    fn large_tables_decide_as_the_reference(
+        rules in vec(vec(nested_match(), 0..5), 10..40),
+        specificity in any::<bool>(),
+        requests in vec((nested_path(), vec(select(vec!["h", "i"]), 0..2)), 10),
+    ) {
+        let order = if specificity { RuleOrder::Specificity } else { RuleOrder::Written };
+        let rules: Vec<HttpRule> = rules
+            .into_iter()
+            .enumerate()
+            // A rule without matches would shadow too much.
+            .filter(|(index, matches)| *index > 8 || !matches.is_empty())
+            .map(|(index, matches)| rule(&index.to_string(), matches))
+            .collect();
+        let mut table = outbound(rules.clone());
+        table.http.order = order;
+        let routes = compiled(table);
+        for (path, headers) in requests {
+            let request = headers
+                .into_iter()
+                .fold(Request::get(&path), |request, name| request.header(name, "1"));
+            let decided = routes.decide(&request, 0).map(|decision| decision.rule_index);
+            prop_assert_eq!(decided, reference(&rules, order, &request).map(|(rule, _)| rule));
+        }
+    }
+}

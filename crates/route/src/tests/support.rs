@@ -23,18 +23,18 @@ use crate::CompiledRoutes;
 
 /// A request; `GET http://reviews:9080/` unless said otherwise.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) authority: String,
-    pub(super) scheme: String,
-    pub(super) headers: Vec<(String, Vec<u8>)>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) authority: String,
+    pub(crate) scheme: String,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Request {
     /// A request for `target`, which may have a query.
-    pub(super) fn get(target: &str) -> Self {
+    pub(crate) fn get(target: &str) -> Self {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
@@ -49,22 +49,22 @@ impl Request {
         }
     }
 
-    pub(super) fn method(mut self, method: &str) -> Self {
+    pub(crate) fn method(mut self, method: &str) -> Self {
         self.method = method.into();
         self
     }
 
-    pub(super) fn authority(mut self, authority: &str) -> Self {
+    pub(crate) fn authority(mut self, authority: &str) -> Self {
         self.authority = authority.into();
         self
     }
 
-    pub(super) fn scheme(mut self, scheme: &str) -> Self {
+    pub(crate) fn scheme(mut self, scheme: &str) -> Self {
         self.scheme = scheme.into();
         self
     }
 
-    pub(super) fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
@@ -102,12 +102,12 @@ impl RequestHead for Request {
     }
 }
 
-pub(super) fn origin(name: &str) -> Origin {
+pub(crate) fn origin(name: &str) -> Origin {
     Origin::built_in(name)
 }
 
 /// A match without conditions.
-pub(super) fn any() -> HttpMatch {
+pub(crate) fn any() -> HttpMatch {
     HttpMatch {
         origin: origin("match"),
         name: Arc::default(),
@@ -122,12 +122,12 @@ pub(super) fn any() -> HttpMatch {
 }
 
 /// A match of a path.
-pub(super) fn path(path: PathMatch) -> HttpMatch {
+pub(crate) fn path(path: PathMatch) -> HttpMatch {
     HttpMatch { path: Some(path), ..any() }
 }
 
 /// A rule that forwards to destination 0.
-pub(super) fn rule(name: &str, matches: Vec<HttpMatch>) -> HttpRule {
+pub(crate) fn rule(name: &str, matches: Vec<HttpMatch>) -> HttpRule {
     HttpRule {
         origin: origin(name),
         name: name.into(),
@@ -143,7 +143,7 @@ pub(super) fn rule(name: &str, matches: Vec<HttpMatch>) -> HttpRule {
     }
 }
 
-pub(super) fn backend(destination: usize, weight: u32) -> WeightedBackend {
+pub(crate) fn backend(destination: usize, weight: u32) -> WeightedBackend {
     WeightedBackend {
         origin: origin("backend"),
         target: BackendTarget::Destination(destination),
@@ -154,7 +154,7 @@ pub(super) fn backend(destination: usize, weight: u32) -> WeightedBackend {
 }
 
 /// Rules in written order, with three destinations.
-pub(super) fn outbound(rules: Vec<HttpRule>) -> Outbound {
+pub(crate) fn outbound(rules: Vec<HttpRule>) -> Outbound {
     Outbound {
         key: OutboundKey { scope: ScopeId("s".into()), host: "reviews".into(), port: 9080 },
         protocol: Protocol::Http1,
@@ -167,19 +167,19 @@ pub(super) fn outbound(rules: Vec<HttpRule>) -> Outbound {
 }
 
 /// Compiles what must compile.
-pub(super) fn compiled(outbound: Outbound) -> CompiledRoutes {
+pub(crate) fn compiled(outbound: Outbound) -> CompiledRoutes {
     let (routes, problems) = CompiledRoutes::compile(Arc::new(outbound));
     assert_eq!(problems, []);
     routes
 }
 
 /// The name of the rule that matches.
-pub(super) fn matched<'a>(routes: &'a CompiledRoutes, request: &Request) -> Option<&'a str> {
+pub(crate) fn matched<'a>(routes: &'a CompiledRoutes, request: &Request) -> Option<&'a str> {
     routes.decide(request, 0).map(|decision| &*decision.rule.name)
 }
 
 /// The middle of the `i`th of `count` equal parts of `u64`.
-pub(super) fn evenly(i: u64, count: u64) -> u64 {
+pub(crate) fn evenly(i: u64, count: u64) -> u64 {
     let part = u64::MAX / count;
     part * i + part / 2
 }

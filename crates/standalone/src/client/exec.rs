@@ -23,8 +23,8 @@ impl Client {
         terminate: impl Future<Output = ()>,
     ) -> Result<i32, ClientError> {
         let stream = self.connect(self.state().exec_socket()).await?;
-        let mut line = serde_json::to_vec(request)
-            .map_err(|error| ClientError::Answer(error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(request).map_err(|error| ClientError::Answer(error.to_string()))?;
         line.push(b'\n');
         if line.len() > LINE_BYTES_MAX {
             return Err(ClientError::Refused("the command is too long".to_owned()));

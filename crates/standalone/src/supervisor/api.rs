@@ -137,9 +137,8 @@ async fn capture(
     State(services): State<Arc<Services>>,
     Query(wish): Query<CaptureWish>,
 ) -> Result<Json<CaptureResult>, ApiError> {
-    let failed = |error: &dyn std::error::Error| {
-        ApiError(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
-    };
+    let failed =
+        |error: &dyn std::error::Error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, chain(error));
     let time = Duration::from_millis(wish.milliseconds).min(CAPTURE_MAX);
     let capture = Capture::start(services.fabric.namespace(), fabric::BRIDGE, CAPTURE_BYTES_MAX)
         .map_err(|error| failed(&error))?;

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use heddle_net::process::{Capabilities, Plan};
 
-use super::{Services, until};
 use super::launch::{OWN_PROGRAM, Process, Signal};
+use super::{Services, until};
 use crate::backoff::{Backoff, Limits};
 use crate::status::{Phase, ProcessStatus};
 

@@ -54,8 +54,8 @@ async fn session(services: Arc<Services>, mut stream: UnixStream) {
 async fn begin(services: &Services, stream: &UnixStream) -> Result<Process, String> {
     let (line, descriptors) =
         read_request(stream).await.map_err(|error| format!("no request: {error}"))?;
-    let request: ExecRequest =
-        serde_json::from_slice(&line).map_err(|error| format!("the request is no JSON: {error}"))?;
+    let request: ExecRequest = serde_json::from_slice(&line)
+        .map_err(|error| format!("the request is no JSON: {error}"))?;
     let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| "the request must bring three descriptors".to_owned())?;
     let status = services.board.snapshot();

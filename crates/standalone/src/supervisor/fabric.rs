@@ -126,6 +126,7 @@ impl Fabric {
         let link = fabric.link(&port.name)?.index;
         fabric.set_master(link, Some(self.bridge))?;
         fabric.set_up(link, true)?;
+        allow_all_ports(&port.namespace)?;
         let mut inside = RouteSocket::open_in(&port.namespace)?;
         inside.bring_up_loopback()?;
         let own = inside.link(INTERFACE)?.index;
@@ -174,6 +175,18 @@ impl Drop for Port {
             }
         }
     }
+}
+
+/// Lets programs without capabilities listen on ports below 1024 and ping, as container runtimes do.
+fn allow_all_ports(namespace: &NetworkNamespace) -> Result<(), NamespaceError> {
+    namespace.run(|| {
+        for (setting, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 0")] {
+            // A host whose settings cannot be written still runs everything above port 1024.
+            if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value) {
+                tracing::warn!(setting, %error, "cannot set a network setting of a workload");
+            }
+        }
+    })
 }
 
 /// The first address of a range: the bridge's.

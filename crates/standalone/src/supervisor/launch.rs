@@ -74,7 +74,11 @@ impl Launcher {
     }
 
     /// Starts a process whose outputs go to a log.
-    pub(crate) async fn start_logged(&self, mut plan: Plan, log: &LogSink) -> Result<Process, String> {
+    pub(crate) async fn start_logged(
+        &self,
+        mut plan: Plan,
+        log: &LogSink,
+    ) -> Result<Process, String> {
         let pipes = || -> io::Result<_> { Ok((output_pipe()?, output_pipe()?)) };
         let ((stdout, out), (stderr, err)) =
             pipes().map_err(|error| format!("cannot make a pipe: {error}"))?;

@@ -43,10 +43,9 @@ impl Logs {
     pub(crate) fn sink(&self, names: &[&str]) -> LogSink {
         // Names come from objects: none may lead elsewhere.
         let safe = names.iter().map(|name| name.replace(['/', '\0'], "_"));
-        let path = safe.filter(|name| name != ".." && name != ".").fold(
-            self.root.clone(),
-            |path: PathBuf, name| path.join(Path::new(&name)),
-        );
+        let path = safe
+            .filter(|name| name != ".." && name != ".")
+            .fold(self.root.clone(), |path: PathBuf, name| path.join(Path::new(&name)));
         LogSink { directory: Directory::new(path.clone()), path, shared: Arc::clone(&self.shared) }
     }
 }
@@ -64,9 +63,10 @@ impl LogSink {
 
     /// Opens the files of a new run and stores there what comes out of the pipes, until they are closed.
     pub(crate) fn start_run(&self, outputs: [(Receiver, Stream); 2]) -> Result<(), String> {
-        let writer = self.directory.start_run(Limits::default()).map_err(|error| {
-            format!("cannot write the log {}: {error}", self.path.display())
-        })?;
+        let writer = self
+            .directory
+            .start_run(Limits::default())
+            .map_err(|error| format!("cannot write the log {}: {error}", self.path.display()))?;
         let writer = Arc::new(Mutex::new(writer));
         let sender = self.sender();
         sender.send_modify(|count| *count += 1);

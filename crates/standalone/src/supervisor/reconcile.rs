@@ -107,8 +107,7 @@ async fn at(time: Option<Instant>) {
 impl Running {
     /// Stops what shall not run, and starts what does not.
     fn reconcile(&mut self, desired: &DesiredState) {
-        if let Err(error) =
-            self.services.set_ranges(&desired.workload_ranges, &mut self.resolvers)
+        if let Err(error) = self.services.set_ranges(&desired.workload_ranges, &mut self.resolvers)
         {
             let error = super::probes::chain(&error);
             tracing::error!(%error, "cannot give the mesh its addresses");

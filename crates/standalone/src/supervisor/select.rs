@@ -33,7 +33,8 @@ pub(super) fn workload<'a>(
     candidates.retain(|workload| workload.owner == name);
     candidates.sort_by_key(|workload| (!workload.ready, workload.phase != Phase::Running));
     candidates.first().copied().ok_or_else(|| {
-        let known: Vec<_> = workloads.iter().map(|w| format!("{}/{}", w.namespace, w.name)).collect();
+        let known: Vec<_> =
+            workloads.iter().map(|w| format!("{}/{}", w.namespace, w.name)).collect();
         if known.is_empty() {
             format!("no workload {namespace}/{name}: none runs")
         } else {
@@ -43,15 +44,23 @@ pub(super) fn workload<'a>(
 }
 
 fn is_kind(text: &str) -> bool {
-    ["pod", "deployment", "deploy", "statefulset", "sts", "daemonset", "ds", "replicaset", "rs", "job"]
-        .contains(&text.to_ascii_lowercase().as_str())
+    [
+        "pod",
+        "deployment",
+        "deploy",
+        "statefulset",
+        "sts",
+        "daemonset",
+        "ds",
+        "replicaset",
+        "rs",
+        "job",
+    ]
+    .contains(&text.to_ascii_lowercase().as_str())
 }
 
 /// The name of a container of a workload: the one given, or the only sensible one. An error is one sentence.
-pub(super) fn container(
-    workload: &WorkloadStatus,
-    wanted: Option<&str>,
-) -> Result<String, String> {
+pub(super) fn container(workload: &WorkloadStatus, wanted: Option<&str>) -> Result<String, String> {
     let Some(wanted) = wanted else {
         let mut applications =
             workload.containers.iter().filter(|c| c.kind == ContainerKind::Application);

@@ -15,11 +15,11 @@ use heddle_proto::node;
 
 use crate::backoff::{Backoff, Limits};
 use crate::status::{ContainerKind, ContainerStatus, Phase, ProcessStatus, WorkloadStatus};
-use crate::supervisor::{Services, until};
 use crate::supervisor::container::{Container, Ended, Order};
 use crate::supervisor::fabric::Port;
 use crate::supervisor::launch::Process;
 use crate::supervisor::probes::{Exec, Prober};
+use crate::supervisor::{Services, until};
 use crate::timestamp::epoch_ms;
 
 pub(crate) use setup::WorkloadFiles;
@@ -89,8 +89,7 @@ impl Exec for Container {
     async fn exec(&self, command: &[String]) -> Result<i32, String> {
         let id = &self.context.desired.id;
         let status = self.context.services.board.workload(id);
-        let container =
-            status.as_ref().and_then(|status| status.container(&self.description.name));
+        let container = status.as_ref().and_then(|status| status.container(&self.description.name));
         let pid = container.and_then(|container| container.process.pid);
         let pid = pid.ok_or("the container does not run")?;
         let plan = self.context.exec_plan(&self.description, pid, command)?;

@@ -141,7 +141,7 @@ impl Store {
             AnyObject::VirtualService(object) => {
                 topics.extend(object.spec.hosts.iter().map(|host| {
                     Topic::VirtualServicesByHost(full_name(host, namespace, domain).into())
-                }))
+                }));
             }
             AnyObject::DestinationRule(rule) => topics.push(Topic::DestinationRulesByHost(
                 namespace.clone(),

@@ -141,11 +141,10 @@ fn literal(value: &str) -> Result<String, Unreadable> {
         }
         rest = behind;
     }
-    match variable {
-        Some(variable) => Err(Unreadable::Variable(variable)),
-        None => {
-            text.push_str(rest);
-            Ok(text)
-        }
+    if let Some(variable) = variable {
+        Err(Unreadable::Variable(variable))
+    } else {
+        text.push_str(rest);
+        Ok(text)
     }
 }

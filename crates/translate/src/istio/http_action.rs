@@ -109,13 +109,14 @@ pub(super) fn direct_response(
     let body = written.body.as_ref();
     let body: Vec<u8> = match body.map(|body| (&body.string, &body.bytes)) {
         Some((Some(text), _)) => text.clone().into_bytes(),
-        Some((None, Some(text))) => match Base64::parse(text) {
-            Some(bytes) => bytes.0,
-            None => {
+        Some((None, Some(text))) => {
+            if let Some(bytes) = Base64::parse(text) {
+                bytes.0
+            } else {
                 report.rejected(object.origin_of(written.at, "body"), "`bytes` is not base64");
                 return None;
             }
-        },
+        }
         Some((None, None)) | None => Vec::new(),
     };
     if body.len() > BODY_BYTES_MAX {
@@ -251,6 +252,7 @@ pub(super) fn fault(object: &Vs, written: &FaultInjection, report: &mut Report) 
             report.rejected(origin, "`exponentialDelay` does not exist in any data plane");
             return None;
         }
+        report.precise(delay.fixed_delay, || object.origin_of(delay.at, "fixedDelay"));
         let Some(duration) = delay.fixed_delay else {
             report.rejected(object.origin_at(delay.at), "a delay needs `fixedDelay`");
             return None;
@@ -309,15 +311,14 @@ fn abort_status(
         return code.map(AbortStatus::Grpc);
     }
     let status = abort.http_status.and_then(|status| u16::try_from(status).ok());
-    match status.filter(|status| (200..600).contains(status)) {
-        Some(status) => Some(AbortStatus::Http(status)),
-        None => {
-            report.rejected(
-                object.origin_of(abort.at, "httpStatus"),
-                "an abort needs a status from 200 to 599",
-            );
-            None
-        }
+    if let Some(status) = status.filter(|status| (200..600).contains(status)) {
+        Some(AbortStatus::Http(status))
+    } else {
+        report.rejected(
+            object.origin_of(abort.at, "httpStatus"),
+            "an abort needs a status from 200 to 599",
+        );
+        None
     }
 }
 

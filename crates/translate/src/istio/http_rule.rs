@@ -63,6 +63,7 @@ fn rule(
     let fault = written.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
     let retry = retry::translate(object, written.retries.as_ref(), default_retry, report);
     check_mirrors(object, written, report);
+    report.precise(written.timeout, || object.origin_of(written.at, "timeout"));
     let action = action(object, written, destinations, report);
     let action = match (&rewrite, action) {
         (Some(_), Some(action)) => action,
@@ -99,6 +100,9 @@ fn action(
         return None;
     }
     if written.delegate.is_some() {
+        if object.spec.hosts.is_empty() {
+            report.rejected(of("delegate"), "a delegate has no delegates");
+        }
         let why = "delegates come with the routing issue; requests of this rule get 503";
         report.unsupported(of("delegate"), why);
         return None;

@@ -84,40 +84,28 @@ fn consistent_hash(
             max
         })
     };
-    let algorithm = match &written.maglev {
-        Some(maglev) => {
-            let table_size =
-                size("maglev", maglev.table_size, MAGLEV_SIZE, MAGLEV_SIZE_MAX, report);
-            if !is_prime(table_size) || written.ring_hash.is_some() {
-                let message = match written.ring_hash {
-                    Some(_) => "`maglev` and `ringHash` exclude each other",
-                    None => "the size of a Maglev table is a prime number",
-                };
-                report.rejected(of("maglev"), message);
-                return None;
-            }
-            HashAlgorithm::Maglev { table_size }
+    let algorithm = if let Some(maglev) = &written.maglev {
+        let table_size = size("maglev", maglev.table_size, MAGLEV_SIZE, MAGLEV_SIZE_MAX, report);
+        if !is_prime(table_size) || written.ring_hash.is_some() {
+            let message = match written.ring_hash {
+                Some(_) => "`maglev` and `ringHash` exclude each other",
+                None => "the size of a Maglev table is a prime number",
+            };
+            report.rejected(of("maglev"), message);
+            return None;
         }
-        None => {
-            let own = written.ring_hash.as_ref().and_then(|ring| ring.minimum_ring_size);
-            let size_min = size(
-                "ringHash",
-                own.or(written.minimum_ring_size),
-                RING_SIZE,
-                RING_SIZE_MAX,
-                report,
-            );
-            HashAlgorithm::Ring { size_min }
-        }
+        HashAlgorithm::Maglev { table_size }
+    } else {
+        let own = written.ring_hash.as_ref().and_then(|ring| ring.minimum_ring_size);
+        let size_min =
+            size("ringHash", own.or(written.minimum_ring_size), RING_SIZE, RING_SIZE_MAX, report);
+        HashAlgorithm::Ring { size_min }
     };
     Some(LoadBalancing::ConsistentHash { key, algorithm })
 }
 
 fn is_prime(number: u32) -> bool {
-    number > 1
-        && (2..)
-            .take_while(|divisor| divisor * divisor <= number)
-            .all(|divisor| number % divisor != 0)
+    number > 1 && (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

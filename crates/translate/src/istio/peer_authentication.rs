@@ -117,7 +117,7 @@ fn oldest(
     namespace: &Arc<str>,
     wanted: impl Fn(&Policy) -> bool,
 ) -> Option<Policy> {
-    policies(reader, namespace).into_iter().filter(wanted).min_by(|left, right| age(left, right))
+    policies(reader, namespace).into_iter().filter(wanted).min_by(age)
 }
 
 fn age(left: &Policy, right: &Policy) -> Ordering {
@@ -143,7 +143,7 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
     let own = selector(policy);
     for (port, written) in &spec.port_level_mtls {
         let origin = || policy.written.origin_of_entry(spec.at, "portLevelMtls", port);
-        if port.parse::<u16>().ok().filter(|port| *port > 0).is_none() {
+        if port.parse::<u16>().map_or(true, |port| port == 0) {
             report.rejected(origin(), format!("`{port}` is not a port"));
         }
         if own.is_none() {

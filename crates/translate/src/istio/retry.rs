@@ -100,15 +100,18 @@ pub(crate) fn policy(
     if place.broken {
         return never;
     }
+    report.precise(written.per_try_timeout, || (place.of)("perTryTimeout"));
+    report.precise(written.backoff, || (place.of)("backoff"));
     let attempts = match written.attempts {
         None => default.attempts,
-        Some(attempts) => match u32::try_from(attempts) {
-            Ok(attempts) => attempts,
-            Err(_) => {
+        Some(attempts) => {
+            if let Ok(attempts) = u32::try_from(attempts) {
+                attempts
+            } else {
                 report.rejected((place.of)("attempts"), "attempts cannot be negative");
                 return never;
             }
-        },
+        }
     };
     let says_more = written.per_try_timeout.is_some()
         || written.retry_on.as_deref().is_some_and(|on| !on.is_empty())

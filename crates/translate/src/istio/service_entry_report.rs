@@ -29,15 +29,21 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
     check_endpoints(object, resolution, report);
     export_to::check(&object.written, spec.at, &spec.export_to, true, report);
     if resolution == Resolution::DynamicDns {
-        let why = "names that are resolved per request come with the egress issue; requests get 503";
+        let why =
+            "names that are resolved per request come with the egress issue; requests get 503";
         report.unsupported(of("resolution"), why);
     }
     if let Some(selector) = &spec.workload_selector {
         if !spec.endpoints.is_empty() {
-            report.rejected(of("endpoints"), "`endpoints` and `workloadSelector` exclude each other");
+            report
+                .rejected(of("endpoints"), "`endpoints` and `workloadSelector` exclude each other");
         }
         if selector.labels.is_empty() {
-            report.warning(codes::UPSTREAM_WARNING, of("workloadSelector"), "the selector has no labels");
+            report.warning(
+                codes::UPSTREAM_WARNING,
+                of("workloadSelector"),
+                "the selector has no labels",
+            );
         } else {
             let namespace: Arc<str> = object.meta.namespace.as_str().into();
             let pods = selector::selected(reader, &namespace, &selector.labels);
@@ -48,7 +54,8 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
             }
         }
         if spec.location != Some(Location::MeshInternal) {
-            let message = "workloads of the mesh are selected, but the location is outside of the mesh";
+            let message =
+                "workloads of the mesh are selected, but the location is outside of the mesh";
             report.warning(codes::UPSTREAM_WARNING, of("workloadSelector"), message);
         }
         if matches!(resolution, Resolution::None) {
@@ -65,7 +72,8 @@ fn entries(
     labels: &std::collections::BTreeMap<String, String>,
 ) -> bool {
     let Some((key, value)) = labels.iter().next() else { return false };
-    let topic = Topic::WorkloadsByLabel(namespace.clone(), key.as_str().into(), value.as_str().into());
+    let topic =
+        Topic::WorkloadsByLabel(namespace.clone(), key.as_str().into(), value.as_str().into());
     reader.objects(topic).iter().any(|object| matches!(object, AnyObject::WorkloadEntry(_)))
 }
 
@@ -80,7 +88,8 @@ fn check_hosts(object: &Entry, resolution: Resolution, report: &mut Report) {
             Ok(HostPattern::Any) => report.rejected(origin(), "the host `*` alone is not allowed"),
             Ok(HostPattern::Suffix(_)) => match resolution {
                 Resolution::Dns | Resolution::DnsRoundRobin if spec.endpoints.is_empty() => {
-                    let message = format!("`{host}` cannot be looked up: a wildcard has no address");
+                    let message =
+                        format!("`{host}` cannot be looked up: a wildcard has no address");
                     report.rejected(origin(), message);
                 }
                 _ => {}
@@ -110,7 +119,9 @@ fn check_addresses(object: &Entry, resolution: Resolution, report: &mut Report) 
         let origin = || object.origin_of_item(spec.at, "addresses", index);
         if Cidr::parse(address).is_err() {
             report.rejected(origin(), format!("`{address}` is not an address or range"));
-        } else if address.contains('/') && !matches!(resolution, Resolution::Static | Resolution::None) {
+        } else if address.contains('/')
+            && !matches!(resolution, Resolution::Static | Resolution::None)
+        {
             report.rejected(origin(), "ranges are for the resolutions STATIC and NONE");
         }
     }
@@ -120,11 +131,13 @@ fn check_addresses(object: &Entry, resolution: Resolution, report: &mut Report) 
     let by_address = |protocol: &str| {
         matches!(protocol.to_ascii_uppercase().as_str(), "TCP" | "MONGO" | "REDIS" | "MYSQL" | "")
     };
-    let needs = spec.ports.iter().find(|port| by_address(port.protocol.as_deref().unwrap_or_default()));
+    let needs =
+        spec.ports.iter().find(|port| by_address(port.protocol.as_deref().unwrap_or_default()));
     if let (Some(port), true, true) =
         (needs, spec.addresses.is_empty(), resolution == Resolution::None)
     {
-        let message = format!("port {} takes every connection to it, whatever the host", port.number);
+        let message =
+            format!("port {} takes every connection to it, whatever the host", port.number);
         report.warning(codes::ADDRESSES_REQUIRED, object.origin_at(port.at), message);
     }
 }
@@ -193,7 +206,8 @@ fn check_endpoints(object: &Entry, resolution: Resolution, report: &mut Report) 
                 report.rejected(origin, format!("the ServiceEntry has no port `{name}`"));
             }
         }
-        let unix = endpoint.address.as_deref().is_some_and(|address| address.starts_with("unix://"));
+        let unix =
+            endpoint.address.as_deref().is_some_and(|address| address.starts_with("unix://"));
         if unix && names {
             let message = "a socket in the file system cannot be looked up";
             report.rejected(object.origin_of(endpoint.at, "address"), message);
@@ -247,12 +261,14 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
             if ObjectKey::of(&other) == own {
                 continue;
             }
-            let name = format!("{} {}/{}", other.origin().kind, other.meta().namespace, other.meta().name);
+            let name =
+                format!("{} {}/{}", other.origin().kind, other.meta().namespace, other.meta().name);
             if let AnyObject::ServiceEntry(other) = &other {
                 let older = by_age(&other.meta, &object.meta).is_lt();
-                let shared = spec.ports.iter().find(|port| {
-                    other.spec.ports.iter().any(|known| known.number == port.number)
-                });
+                let shared = spec
+                    .ports
+                    .iter()
+                    .find(|port| other.spec.ports.iter().any(|known| known.number == port.number));
                 let (Some(port), true) = (shared, older) else { continue };
                 let message = format!("{name} defines `{host}` and port {} already", port.number);
                 report.push(
@@ -261,7 +277,9 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
                 );
                 report.conflict(origin(), message);
             } else {
-                let message = format!("{name} has the host `{host}`: only the subject names of this object are used");
+                let message = format!(
+                    "{name} has the host `{host}`: only the subject names of this object are used"
+                );
                 report.push(
                     Diagnostic::error(codes::CONFLICTING_HOST, origin(), message.clone())
                         .related("this one decides", other.origin().clone()),

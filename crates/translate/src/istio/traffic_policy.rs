@@ -166,6 +166,12 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
                 "`insecureSkipVerify` leaves nothing to verify with it",
             );
         }
+        if value.mode == Some(ClientTlsMode::Simple) && set(&value.credential_name) {
+            report.rejected(
+                of("credentialName"),
+                "`insecureSkipVerify` leaves nothing to verify with it",
+            );
+        }
         if !value.subject_alt_names.is_empty() {
             report.rejected(
                 of("subjectAltNames"),
@@ -279,6 +285,9 @@ pub(crate) fn pool(
 ) -> ConnectionPool {
     let mut pool = ConnectionPool { origin: rule.origin_at(written.at), ..default_pool(mesh) };
     if let Some(tcp) = &written.tcp {
+        let of = |field: &str| rule.origin_of(tcp.at, field);
+        report.precise(tcp.connect_timeout, || of("connectTimeout"));
+        report.precise(tcp.max_connection_duration, || of("maxConnectionDuration"));
         pool.connections_max =
             limit(rule, tcp.at, "maxConnections", tcp.max_connections, u32::MAX, report);
         if let Some(timeout) = tcp.connect_timeout {
@@ -304,6 +313,7 @@ pub(crate) fn pool(
         }
     }
     if let Some(http) = &written.http {
+        report.precise(http.idle_timeout, || rule.origin_of(http.at, "idleTimeout"));
         let mut of =
             |field, value, unlimited| limit(rule, http.at, field, value, unlimited, report);
         pool.pending_requests_max =
@@ -351,6 +361,8 @@ pub(crate) fn outlier(
 ) -> OutlierDetection {
     const CONSECUTIVE_DEFAULT: u32 = 5;
     let of = |field: &str| rule.origin_of(written.at, field);
+    report.precise(written.interval, || of("interval"));
+    report.precise(written.base_ejection_time, || of("baseEjectionTime"));
     let mut consecutive_5xx = written.consecutive5xx_errors;
     if let Some(errors) = written.consecutive_errors {
         let named = match (profile, consecutive_5xx, u32::try_from(errors)) {

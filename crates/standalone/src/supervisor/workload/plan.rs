@@ -30,8 +30,7 @@ impl Context {
         plan.arguments = arguments.iter().map(OsString::from).collect();
         plan.environment = self.environment(container);
         plan.working_directory = Some(working_directory(container));
-        plan.isolation =
-            Isolation::New(Namespaces { network: false, ..Namespaces::ALL });
+        plan.isolation = Isolation::New(Namespaces { network: false, ..Namespaces::ALL });
         plan.network = Some(self.port.namespace().clone());
         plan.hostname = Some(self.desired.hostname.clone());
         plan.mounts = self.mounts(container)?;
@@ -63,8 +62,14 @@ impl Context {
         let services = &self.services;
         let mut plan = Plan::new(OWN_PROGRAM);
         let own = ["--control-fd", "3", "--workload", &self.desired.id];
-        plan.arguments =
-            services.options.proxy_arguments.iter().map(String::as_str).chain(own).map(OsString::from).collect();
+        plan.arguments = services
+            .options
+            .proxy_arguments
+            .iter()
+            .map(String::as_str)
+            .chain(own)
+            .map(OsString::from)
+            .collect();
         plan.environment = services.own_environment();
         plan.working_directory = Some(PathBuf::from("/"));
         plan.isolation = Isolation::New(Namespaces { mount: true, ..Namespaces::NONE });
@@ -82,7 +87,8 @@ impl Context {
 
     fn environment(&self, container: &node::Container) -> Vec<(OsString, OsString)> {
         let given = container.env.iter().map(|variable| (&*variable.name, &*variable.value));
-        let given: Vec<_> = given.filter(|(name, _)| !name.is_empty() && !name.contains('=')).collect();
+        let given: Vec<_> =
+            given.filter(|(name, _)| !name.is_empty() && !name.contains('=')).collect();
         let defaults = [
             ("PATH", self.services.options.path.as_str()),
             ("HOME", self.services.options.home.as_str()),
@@ -121,16 +127,20 @@ impl Context {
 
     fn directory(&self, directory: &node::MountedDirectory) -> Result<Mount, String> {
         let source = if directory.host_path.is_empty() {
-            self.files.volume(&directory.volume).map_err(|error| {
-                format!("cannot make the volume {}: {error}", directory.volume)
-            })?
+            self.files
+                .volume(&directory.volume)
+                .map_err(|error| format!("cannot make the volume {}: {error}", directory.volume))?
         } else {
             PathBuf::from(&directory.host_path)
         };
         if !exists(&source) {
             return Err(format!("{} does not exist on this machine", source.display()));
         }
-        Ok(Mount::Bind { source, target: PathBuf::from(&directory.path), read_only: directory.read_only })
+        Ok(Mount::Bind {
+            source,
+            target: PathBuf::from(&directory.path),
+            read_only: directory.read_only,
+        })
     }
 
     fn hide_state(&self) -> Mount {
@@ -140,5 +150,9 @@ impl Context {
 }
 
 fn working_directory(container: &node::Container) -> PathBuf {
-    if container.working_dir.is_empty() { "/".into() } else { PathBuf::from(&container.working_dir) }
+    if container.working_dir.is_empty() {
+        "/".into()
+    } else {
+        PathBuf::from(&container.working_dir)
+    }
 }

@@ -71,10 +71,7 @@ fn set_up_blocking(
         .collect::<Result<_, _>>()?;
     // Interception comes before any process and before the network can be used: there is no moment in
     // which something goes around the proxy.
-    let port = services
-        .fabric
-        .attach(&addresses, desired.meshed)
-        .map_err(|error| chain(&error))?;
+    let port = services.fabric.attach(&addresses, desired.meshed).map_err(|error| chain(&error))?;
     if desired.meshed {
         let interception = interception(desired.traffic.as_ref())?;
         interception.install(port.namespace()).map_err(|error| chain(&error))?;

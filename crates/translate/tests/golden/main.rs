@@ -3,6 +3,8 @@
 //! `in.yaml` has the objects. Comment lines `# ask <kind> <name>` at its top say which resources are printed into
 //! `out.txt`, after everything there is to say about the objects. `UPDATE_GOLDEN=1` writes `out.txt` anew.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod print;
 
 use std::fmt::Write;
@@ -13,6 +15,7 @@ use heddle_ident::{Host, NetworkName, WorkloadId};
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
 use heddle_ir::resource::ResourceName;
+use heddle_translate::workloads::Allocation;
 use heddle_translate::{Change, Options, Profile, Translator};
 
 /// What a case prints.
@@ -29,7 +32,7 @@ fn run(input: &str) -> String {
     }
     let mut objects = loaded.resources;
     if expansion {
-        objects = heddle_translate::workloads::expand(objects, Default::default(), true).objects;
+        objects = heddle_translate::workloads::expand(objects, Allocation::default(), true).objects;
     }
     let mut translator = Translator::new(options);
     translator.apply(objects.into_iter().map(Change::Upsert));

@@ -28,7 +28,7 @@ fn place(origin: &Origin) -> String {
     }
 }
 
-pub fn finding(finding: &Diagnostic) -> String {
+pub(crate) fn finding(finding: &Diagnostic) -> String {
     let upstream = match finding.code.upstream {
         [] => String::new(),
         codes => format!(" {}", codes.join("/")),
@@ -43,11 +43,11 @@ pub fn finding(finding: &Diagnostic) -> String {
     )
 }
 
-pub fn outcome(record: &OutcomeRecord) -> String {
+pub(crate) fn outcome(record: &OutcomeRecord) -> String {
     format!("{} {}: {}", record.outcome.as_str(), place(&record.origin), record.detail)
 }
 
-pub fn resource(resource: &Resource) -> String {
+pub(crate) fn resource(resource: &Resource) -> String {
     let mut out = String::new();
     match resource {
         Resource::Outbound(outbound) => {
@@ -389,7 +389,7 @@ fn condition(condition: &Condition) -> String {
 }
 
 /// The lines that differ.
-pub fn difference(agreed: &str, output: &str) -> String {
+pub(crate) fn difference(agreed: &str, output: &str) -> String {
     let (left, right): (Vec<&str>, Vec<&str>) =
         (agreed.lines().collect(), output.lines().collect());
     let mut text = String::new();

@@ -1,0 +1,312 @@
+//! `apply`, `delete`, `get`, `wait`, `status`, `certs`: what the control plane holds and says.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use heddle_standalone::Client;
+use serde_json::{Value, json};
+
+use super::api::{ControlApi, escape};
+use super::files::Sources;
+use super::kinds;
+use super::print::{out, table};
+use super::state::{client, runtime};
+use super::up::why;
+use super::workload::told;
+use crate::arguments::{
+    ApplyArguments, CertsArguments, Condition, DeleteArguments, GetArguments, MeshArguments,
+    Output, OutputArguments, WaitArguments,
+};
+
+fn files_of(sources: &Sources) -> Result<Vec<Value>> {
+    sources
+        .iter()
+        .map(|(path, bytes)| {
+            let text =
+                std::str::from_utf8(bytes).with_context(|| format!("{path} is not UTF-8 text"))?;
+            let folder = std::path::Path::new(path).parent().filter(|_| path != "-");
+            let folder = folder.and_then(|folder| std::path::absolute(folder).ok());
+            let folder = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
+            Ok(json!({"path": path, "folder": folder, "text": text}))
+        })
+        .collect()
+}
+
+/// Applies files and prints a line per object and finding; an error when something was rejected.
+pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Result<()> {
+    let api = ControlApi::of(client);
+    let answer = api.post("/v1/objects", &json!({"files": files_of(sources)?})).await?;
+    print_applied(&answer)?;
+    if rejected(&answer) > 0 {
+        bail!("{} of the objects were rejected", rejected(&answer));
+    }
+    Ok(())
+}
+
+/// Whether every proxy concerned has acknowledged everything.
+pub(crate) async fn settled(client: &Client) -> Result<bool> {
+    let status = ControlApi::of(client).get("/v1/status").await?;
+    Ok(status["unsettled"].as_array().is_none_or(Vec::is_empty))
+}
+
+fn rejected(answer: &Value) -> usize {
+    let results = answer["results"].as_array();
+    results
+        .map_or(0, |results| results.iter().filter(|result| result["action"] == "rejected").count())
+}
+
+fn print_applied(answer: &Value) -> Result<()> {
+    for finding in answer["findings"].as_array().into_iter().flatten() {
+        out(&finding_text(finding))?;
+    }
+    for result in answer["results"].as_array().into_iter().flatten() {
+        let text = |field: &str| result[field].as_str().unwrap_or("").to_owned();
+        let namespace = match text("namespace") {
+            empty if empty.is_empty() => String::new(),
+            namespace => format!("{namespace}/"),
+        };
+        let kind = text("kind").to_lowercase();
+        out(&format!("{kind} {namespace}{} {}\n", text("name"), text("action")))?;
+    }
+    Ok(())
+}
+
+/// A finding as the control plane's JSON has it, on a line or two.
+fn finding_text(finding: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let origin = &finding["origin"];
+    let mut line = format!(
+        "{}[{}]: {}\n",
+        text(&finding["level"]),
+        text(&finding["code"]),
+        text(&finding["message"])
+    );
+    let file = text(&origin["file"]);
+    if !file.is_empty() {
+        line.push_str(&format!(
+            "  --> {file}:{}:{}  {} {}/{} {}\n",
+            origin["line"],
+            origin["column"],
+            text(&origin["kind"]),
+            text(&origin["namespace"]),
+            text(&origin["name"]),
+            text(&origin["field"])
+        ));
+    }
+    if let Some(hint) = finding["hint"].as_str() {
+        line.push_str(&format!("hint: {hint}\n"));
+    }
+    line
+}
+
+pub(crate) fn apply(mesh: &MeshArguments, arguments: &ApplyArguments) -> Result<ExitCode> {
+    let sources = Sources::read(&arguments.files)?;
+    let client = client(mesh)?;
+    runtime()?.block_on(async {
+        let api = ControlApi::of(&client);
+        let request = json!({"files": files_of(&sources)?, "dry_run": arguments.dry_run});
+        let answer = api.post("/v1/objects", &request).await?;
+        match arguments.output.output {
+            Output::Text => print_applied(&answer)?,
+            Output::Json | Output::Yaml => out(&format!("{answer}\n"))?,
+        }
+        if rejected(&answer) > 0 {
+            return Ok(ExitCode::from(1));
+        }
+        if arguments.wait && !arguments.dry_run {
+            wait_for(&api, "applied", arguments.timeout).await?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+pub(crate) fn delete(mesh: &MeshArguments, arguments: &DeleteArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    runtime()?.block_on(async {
+        let api = ControlApi::of(&client);
+        let request = match &arguments.kind {
+            None => json!({"files": files_of(&Sources::read(&arguments.files)?)?}),
+            Some(kind) => {
+                let kind = kinds::find(kind)?;
+                let namespace = if kind.namespaced { arguments.namespace.as_str() } else { "" };
+                let objects: Vec<Value> = arguments
+                    .names
+                    .iter()
+                    .map(|name| json!({"group": kind.group, "kind": kind.kind, "namespace": namespace, "name": name}))
+                    .collect();
+                json!({"objects": objects})
+            }
+        };
+        let answer = api.post("/v1/delete", &request).await?;
+        print_applied(&answer)?;
+        wait_for(&api, "applied", Duration::from_secs(30)).await?;
+        let results = answer["results"].as_array().map_or(0, Vec::len);
+        if results == 0 {
+            bail!("there was nothing of that name");
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn wait_for(api: &ControlApi, goal: &str, timeout: Duration) -> Result<Value> {
+    let path = format!("/v1/wait?for={goal}&timeout_ms={}", timeout.as_millis());
+    api.get(&path).await
+}
+
+pub(crate) fn wait(mesh: &MeshArguments, arguments: &WaitArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    let goal = match arguments.condition {
+        Condition::Applied => "applied",
+        Condition::Ready => "ready",
+    };
+    let reached =
+        runtime()?.block_on(wait_for(&ControlApi::of(&client), goal, arguments.timeout))?;
+    out(&format!("{goal}, revision {}\n", reached["revision"]))?;
+    for rejection in reached["rejections"].as_array().into_iter().flatten() {
+        out(&format!("warning: {}\n", rejection.as_str().unwrap_or("")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn get(mesh: &MeshArguments, arguments: &GetArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    let mut query = Vec::new();
+    if arguments.kind != "all" {
+        let kind = kinds::find(&arguments.kind)?;
+        query.push(format!("kind={}&group={}", kind.kind, kind.group));
+    }
+    query.extend(arguments.namespace.iter().map(|text| format!("namespace={}", escape(text))));
+    query.extend(arguments.name.iter().map(|text| format!("name={}", escape(text))));
+    let path = format!("/v1/objects?{}", query.join("&"));
+    let answer = runtime()?.block_on(ControlApi::of(&client).get(&path))?;
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    match arguments.output.output {
+        Output::Json => out(&format!("{answer}\n"))?,
+        Output::Yaml => {
+            for item in &items {
+                out(&kinds::yaml_of(item))?;
+            }
+        }
+        Output::Text => out(&table(&object_rows(&items)))?,
+    }
+    if items.is_empty() && arguments.name.is_some() {
+        bail!("there is no such object");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn object_rows(items: &[Value]) -> Vec<Vec<String>> {
+    let head = ["NAMESPACE", "KIND", "NAME", "OUTCOME", "FILE"].map(String::from).to_vec();
+    let mut rows = vec![head];
+    for item in items {
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        let count = |field: &str| item[field].as_array().map_or(0, Vec::len);
+        let outcome = match (count("findings"), count("outcomes")) {
+            (0, 0) => "applied".to_owned(),
+            (0, fields) => format!("{fields} fields not as written"),
+            (findings, _) => format!("{findings} findings"),
+        };
+        rows.push(vec![
+            text(&item["namespace"]),
+            text(&item["kind"]),
+            text(&item["name"]),
+            outcome,
+            text(&item["file"]),
+        ]);
+    }
+    rows
+}
+
+pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    runtime()?.block_on(async {
+        let processes = client.status().await.map_err(told)?;
+        let control = ControlApi::of(&client).get("/v1/status").await;
+        if arguments.output != Output::Text {
+            let control = control.unwrap_or_else(|error| json!({"error": format!("{error:#}")}));
+            let all = json!({"processes": processes, "control": control});
+            return out(&format!("{all}\n")).map(|()| ExitCode::SUCCESS);
+        }
+        let mut rows = vec![
+            ["WORKLOAD", "STATE", "RESTARTS", "PROXY", "ADDRESSES", "WHY"]
+                .map(String::from)
+                .to_vec(),
+        ];
+        for workload in &processes.workloads {
+            let proxy = match &workload.proxy {
+                None => "none".to_owned(),
+                Some(proxy) if proxy.ready => "ready".to_owned(),
+                Some(proxy) => format!("{:?}", proxy.phase).to_lowercase(),
+            };
+            rows.push(vec![
+                format!("{}/{}", workload.namespace, workload.name),
+                if workload.ready {
+                    "ready".to_owned()
+                } else {
+                    format!("{:?}", workload.phase).to_lowercase()
+                },
+                workload.restarts().to_string(),
+                proxy,
+                workload.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+                if workload.ready { String::new() } else { why(workload) },
+            ]);
+        }
+        out(&table(&rows))?;
+        match control {
+            Ok(control) => {
+                let proxies = control["proxies"].as_array().map_or(0, Vec::len);
+                let unsettled = control["unsettled"].as_array().cloned().unwrap_or_default();
+                out(&format!(
+                    "\ncontrol plane: revision {}, {} objects, {proxies} proxies connected, {}\n",
+                    control["revision"],
+                    control["objects"],
+                    if unsettled.is_empty() {
+                        "all have everything".to_owned()
+                    } else {
+                        format!("{} are behind", unsettled.len())
+                    }
+                ))?;
+                for line in control["rejections"].as_array().into_iter().flatten().chain(&unsettled)
+                {
+                    out(&format!("  {}\n", line.as_str().unwrap_or("")))?;
+                }
+            }
+            Err(error) => out(&format!("\ncontrol plane: {error:#}\n"))?,
+        }
+        let all_ready = processes.workloads.iter().all(|workload| workload.ready);
+        Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    })
+}
+
+pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    runtime()?.block_on(async {
+        let api = ControlApi::of(&client);
+        if arguments.rotate_root {
+            let rotated = api.post("/v1/authority/rotate", &json!({})).await?;
+            out(&format!("new root {}\n", rotated["root"].as_str().unwrap_or("")))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let answer = api.get("/v1/certs").await?;
+        if arguments.output.output != Output::Text {
+            out(&format!("{answer}\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        out(&format!(
+            "trust domain {}, bundle generation {}, {} certificates issued, rotation: {}\n\n",
+            text(&answer["trust_domain"]),
+            answer["generation"],
+            answer["issued"],
+            text(&answer["rotation"]["stage"])
+        ))?;
+        let mut rows = vec![["ROOT", "NOT AFTER", "SIGNS"].map(String::from).to_vec()];
+        for root in answer["roots"].as_array().into_iter().flatten() {
+            let signs = if root["signs"] == true { "yes" } else { "no" };
+            rows.push(vec![text(&root["id"]), text(&root["not_after"]), signs.to_owned()]);
+        }
+        out(&table(&rows))?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

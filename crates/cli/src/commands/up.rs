@@ -1,0 +1,279 @@
+//! `up` and `down`: a mesh on this machine, from its first process to its last.
+
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
+use heddle_standalone::{Client, Ended, Options, StateDirectory};
+use tokio::process::Command;
+
+use super::files::Sources;
+use super::internal::LOG_VARIABLE;
+use super::objects;
+use super::print::out;
+use super::signals::stop_signal;
+use super::state::{client, directory, runtime};
+use super::workload::told;
+use crate::arguments::{DownArguments, MeshArguments, UpArguments};
+use crate::failure::hinted;
+
+/// How long a mesh without workloads may take to answer.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+const POLL_PERIOD: Duration = Duration::from_millis(50);
+
+/// The options of a mesh in a state directory.
+fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
+    let mut options = Options::new(directory);
+    options.control_arguments = vec![
+        "internal".to_owned(),
+        "control".to_owned(),
+        "--state-directory".to_owned(),
+        directory.display().to_string(),
+        "--certificate-lifetime-ms".to_owned(),
+        certificate_lifetime.as_millis().to_string(),
+    ];
+    if let Ok(level) = std::env::var(LOG_VARIABLE) {
+        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
+    }
+    if let Ok(path) = std::env::var("PATH") {
+        options.path = path;
+    }
+    options
+}
+
+pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCode> {
+    // Files that cannot be read are found before anything is started.
+    let sources = Sources::read(&arguments.files)?;
+    let directory = directory(mesh)?;
+    let client = client(mesh)?;
+    if client.state().running().is_some() {
+        out("the mesh runs already; the files are applied to it\n")?;
+        return runtime()?.block_on(async {
+            bring_up(&client, &sources, arguments.timeout).await?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
+    if arguments.detach {
+        return runtime()?.block_on(detached(mesh, &client, &sources, arguments));
+    }
+    let started = start(&directory, arguments.certificate_lifetime)?;
+    runtime()?.block_on(async {
+        let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
+        let running = started.run(async move {
+            // A sender that is dropped means the same.
+            let _ = stop.await;
+        });
+        let signal = stop_signal()?;
+        let foreground = async {
+            bring_up(&client, &sources, arguments.timeout).await?;
+            out("press Ctrl-C to stop; `heddle status` in another terminal shows more\n")?;
+            std::future::pending::<Result<()>>().await
+        };
+        tokio::pin!(running);
+        let outcome = tokio::select! {
+            ended = &mut running => return match ended? {
+                Ended::Stopped => Ok(ExitCode::SUCCESS),
+                failed @ Ended::Failed(_) => Err(ended_early(failed, &client)),
+            },
+            () = signal => Ok(()),
+            failed = foreground => failed,
+        };
+        out("stopping\n")?;
+        drop(told_to_stop);
+        running.await.context("the mesh did not stop in order")?;
+        outcome.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// `heddle internal mesh`: the detached mesh's first process.
+pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Result<ExitCode> {
+    let started = start(directory, certificate_lifetime)?;
+    runtime()?.block_on(async {
+        match started.run(stop_signal()?).await? {
+            Ended::Stopped => Ok(ExitCode::SUCCESS),
+            Ended::Failed(status) => bail!("the supervisor ended: {status:?}"),
+        }
+    })
+}
+
+pub(crate) fn start(
+    directory: &Path,
+    certificate_lifetime: Duration,
+) -> Result<heddle_standalone::Mesh> {
+    heddle_standalone::start(options(directory, certificate_lifetime)).map_err(|error| {
+        let hint = error.hint();
+        let error = anyhow::Error::new(error).context("cannot start a mesh");
+        match hint {
+            Some(hint) => hinted(error, hint),
+            None => error,
+        }
+    })
+}
+
+/// The mesh ended by itself.
+pub(crate) fn ended_early(ended: Ended, client: &Client) -> anyhow::Error {
+    hinted(
+        anyhow::anyhow!("the mesh ended: {ended:?}"),
+        format!("its log is in {}", client.state().logs().display()),
+    )
+}
+
+async fn detached(
+    mesh: &MeshArguments,
+    client: &Client,
+    sources: &Sources,
+    arguments: &UpArguments,
+) -> Result<ExitCode> {
+    let directory = directory(mesh)?;
+    // Made here so that the log can be opened in it.
+    StateDirectory::new(&directory).context("cannot use the state directory")?;
+    let logs = client.state().logs();
+    std::fs::create_dir_all(&logs)
+        .with_context(|| format!("cannot make the folder {}", logs.display()))?;
+    let log = logs.join("mesh.log");
+    let file =
+        std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut child = Command::new(std::env::current_exe().context("cannot find this program")?)
+        .args(["internal", "mesh", "--directory"])
+        .arg(&directory)
+        .arg("--certificate-lifetime-ms")
+        .arg(arguments.certificate_lifetime.as_millis().to_string())
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().context("cannot copy a descriptor")?)
+        .stderr(file)
+        .process_group(0)
+        .spawn()
+        .context("cannot start the mesh")?;
+    let up = bring_up(client, sources, arguments.timeout);
+    tokio::select! {
+        result = up => result?,
+        status = child.wait() => {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            bail!("the mesh ended at its start ({}): {}", status?, text.trim());
+        }
+    }
+    out("the mesh runs in the background; `heddle down` stops it\n")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes.
+pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
+    client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
+    if sources.is_empty() {
+        out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
+        return Ok(());
+    }
+    objects::apply_and_print(client, sources).await?;
+    let begun = Instant::now();
+    let mut shown = String::new();
+    loop {
+        let status = client.status().await.map_err(told)?;
+        let state = progress(&status);
+        if state != shown {
+            out(&format!("{state}\n"))?;
+            shown = state;
+        }
+        if is_ready(&status) && objects::settled(client).await? {
+            print_published(&status)?;
+            return Ok(());
+        }
+        if begun.elapsed() > timeout {
+            return Err(not_ready(&status, timeout));
+        }
+        tokio::time::sleep(POLL_PERIOD).await;
+    }
+}
+
+/// Whether every workload is ready, or has ended as it should.
+pub(crate) fn is_ready(status: &MeshStatus) -> bool {
+    !status.workloads.is_empty()
+        && status
+            .workloads
+            .iter()
+            .all(|workload| workload.ready || workload.phase == Phase::Succeeded)
+}
+
+fn progress(status: &MeshStatus) -> String {
+    let ready = status.workloads.iter().filter(|workload| workload.ready).count();
+    let waiting: Vec<&str> = status
+        .workloads
+        .iter()
+        .filter(|workload| !workload.ready)
+        .map(|workload| workload.name.as_str())
+        .take(4)
+        .collect();
+    match waiting.as_slice() {
+        [] => format!("{ready} of {ready} workloads ready"),
+        waiting => format!(
+            "{ready} of {} workloads ready, waiting for {}",
+            status.workloads.len(),
+            waiting.join(", ")
+        ),
+    }
+}
+
+fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
+    let waiting: Vec<String> = status
+        .workloads
+        .iter()
+        .filter(|workload| !workload.ready)
+        .map(|workload| format!("{}/{}: {}", workload.namespace, workload.name, why(workload)))
+        .collect();
+    hinted(
+        anyhow::anyhow!("not ready after {} s: {}", timeout.as_secs(), waiting.join("; ")),
+        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer",
+    )
+}
+
+/// Why a workload is not ready, in a few words.
+pub(crate) fn why(workload: &WorkloadStatus) -> String {
+    if !workload.message.is_empty() {
+        return workload.message.clone();
+    }
+    let mut parts = workload.containers.iter().filter(|container| !container.process.ready);
+    match parts.find(|container| !container.process.message.is_empty()) {
+        Some(container) => format!("{}: {}", container.name, container.process.message),
+        None => format!("{:?}", workload.phase).to_lowercase(),
+    }
+}
+
+fn print_published(status: &MeshStatus) -> Result<()> {
+    for workload in &status.workloads {
+        for port in &workload.published {
+            let name = format!("{}/{}", workload.namespace, workload.name);
+            match &port.error {
+                None => out(&format!(
+                    "http://{}:{} leads to {name} port {}\n",
+                    port.host_address, port.host_port, port.workload_port
+                ))?,
+                Some(error) => out(&format!(
+                    "port {} of this machine is not open for {name}: {error}\n",
+                    port.host_port
+                ))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn down(mesh: &MeshArguments, arguments: &DownArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    if client.state().running().is_some() {
+        runtime()?.block_on(client.stop(STOP_TIMEOUT)).map_err(told)?;
+        out("stopped\n")?;
+    } else if !arguments.purge {
+        out("no mesh runs\n")?;
+    }
+    if arguments.purge {
+        let directory = directory(mesh)?;
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result.with_context(|| format!("cannot remove {}", directory.display()))?,
+        }
+        out("its state is removed\n")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

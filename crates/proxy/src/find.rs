@@ -1,0 +1,229 @@
+//! Finding what speaks for a request or stream: a table of routes that is held or is asked for, the workload at an
+//! address, or nothing that is configured.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use heddle_authz::{OutboundRefusal, OutboundTarget, Permit, permit_outbound};
+use heddle_balance::Balancer;
+use heddle_http::Connection;
+use heddle_ident::{Host, NetworkName};
+use heddle_ir::destination::ClientTls;
+use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
+use heddle_ir::outbound::OutboundKey;
+use heddle_ir::proxy::Limits;
+use heddle_ir::resource::ResourceName;
+use heddle_ir::workload::Workload;
+use heddle_telemetry::istio::PASSTHROUGH;
+use tokio::time::Instant;
+
+use crate::built_in;
+use crate::forward::answer::Answer;
+use crate::forward::client::Request;
+use crate::snapshot::{DestinationState, OutboundState, Snapshot};
+use crate::worker::Worker;
+
+/// Destinations by address that a thread keeps; beyond, it begins anew.
+const DIRECT_MAX: usize = 1024;
+
+/// What speaks for a request.
+pub(crate) enum Found {
+    /// A table of routes.
+    Routes(Arc<OutboundState>),
+    /// Nothing but the address itself.
+    Direct(Permit, Arc<DestinationState>),
+}
+
+/// Finds for the requests of one connection, and remembers: most ask for the same.
+pub(crate) struct Finder {
+    destination: SocketAddr,
+    last: Option<Last>,
+}
+
+struct Last {
+    generation: u64,
+    authority: String,
+    outbound: Arc<OutboundState>,
+}
+
+impl Finder {
+    pub(crate) fn new(destination: SocketAddr) -> Self {
+        Self { destination, last: None }
+    }
+
+    /// What speaks for this request; waits for configuration that is not held.
+    pub(crate) async fn find(
+        &mut self,
+        worker: &Rc<Worker>,
+        request: &mut Request,
+        connection: &Connection,
+    ) -> Result<Found, Answer> {
+        let snapshot = worker.shared.configuration.snapshot();
+        let head = request.head(connection);
+        let authority = head.authority_text();
+        if let Some(last) = &self.last
+            && last.generation == snapshot.generation
+            && last.authority == authority
+        {
+            last.outbound.touch(worker.now_ms(request.started));
+            return Ok(Found::Routes(last.outbound.clone()));
+        }
+        let authority = authority.to_owned();
+        let found = find(worker, snapshot.clone(), self.destination, Some(&authority)).await?;
+        if let Found::Routes(outbound) = &found {
+            let generation = snapshot.generation;
+            self.last = Some(Last { generation, authority, outbound: outbound.clone() });
+        }
+        Ok(found)
+    }
+}
+
+/// What speaks for a request with this authority, or for a stream without one, to `destination`.
+pub(crate) async fn find(
+    worker: &Rc<Worker>,
+    snapshot: Arc<Snapshot>,
+    destination: SocketAddr,
+    authority: Option<&str>,
+) -> Result<Found, Answer> {
+    let targets = &snapshot.targets;
+    let routed = authority.and_then(|name| targets.routed_host(name, destination.port()).cloned());
+    let table = routed.or_else(|| targets.frontend(destination).map(|frontend| frontend.table));
+    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+    let Some(settings) = &snapshot.settings else { return Err(Answer::no_destination()) };
+    if let Some(host) = table {
+        let scope = settings.scope.clone();
+        let key = OutboundKey { scope, host, port: destination.port() };
+        let outbound = match snapshot.outbounds.get(&key) {
+            Some(outbound) => Some(outbound.clone()),
+            None => {
+                let name = ResourceName::Outbound(key.clone());
+                let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
+                worker.shared.configuration.wait_for(name, limits.config_wait_max, find).await
+            }
+        };
+        let outbound = outbound.ok_or_else(Answer::no_destination)?;
+        outbound.touch(worker.now_ms(Instant::now()));
+        return Ok(Found::Routes(outbound));
+    }
+    if targets.is_in_mesh(destination.ip()) {
+        let address = destination.ip().to_canonical();
+        let network = settings.workload.network.clone();
+        let known = match snapshot.workloads.get(&address) {
+            Some(workload) => Some(workload.clone()),
+            None => {
+                let name = ResourceName::Workload(network, address);
+                let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
+                worker.shared.configuration.wait_for(name, limits.config_wait_max, find).await
+            }
+        };
+        if let Some(workload) = known {
+            let permit = permit(&snapshot, OutboundTarget::Configured)?;
+            let state = worker.direct.workload(worker, &workload, destination);
+            return Ok(Found::Direct(permit, state));
+        }
+    }
+    let permit = permit(&snapshot, OutboundTarget::Unknown(destination.ip().to_canonical()))?;
+    Ok(Found::Direct(permit, worker.direct.passthrough()))
+}
+
+fn permit(snapshot: &Snapshot, target: OutboundTarget) -> Result<Permit, Answer> {
+    permit_outbound(snapshot.targets.index(), snapshot.generation, target).map_err(|refusal| {
+        match refusal {
+            OutboundRefusal::InsideMesh(_) => Answer::no_destination(),
+            // As Istio's block-all route answers.
+            OutboundRefusal::NotConfigured(_) => Answer { status: 502, ..Answer::no_destination() },
+        }
+    })
+}
+
+/// Destinations that are addresses, as a thread keeps them.
+#[derive(Default)]
+pub(crate) struct DirectDestinations {
+    passthrough: RefCell<Option<Arc<DestinationState>>>,
+    workloads: RefCell<HashMap<SocketAddr, (Arc<Workload>, Arc<DestinationState>)>>,
+}
+
+impl DirectDestinations {
+    /// Whatever is outside of the mesh, as it is.
+    fn passthrough(&self) -> Arc<DestinationState> {
+        let mut passthrough = self.passthrough.borrow_mut();
+        let make = || {
+            let host = name_of(PASSTHROUGH);
+            let pool = built_in::connection_pool();
+            built_in::destination(PASSTHROUGH, host, 0, ClientTls::Disable, pool)
+        };
+        passthrough.get_or_insert_with(make).clone()
+    }
+
+    /// A workload at its own address.
+    fn workload(
+        &self,
+        worker: &Worker,
+        workload: &Arc<Workload>,
+        address: SocketAddr,
+    ) -> Arc<DestinationState> {
+        let mut workloads = self.workloads.borrow_mut();
+        if let Some((known, state)) = workloads.get(&address)
+            && Arc::ptr_eq(known, workload)
+        {
+            return state.clone();
+        }
+        if workloads.len() >= DIRECT_MAX {
+            workloads.clear();
+        }
+        let now_ms = worker.now_ms(Instant::now());
+        let state = workload_state(workload, address, worker.random(), now_ms);
+        workloads.insert(address, (workload.clone(), state.clone()));
+        state
+    }
+}
+
+fn workload_state(
+    workload: &Workload,
+    address: SocketAddr,
+    seed: u64,
+    now_ms: u64,
+) -> Arc<DestinationState> {
+    let host = name_of(&address.ip().to_string());
+    let pool = built_in::connection_pool();
+    let name = &*workload.workload_name;
+    let alone = built_in::destination(name, host, address.port(), ClientTls::Auto, pool);
+    let mut destination = (*alone.destination).clone();
+    destination.service_namespace = workload.namespace.clone();
+    destination.load_balancing = heddle_ir::destination::LoadBalancing::Random;
+    destination.endpoints =
+        heddle_ir::destination::EndpointSource::Set(heddle_ir::endpoint::EndpointSetKey {
+            host: destination.id.host.clone(),
+            port: address.port(),
+        });
+    let endpoint = Endpoint {
+        workload: Some(workload.id.clone()),
+        address: EndpointAddress::Address(address),
+        weight: 1,
+        health: EndpointHealth::Healthy,
+        labels: workload.labels.clone(),
+        identity: Some(workload.identity.clone()),
+        transport: workload.transport,
+        locality: workload.locality.clone(),
+        network: NetworkName::clone(&workload.network),
+        namespace: workload.namespace.clone(),
+        workload_name: workload.workload_name.clone(),
+        canonical_name: workload.canonical_name.clone(),
+        canonical_revision: workload.canonical_revision.clone(),
+    };
+    let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, seed, now_ms);
+    Arc::new(DestinationState {
+        destination: Arc::new(destination),
+        balancer,
+        limits: Arc::default(),
+    })
+}
+
+/// A host for telemetry. The texts are constants and addresses, which are hosts; `invalid` (RFC 6761) stands for what
+/// cannot happen.
+pub(crate) fn name_of(text: &str) -> Host {
+    Host::parse(text).or_else(|_| Host::parse("invalid")).expect("`invalid` is a host name")
+}

@@ -1,0 +1,122 @@
+//! What both directions do with an HTTP/1 request: the head written out again, the attempts, the record.
+
+use std::io;
+use std::sync::Arc;
+
+use heddle_http::Output;
+use heddle_http::exchange::Pump;
+use heddle_telemetry::ResponseFlags;
+use heddle_telemetry::istio::{RequestOutcome, RequestRecorder};
+use heddle_wire::http1::HeaderEdit;
+use tokio::time::Instant;
+
+use crate::forward::answer::Answer;
+use crate::forward::attempts::{self, Decided, Ended, Next};
+use crate::forward::client::{Client, Request};
+use crate::forward::exchange::Asked;
+use crate::forward::stream;
+
+/// What is known of a request before it is forwarded or answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) asked: Asked,
+    pub(crate) started: Instant,
+    pub(crate) head_bytes: u64,
+}
+
+impl Begun {
+    pub(crate) fn of(request: &mut Request, client: &Client) -> Self {
+        let (started, head_bytes) = (request.started, request.head_bytes() as u64);
+        let asked = Asked::of(&request.head(&client.connection), client.is_draining());
+        Self { asked, started, head_bytes }
+    }
+}
+
+/// How a request ended, for its record.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) ended: Ended,
+    pub(crate) request_bytes: u64,
+    /// Whether the client's connection takes another request.
+    pub(crate) keep: bool,
+}
+
+/// Forwards a request whose head is rewritten in `out`, and delivers what comes back, or answers.
+pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+    client: &mut Client,
+    begun: &Begun,
+    request: Request,
+    out: Output,
+    decided: &Decided<'_>,
+    edits: impl Fn() -> I,
+) -> io::Result<Finished> {
+    let mut request = request;
+    let body = request.head(&client.connection).body();
+    client.connection.buffer.consume(request.head_bytes());
+    drop(request);
+    let keeps = decided.idempotent || decided.retry.attempts > 0;
+    let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
+    let pump = Pump::new(out, body, &mut client.connection, keep_bytes_max);
+    let Ok(mut pump) = pump else {
+        let answer = Answer::bad_request(400);
+        client.answer_instead(begun.asked, &answer, false).await?;
+        return Ok(answered(answer, begun.head_bytes));
+    };
+    let mut ended = attempts::run(decided, begun.asked, edits, &mut pump, client).await;
+    let request_bytes = begun.head_bytes + pump.body_bytes();
+    let has_whole_body = pump.has_whole_body();
+    drop(pump);
+    let keep = match std::mem::take(&mut ended.next) {
+        Next::Close => false,
+        Next::Continue => !client.is_draining(),
+        Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
+        Next::Tunnel(mut upstream) => {
+            let idle = decided.state.destination.connection_pool.tcp_idle_timeout;
+            stream::copy(&mut client.connection, &mut upstream.connection, idle).await;
+            false
+        }
+    };
+    Ok(Finished { ended, request_bytes, keep })
+}
+
+/// Answers a request that goes nowhere.
+pub(crate) async fn answer(
+    client: &mut Client,
+    begun: &Begun,
+    mut request: Request,
+    answer: Answer,
+) -> io::Result<Finished> {
+    let keep = client.answer(&mut request, &answer).await?;
+    Ok(Finished { keep, ..answered(answer, begun.head_bytes) })
+}
+
+fn answered(answer: Answer, request_bytes: u64) -> Finished {
+    let flags = answer.flags();
+    let ended = Ended { status: answer.status, flags, ..Ended::default() };
+    Finished { ended, request_bytes, keep: false }
+}
+
+/// Counts a request that is over.
+pub(crate) fn record(
+    recorder: Option<&Arc<RequestRecorder>>,
+    begun: &Begun,
+    finished: &Finished,
+    extra: ResponseFlags,
+    now: Instant,
+) {
+    let Some(recorder) = recorder else { return };
+    let flags = extra.iter().fold(finished.ended.flags, ResponseFlags::with);
+    recorder.record(&RequestOutcome {
+        response_code: finished.ended.status,
+        flags,
+        grpc_status: None,
+        duration: now.saturating_duration_since(begun.started),
+        request_bytes: finished.request_bytes,
+        response_bytes: finished.ended.response_bytes,
+    });
+}
+
+/// Whether a method may be sent twice (RFC 9110 section 9.2.2).
+pub(crate) fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}

@@ -1,0 +1,149 @@
+//! HTTP/1 requests to the workload.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use heddle_http::Output;
+use heddle_ir::proxy::Limits;
+use heddle_telemetry::ResponseFlags;
+use heddle_telemetry::istio::RequestRecorder;
+use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits};
+use heddle_wire::path;
+use tokio::time::Instant;
+
+use super::{Accepted, Identified};
+use crate::forward::answer::Answer;
+use crate::forward::attempts::Decided;
+use crate::forward::client::{Client, ClientLimits, Request};
+use crate::http1::{self, Begun, Finished};
+use crate::record::{self, Pair};
+use crate::worker::Worker;
+
+/// What stays the same for the requests of a connection.
+struct Peer {
+    accepted: Accepted,
+    facts: heddle_authz::Connection,
+    client_certificate: Option<String>,
+    /// What counts its requests: of HTTP, and of gRPC.
+    recorders: [Option<Option<Arc<RequestRecorder>>>; 2],
+}
+
+/// Serves the requests of one connection, one after the other.
+pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified) {
+    let Identified { accepted, facts, connection, client_certificate } = identified;
+    let snapshot = worker.shared.configuration.snapshot();
+    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+    drop(snapshot);
+    let mut peer = Peer { accepted, facts, client_certificate, recorders: [None, None] };
+    let guard = worker.drain.enter();
+    let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
+    loop {
+        let request = match client.next_request().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => return client.refuse(&error).await,
+        };
+        match serve_request(worker, &mut peer, &mut client, request).await {
+            Ok(true) => client.rest(Instant::now()),
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+/// The phases of a request. Answers whether the connection takes another one.
+async fn serve_request(
+    worker: &Rc<Worker>,
+    peer: &mut Peer,
+    client: &mut Client,
+    mut request: Request,
+) -> io::Result<bool> {
+    let begun = Begun::of(&mut request, client);
+    let snapshot = worker.shared.configuration.snapshot();
+    let Some(inbound) = snapshot.inbound.clone() else {
+        http1::answer(client, &begun, request, Answer::no_destination()).await?;
+        return Ok(false);
+    };
+    drop(snapshot);
+    let policy = inbound.inbound();
+    let head = request.head(&client.connection);
+    let normal = match path::normalize(head.path_text(), policy.path_normalization) {
+        Ok(normal) => normal,
+        Err(_) => {
+            let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
+            record_request(worker, peer, &begun, &finished);
+            return Ok(finished.keep);
+        }
+    };
+    let head = match &normal {
+        Some(path) => head.with_path(path),
+        None => head,
+    };
+    let decision = inbound.decide_request(&peer.facts, &head);
+    let permit = match decision.verdict.into_permit() {
+        Ok(permit) => permit,
+        Err(_) => {
+            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+            record_request(worker, peer, &begun, &finished);
+            return Ok(finished.keep);
+        }
+    };
+    let state = worker.applications.on(peer.accepted.destination.port(), policy);
+    let mut out = Output::new();
+    let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
+    let headers = || own_edits(peer.client_certificate.as_deref());
+    wire::write_request(&head, &edits, headers, &mut out);
+    let decided = Decided {
+        worker,
+        state: &state,
+        permit: &permit,
+        retry: &policy.retry,
+        original_destination: application(worker, peer.accepted.destination),
+        hash: None,
+        due: None,
+        idempotent: http1::is_idempotent(head.method_text()),
+    };
+    let edits = std::iter::empty;
+    let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;
+    record_request(worker, peer, &begun, &finished);
+    Ok(finished.keep)
+}
+
+/// Where the application is reached.
+fn application(worker: &Worker, destination: SocketAddr) -> SocketAddr {
+    match worker.shared.overrides.application {
+        Some(address) => SocketAddr::new(address, destination.port()),
+        None => destination,
+    }
+}
+
+/// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,
+/// since it has not been proven.
+fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item = HeaderEdit<'_>> {
+    const NAME: &str = "x-forwarded-client-cert";
+    std::iter::once(match client_certificate {
+        Some(certificate) => HeaderEdit::Add(NAME, certificate.as_bytes()),
+        None => HeaderEdit::Remove(NAME),
+    })
+}
+
+fn record_request(worker: &Worker, peer: &mut Peer, begun: &Begun, finished: &Finished) {
+    let grpc = begun.asked.is_grpc;
+    let Peer { accepted, facts, recorders, .. } = peer;
+    let recorder = recorders[usize::from(grpc)].get_or_insert_with(|| {
+        let port = accepted.destination.port();
+        let source = accepted.source.ip().to_canonical();
+        let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
+        worker.recorders.requests(pair, |metrics, kind| {
+            let snapshot = worker.shared.configuration.snapshot();
+            let inbound = snapshot.inbound.as_ref().map(|inbound| inbound.inbound());
+            let services = inbound
+                .and_then(|inbound| inbound.ports.iter().find(|own| own.port == port))
+                .map_or(&[][..], |own| &own.services);
+            let identity = facts.peer_identity();
+            record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
+        })
+    });
+    http1::record(recorder.as_ref(), begun, finished, ResponseFlags::NONE, Instant::now());
+}

@@ -1,0 +1,327 @@
+//! HTTP/1 requests of the workload.
+
+use std::borrow::Cow;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_balance::HashedRequest;
+use heddle_http::{Connection, Output};
+use heddle_ir::http_route::AbortStatus;
+use heddle_ir::proxy::Limits;
+use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
+use heddle_telemetry::istio::RequestRecorder;
+use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
+use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead};
+use tokio::time::Instant;
+
+use super::{Accepted, request_id};
+use crate::find::{Finder, Found};
+use crate::forward::answer::Answer;
+use crate::forward::attempts::Decided;
+use crate::forward::client::{Client, ClientLimits, Request};
+use crate::http1::{self, Begun, Finished};
+use crate::record::{self, Pair};
+use crate::snapshot::DestinationState;
+use crate::upstream::Target;
+use crate::worker::Worker;
+
+/// Serves the requests of one connection, one after the other.
+pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, connection: Connection) {
+    let snapshot = worker.shared.configuration.snapshot();
+    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+    drop(snapshot);
+    let guard = worker.drain.enter();
+    let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
+    let mut finder = Finder::new(accepted.destination);
+    loop {
+        let request = match client.next_request().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => return client.refuse(&error).await,
+        };
+        match serve_request(worker, accepted, &mut client, &mut finder, request).await {
+            Ok(true) => client.rest(Instant::now()),
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+/// The phases of a request. Answers whether the connection takes another one.
+async fn serve_request(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    client: &mut Client,
+    finder: &mut Finder,
+    mut request: Request,
+) -> io::Result<bool> {
+    let begun = Begun::of(&mut request, client);
+    let found = finder.find(worker, &mut request, &client.connection).await;
+    let mut extra = ResponseFlags::NONE;
+    let finished = match &found {
+        Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
+        Ok(Found::Direct(permit, state)) => {
+            let mut out = Output::new();
+            let head = request.head(&client.connection);
+            let own = OwnEdits::new(worker, &head);
+            wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
+            let decided = Decided {
+                worker,
+                state,
+                permit,
+                retry: &worker.no_retries,
+                original_destination: accepted.destination,
+                hash: None,
+                due: None,
+                idempotent: http1::is_idempotent(head.method_text()),
+            };
+            http1::forward(client, &begun, request, out, &decided, std::iter::empty).await
+        }
+        Ok(Found::Routes(outbound)) => {
+            let random = worker.random();
+            let decision = outbound.routes.decide(&request.head(&client.connection), random);
+            match decision {
+                None => http1::answer(client, &begun, request, Answer::no_route()).await,
+                Some(decision) => {
+                    let routed = Routed { worker, accepted, decision, outbound };
+                    routed.serve(client, &begun, request, &mut extra).await
+                }
+            }
+        }
+    }?;
+    record_request(worker, &begun, &finished, extra);
+    Ok(finished.keep)
+}
+
+/// A request that a rule matched.
+struct Routed<'a> {
+    worker: &'a Rc<Worker>,
+    accepted: Accepted,
+    decision: RouteDecision<'a>,
+    outbound: &'a crate::snapshot::OutboundState,
+}
+
+impl Routed<'_> {
+    async fn serve(
+        &self,
+        client: &mut Client,
+        begun: &Begun,
+        mut request: Request,
+        extra: &mut ResponseFlags,
+    ) -> io::Result<Finished> {
+        let cors = match self.decision.cors(&request.head(&client.connection)) {
+            CorsOutcome::None => None,
+            CorsOutcome::Add(headers) => Some(owned(&headers)),
+            CorsOutcome::Preflight(headers) => {
+                let answer = preflight(owned(&headers));
+                return http1::answer(client, begun, request, answer).await;
+            }
+            CorsOutcome::PreflightUnmatched => {
+                return http1::answer(client, begun, request, preflight(Vec::new())).await;
+            }
+        };
+        if let Some(delay) = self.decision.delay {
+            *extra = extra.with(ResponseFlag::DelayInjected);
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(abort) = self.decision.abort {
+            return http1::answer(client, begun, request, aborted(abort)).await;
+        }
+        match self.decision.action {
+            RouteAction::Forward { destination_index, .. } => {
+                let Some(state) = self.outbound.destinations.get(destination_index) else {
+                    return http1::answer(client, begun, request, Answer::no_destination()).await;
+                };
+                self.forward(client, begun, request, state, cors.unwrap_or_default()).await
+            }
+            RouteAction::Redirect(redirect) => {
+                let mut location = String::new();
+                let head = request.head(&client.connection);
+                let port = self.accepted.destination.port();
+                self.decision.write_location(&head, port, &mut location);
+                let mut answer = plain(redirect.status, &[]);
+                answer.headers.push((Cow::Borrowed("location"), location));
+                self.answer_with_edits(client, begun, request, answer).await
+            }
+            RouteAction::Refuse { status, .. } => {
+                let reason = Reason::DestinationUnknown;
+                http1::answer(client, begun, request, Answer::text(status, reason, "")).await
+            }
+            RouteAction::Respond(response) => {
+                let answer = plain(response.status, &response.body);
+                self.answer_with_edits(client, begun, request, answer).await
+            }
+        }
+    }
+
+    async fn answer_with_edits(
+        &self,
+        client: &mut Client,
+        begun: &Begun,
+        request: Request,
+        mut answer: Answer,
+    ) -> io::Result<Finished> {
+        for edit in self.decision.response_edits() {
+            if let heddle_route::HeaderEdit::Add(name, value)
+            | heddle_route::HeaderEdit::Set(name, value) = edit
+            {
+                answer.headers.push((Cow::Owned(name.to_owned()), value.to_owned()));
+            }
+        }
+        http1::answer(client, begun, request, answer).await
+    }
+
+    async fn forward(
+        &self,
+        client: &mut Client,
+        begun: &Begun,
+        mut request: Request,
+        state: &Arc<DestinationState>,
+        mut response_headers: Vec<(&'static str, Vec<u8>)>,
+    ) -> io::Result<Finished> {
+        let (worker, decision) = (self.worker, &self.decision);
+        let snapshot = worker.shared.configuration.snapshot();
+        let index = snapshot.targets.index();
+        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
+        let Ok(permit) = permit else {
+            return http1::answer(client, begun, request, Answer::no_destination()).await;
+        };
+        drop(snapshot);
+        let mut out = Output::new();
+        let head = request.head(&client.connection);
+        let source = self.accepted.source.ip();
+        let policy = &state.destination.load_balancing;
+        let hashed = HashedRequest::new(policy, &head, source, worker.random());
+        if let Some(cookie) = &hashed.set_cookie {
+            response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
+        }
+        let own = OwnEdits::new(worker, &head);
+        let mut path = String::new();
+        let rewritten = decision.write_path(head.path_text(), &mut path);
+        let edits = RequestEdits {
+            path: rewritten.then_some(&*path),
+            authority: decision.authority(),
+            close: false,
+        };
+        let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
+        wire::write_request(&head, &edits, headers, &mut out);
+        let decided = Decided {
+            worker,
+            state,
+            permit: &permit,
+            retry: &decision.rule.retry,
+            original_destination: self.accepted.destination,
+            hash: hashed.hash,
+            due: decision.rule.timeout.map(|timeout| begun.started + timeout),
+            idempotent: http1::is_idempotent(head.method_text()),
+        };
+        let edits = || {
+            let own = response_headers.iter().map(|(name, value)| match *name {
+                "set-cookie" => HeaderEdit::Add(name, value),
+                _ => HeaderEdit::Set(name, value),
+            });
+            decision.response_edits().map(wire_edit).chain(own)
+        };
+        http1::forward(client, begun, request, out, &decided, edits).await
+    }
+}
+
+/// What the proxy itself adds to a request.
+struct OwnEdits {
+    request_id: Option<[u8; 36]>,
+    forwarded_proto: bool,
+}
+
+impl OwnEdits {
+    fn new(worker: &Worker, head: &RequestHead<'_>) -> Self {
+        let (mut has_id, mut has_proto) = (false, false);
+        for field in head.fields() {
+            let name = field.name.of(head.bytes());
+            match name.len() {
+                12 => has_id |= name.eq_ignore_ascii_case(b"x-request-id"),
+                17 => has_proto |= name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+                _ => {}
+            }
+        }
+        let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
+        Self { request_id, forwarded_proto: !has_proto }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
+        let id = self.request_id.as_ref().map(|id| HeaderEdit::Add("x-request-id", id));
+        let proto = self.forwarded_proto.then_some(HeaderEdit::Add("x-forwarded-proto", b"http"));
+        proto.into_iter().chain(id)
+    }
+}
+
+fn wire_edit(edit: heddle_route::HeaderEdit<'_>) -> HeaderEdit<'_> {
+    match edit {
+        heddle_route::HeaderEdit::Add(name, value) => HeaderEdit::Add(name, value.as_bytes()),
+        heddle_route::HeaderEdit::Remove(name) => HeaderEdit::Remove(name),
+        heddle_route::HeaderEdit::Set(name, value) => HeaderEdit::Set(name, value.as_bytes()),
+    }
+}
+
+fn owned(headers: &CorsHeaders<'_>) -> Vec<(&'static str, Vec<u8>)> {
+    headers.iter().map(|(name, value)| (name, value.to_vec())).collect()
+}
+
+/// An answer that nothing went wrong with.
+fn plain(status: u16, body: &[u8]) -> Answer {
+    let body = Cow::Owned(body.to_vec());
+    Answer { status, reason: None, body, headers: Vec::new(), grpc_status: None }
+}
+
+fn preflight(headers: Vec<(&'static str, Vec<u8>)>) -> Answer {
+    let mut answer = plain(200, &[]);
+    answer.headers = headers
+        .into_iter()
+        .map(|(name, value)| (Cow::Borrowed(name), String::from_utf8_lossy(&value).into_owned()))
+        .collect();
+    answer
+}
+
+fn aborted(abort: AbortStatus) -> Answer {
+    let text = "fault filter abort";
+    match abort {
+        AbortStatus::Http(status) => Answer::text(status, Reason::FaultAbort, text),
+        AbortStatus::Grpc(status) => {
+            Answer { grpc_status: Some(status), ..Answer::text(200, Reason::FaultAbort, text) }
+        }
+    }
+}
+
+fn record_request(worker: &Worker, begun: &Begun, finished: &Finished, extra: ResponseFlags) {
+    let recorder = recorder_of(worker, begun, finished);
+    http1::record(recorder.as_ref(), begun, finished, extra, Instant::now());
+}
+
+/// The endpoint keeps the recorder of requests that got as far as to it.
+fn recorder_of(
+    worker: &Worker,
+    begun: &Begun,
+    finished: &Finished,
+) -> Option<Arc<RequestRecorder>> {
+    let ended = &finished.ended;
+    let grpc = begun.asked.is_grpc;
+    let make = || {
+        let destination = ended.state.as_ref().map(|state| &*state.destination);
+        let endpoint = ended.target.as_ref().and_then(Target::endpoint);
+        let pair = Pair::Outbound {
+            destination: destination.map(|destination| destination.id.clone()),
+            workload: endpoint.and_then(|endpoint| endpoint.workload.clone()),
+            grpc,
+        };
+        worker.recorders.requests(pair, |metrics, kind| {
+            let snapshot = worker.shared.configuration.snapshot();
+            let endpoint = endpoint.map(|endpoint| &**endpoint);
+            let mutual_tls = ended.mutual_tls;
+            record::outbound(metrics, kind, &snapshot, destination, endpoint, mutual_tls, grpc)
+        })
+    };
+    match &ended.endpoint {
+        Some(endpoint) => endpoint.recorders[usize::from(grpc)].get_or_init(make).clone(),
+        None => make(),
+    }
+}

@@ -1,0 +1,294 @@
+//! A proxy as a process: its threads, its listeners, its readiness and its end.
+//!
+//! Traffic has one thread (or as many as asked for), each a single-threaded event loop; configuration, certificates, names, health
+//! and metrics have another, so that neither waits for the other. Nothing here looks at traffic.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use heddle_ident::{Host, WorkloadId};
+use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::resource::ResourceName;
+use heddle_net::broker::{self, Grant, RefusalKind, Request};
+use heddle_net::socket::{ListenOptions, SocketFactory};
+use heddle_telemetry::istio::{StandardMetrics, record_build};
+use heddle_telemetry::metrics::{Registry, RegistrySettings};
+use heddle_tls::{Identity, SystemClock, default_provider};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::admin::{Admin, Readiness};
+use crate::config::{Connector, Demands, Driver, Setup};
+use crate::configuration::Configuration;
+use crate::dns::table::{Name, NameTable};
+use crate::dns::{self, Names};
+use crate::snapshot::Snapshot;
+use crate::target::TargetIndex;
+use crate::worker::{Overrides, Shared, Worker};
+use crate::{inbound, outbound};
+
+/// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
+const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PORT: u16 = 15006;
+const DNS_PORT: u16 = 15053;
+const MERGED_METRICS_PORT: u16 = 15020;
+const HEALTH_PORT: u16 = 15021;
+const METRICS_PORT: u16 = 15090;
+/// Tells the proxy's own packets from the workload's.
+const OWN_MARK: u32 = 1337;
+/// How long a draining proxy waits when the control plane has not said.
+const DRAIN_MAX: Duration = Duration::from_secs(45);
+
+/// How a sidecar is started.
+pub struct SidecarOptions {
+    /// Whose proxy it is.
+    pub workload: WorkloadId,
+    /// The socket pair that descriptors are asked for on.
+    pub supervisor: OwnedFd,
+}
+
+/// Why a proxy could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Something of the operating system failed; the text says what.
+    #[error("{0}")]
+    System(&'static str, #[source] io::Error),
+    /// A port is taken, or may not be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The supervisor's socket cannot be used.
+    #[error("cannot use the supervisor's socket")]
+    Supervisor(#[from] broker::Error),
+}
+
+/// Runs a sidecar until it is told to end (SIGTERM): then no new connection is taken, those under way finish.
+pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
+    heddle_net::process::protect_memory()
+        .map_err(|error| ProxyError::System("cannot protect this process's memory", error))?;
+    let started = Instant::now();
+    let provider = default_provider();
+    let identity = Arc::new(Identity::new(provider.clone(), Arc::new(SystemClock)));
+    let seed = random_seed(&provider);
+    let (demands, wanted) = Demands::new();
+    let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
+    let registry = Registry::new(RegistrySettings::default());
+    record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let (sender, receiver) = oneshot::channel();
+    let of_control = (configuration.clone(), identity.clone(), registry.clone());
+    let control = move || -> Result<(), ProxyError> {
+        let (configuration, identity, registry) = of_control;
+        let runtime = runtime()?;
+        runtime.block_on(async move {
+            let (client, descriptors) = broker::Client::new(options.supervisor)?;
+            let driver = Driver::new(
+                Setup {
+                    workload: options.workload,
+                    identity: identity.clone(),
+                    provider,
+                    seed,
+                    started,
+                },
+                Connector::Broker(client.clone()),
+                publisher,
+                wanted,
+            );
+            tokio::spawn(driver.run());
+            serve_names(&configuration, client.clone())?;
+            serve_admin(&configuration, &identity, &registry)?;
+            // The other end is waited on by the thread that started this one.
+            let _ = sender.send(client);
+            if let Err(error) = descriptors.run().await {
+                warn!(%error, "the supervisor's socket failed");
+            }
+            // Without a supervisor there is no mesh that this proxy belongs to.
+            info!("the supervisor is gone");
+            std::process::exit(1)
+        })
+    };
+    let control = thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(control)
+        .map_err(|error| ProxyError::System("cannot start the control thread", error))?;
+    let Ok(_outside) = receiver.blocking_recv() else {
+        // The thread has ended before it was ready, with the reason.
+        return control.join().unwrap_or(Ok(()));
+    };
+    let shared = Shared {
+        configuration,
+        identity,
+        sockets: SocketFactory::here().with_mark(OWN_MARK),
+        metrics: Some(StandardMetrics::new(&registry)),
+        started,
+        overrides: Overrides::default(),
+    };
+    serve_traffic(&shared, seed)
+}
+
+/// The data plane's thread: this one.
+fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
+    let runtime = runtime()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| ProxyError::System("cannot watch for SIGTERM", error))?;
+        let worker = Worker::new(shared.clone(), seed);
+        tokio::task::spawn_local(worker.clone().run());
+        let listener = listen(&shared.sockets, OUTBOUND_PORT)?;
+        tokio::task::spawn_local(outbound::serve(worker.clone(), listener));
+        let listener = listen(&shared.sockets, INBOUND_PORT)?;
+        tokio::task::spawn_local(inbound::serve(worker.clone(), listener));
+        terminate.recv().await;
+        let settings = shared.configuration.snapshot().settings.clone();
+        let deadline = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);
+        info!(?deadline, "draining");
+        worker.drain().begin();
+        if tokio::time::timeout(deadline, worker.drain().finished()).await.is_err() {
+            warn!("connections were cut at the end of the drain");
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn runtime() -> Result<Runtime, ProxyError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ProxyError::System("cannot start an event loop", error))
+}
+
+/// Every address of both families, or of IPv4 where the host has no IPv6.
+fn listen(sockets: &SocketFactory, port: u16) -> Result<TcpListener, ProxyError> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match sockets.listen(both, ListenOptions::default()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(ProxyError::Listen(both, error))
+        }
+        Err(_) => {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let listener = sockets.listen(v4, ListenOptions::default());
+            listener.map_err(|error| ProxyError::Listen(v4, error))
+        }
+        Ok(listener) => Ok(listener),
+    }
+}
+
+fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<UdpSocket, ProxyError> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    sockets
+        .bind_udp(both)
+        .or_else(|_| sockets.bind_udp(v4))
+        .map_err(|error| ProxyError::Listen(v4, error))
+}
+
+fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {
+    let sockets = SocketFactory::here().with_mark(OWN_MARK);
+    let udp = listen_udp(&sockets, DNS_PORT)?;
+    let tcp = listen(&sockets, DNS_PORT)?;
+    let names = Arc::new(MeshNames {
+        configuration: configuration.clone(),
+        client,
+        table: arc_swap::ArcSwap::from_pointee((Arc::default(), NameTable::default())),
+    });
+    tokio::spawn(async move {
+        if let Err(error) = dns::serve(udp, tcp, names).await {
+            warn!(%error, "the name server's socket failed");
+        }
+    });
+    Ok(())
+}
+
+fn serve_admin(
+    configuration: &Configuration,
+    identity: &Arc<Identity>,
+    registry: &Registry,
+) -> Result<(), ProxyError> {
+    let sockets = SocketFactory::here().with_mark(OWN_MARK);
+    let (configuration, identity) = (configuration.clone(), identity.clone());
+    let readiness: Readiness = Arc::new(move || {
+        let snapshot = configuration.snapshot();
+        let missing = [
+            (snapshot.settings.is_none(), "settings"),
+            (snapshot.inbound.is_none(), "policy"),
+            (identity.current().is_none(), "certificate"),
+        ];
+        match missing.iter().find(|(missing, _)| *missing) {
+            Some((_, what)) => Err(format!("waiting for the control plane: {what}")),
+            None => Ok(()),
+        }
+    });
+    let admin = Admin { readiness, registry: registry.clone() };
+    for (port, metrics) in [(MERGED_METRICS_PORT, true), (HEALTH_PORT, false), (METRICS_PORT, true)]
+    {
+        let listener = listen(&sockets, port)?;
+        tokio::spawn(admin.clone().serve(listener, metrics));
+    }
+    Ok(())
+}
+
+/// The name server's view of the mesh and of what is outside.
+struct MeshNames {
+    configuration: Configuration,
+    client: broker::Client,
+    /// The names of an index, made when first asked after it came.
+    table: arc_swap::ArcSwap<(Arc<TargetIndex>, NameTable)>,
+}
+
+impl Names for MeshNames {
+    fn find(&self, name: &str) -> Name {
+        let targets = self.configuration.snapshot().targets.clone();
+        let known = self.table.load();
+        if Arc::ptr_eq(&known.0, &targets) {
+            return known.1.find(name);
+        }
+        let fresh = Arc::new((targets.clone(), NameTable::new(targets.index())));
+        self.table.store(fresh.clone());
+        fresh.1.find(name)
+    }
+
+    async fn endpoints(&self, host: &Host, port: u16) -> Vec<IpAddr> {
+        let key = EndpointSetKey { host: host.clone(), port };
+        let wait_max = Duration::from_secs(2);
+        let find = |snapshot: &Arc<Snapshot>| snapshot.endpoints(&key).cloned();
+        let name = ResourceName::Endpoints(key.clone());
+        let found = match find(&self.configuration.snapshot()) {
+            Some(found) => Some(found),
+            None => self.configuration.wait_for(name, wait_max, find).await,
+        };
+        let endpoints = found.iter().flat_map(|set| &set.endpoints);
+        endpoints
+            .filter(|endpoint| endpoint.health == EndpointHealth::Healthy)
+            .filter_map(|endpoint| match &endpoint.address {
+                EndpointAddress::Address(address) => Some(address.ip()),
+                EndpointAddress::Name(..) => None,
+            })
+            .collect()
+    }
+
+    async fn outside(&self, name: &str) -> io::Result<Option<Vec<IpAddr>>> {
+        match self.client.request(&Request::Resolve(name.to_owned())).await {
+            Ok(Grant::Addresses(addresses)) => Ok(Some(addresses)),
+            Ok(Grant::Descriptor(_)) => Err(io::Error::other("a descriptor in place of addresses")),
+            Err(broker::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Where the system has no randomness, all proxies spread alike, which costs evenness and nothing else.
+fn random_seed(provider: &heddle_tls::CryptoProvider) -> u64 {
+    let mut bytes = [0; 8];
+    let _ = provider.secure_random.fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

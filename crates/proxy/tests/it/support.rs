@@ -1,0 +1,380 @@
+//! A proxy without a control plane: configuration made by hand, certificates of a root made on the spot.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use heddle_cert::{Crypto, Svid, TrustBundle, Validity};
+use heddle_diag::Origin;
+use heddle_ident::{
+    ClusterName, Host, HostPattern, Locality, NetworkName, SpiffeId, TrustDomain, WorkloadId,
+};
+use heddle_ir::authorization::Authorization;
+use heddle_ir::destination::{
+    ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
+};
+use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
+use heddle_ir::http_route::{
+    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
+    RuleOrder, WeightedBackend,
+};
+use heddle_ir::inbound::{
+    Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization, ServiceReference,
+};
+use heddle_ir::index::{Frontend, FrontendPort, Index, RoutedHost};
+use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId, TcpBackend, TcpRule};
+use heddle_ir::protocol::Protocol;
+use heddle_ir::proxy::{AccessLog, Limits, ProxySettings};
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::workload::{MeshTransport, Workload};
+use heddle_net::socket::SocketFactory;
+use heddle_proxy::configuration::{Configuration, Demand, Publisher};
+use heddle_proxy::snapshot::Snapshot;
+use heddle_proxy::worker::{Overrides, Shared};
+use heddle_sync::Effect;
+use heddle_telemetry::istio::StandardMetrics;
+use heddle_tls::{Identity, Keys, SigningRoot, SystemClock, default_provider};
+
+/// The service port of the only service.
+pub const PORT: u16 = 8080;
+/// Its address.
+pub const VIRTUAL_ADDRESS: &str = "10.96.0.1";
+const HOST: &str = "server.default.svc.cluster.local";
+
+/// The root of a mesh of two workloads, `client` and `server`.
+pub struct Mesh {
+    root: SigningRoot,
+}
+
+impl Mesh {
+    #[allow(dead_code, reason = "the bench reads a root that two processes share")]
+    pub fn new() -> Self {
+        let (provider, now) = (default_provider(), SystemTime::now());
+        let lifetime = Duration::from_secs(86_400);
+        let root = SigningRoot::generate(provider, &trust_domain(), now, lifetime).unwrap();
+        Self { root }
+    }
+
+    #[allow(dead_code, reason = "tests make their own root")]
+    pub fn from_pem(certificate: &str, key: &str) -> Self {
+        Self { root: SigningRoot::from_pem(default_provider(), certificate, key).unwrap() }
+    }
+
+    /// The identity of a workload, installed.
+    pub fn identity(&self, workload: &str) -> Arc<Identity> {
+        let (provider, id) = (default_provider(), identity(workload));
+        let bundle = TrustBundle::new(
+            1,
+            trust_domain(),
+            self.root.root().id.clone(),
+            vec![self.root.root().clone()],
+        )
+        .unwrap();
+        let keys = Keys::new(provider.clone());
+        let (key, request) = keys.make_key(&id).unwrap();
+        let now = SystemTime::now();
+        let validity = Validity {
+            not_before: now - Duration::from_secs(60),
+            not_after: now + Duration::from_secs(3600),
+        };
+        let serial = self.root.new_serial().unwrap();
+        let chain = self.root.sign(&request, &id, validity, serial).unwrap();
+        let validity = keys.check_chain(&key, &id, &chain, &bundle).unwrap();
+        let root = self.root.root().id.clone();
+        let holder = Identity::new(provider, Arc::new(SystemClock));
+        holder
+            .install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle)
+            .unwrap();
+        Arc::new(holder)
+    }
+}
+
+pub fn trust_domain() -> TrustDomain {
+    TrustDomain::parse("cluster.local").unwrap()
+}
+
+pub fn identity(workload: &str) -> SpiffeId {
+    SpiffeId::for_service_account(&trust_domain(), "default", workload).unwrap()
+}
+
+fn origin() -> Origin {
+    Origin::built_in("test")
+}
+
+pub fn workload(name: &str) -> Workload {
+    Workload {
+        id: WorkloadId::new(format!("standalone/Pod/default/{name}-0")),
+        name: format!("{name}-0").into(),
+        namespace: "default".into(),
+        cluster: ClusterName::new("standalone"),
+        network: NetworkName::new(""),
+        addresses: Vec::new(),
+        identity: identity(name),
+        labels: Arc::new(BTreeMap::from([("app".into(), name.into())])),
+        workload_name: name.into(),
+        canonical_name: name.into(),
+        canonical_revision: "v1".into(),
+        locality: Locality::default(),
+        transport: MeshTransport::MutualTls,
+    }
+}
+
+fn settings(name: &str, limits: Limits) -> ProxySettings {
+    ProxySettings {
+        workload: Arc::new(workload(name)),
+        scope: scope(),
+        trust_domain: trust_domain(),
+        trust_domain_aliases: Vec::new(),
+        limits,
+        drain_duration: Duration::from_secs(5),
+        detection_timeout: Duration::from_millis(100),
+        access_log: AccessLog::Off,
+    }
+}
+
+fn scope() -> ScopeId {
+    ScopeId("default".into())
+}
+
+pub fn pool() -> ConnectionPool {
+    ConnectionPool {
+        connections_max: u32::MAX,
+        connect_timeout: Duration::from_secs(10),
+        keepalive: None,
+        pending_requests_max: u32::MAX,
+        requests_max: u32::MAX,
+        requests_per_connection_max: 0,
+        retries_max: u32::MAX,
+        http_idle_timeout: Some(Duration::from_secs(3600)),
+        tcp_idle_timeout: Some(Duration::from_secs(3600)),
+        connection_duration_max: None,
+        concurrent_streams_max: 1024,
+        upgrade_to_http2: false,
+        origin: origin(),
+    }
+}
+
+/// The retries that Istio has by default.
+pub fn default_retries() -> RetryPolicy {
+    RetryPolicy {
+        attempts: 2,
+        on: vec![
+            RetryOn::ConnectFailure,
+            RetryOn::RefusedStream,
+            RetryOn::GrpcStatus(14),
+            RetryOn::GrpcStatus(1),
+        ],
+        per_try_timeout: None,
+        backoff_base: Duration::from_millis(25),
+        avoid_tried: true,
+        origin: origin(),
+    }
+}
+
+pub fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoint {
+    let of = workload("server");
+    Endpoint {
+        workload: Some(of.id.clone()),
+        address: EndpointAddress::Address(address),
+        weight: 1,
+        health: EndpointHealth::Healthy,
+        labels: of.labels,
+        identity: Some(of.identity),
+        transport,
+        locality: of.locality,
+        network: of.network,
+        namespace: of.namespace,
+        workload_name: of.workload_name,
+        canonical_name: of.canonical_name,
+        canonical_revision: of.canonical_revision,
+    }
+}
+
+/// The resources of the client's proxy: one service with these endpoints.
+pub struct ClientSide {
+    pub limits: Limits,
+    pub protocol: Protocol,
+    pub endpoints: Vec<Endpoint>,
+    pub destination: Destination,
+    pub rules: Vec<HttpRule>,
+}
+
+impl ClientSide {
+    pub fn new(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            limits: Limits::default(),
+            protocol: Protocol::Http1,
+            endpoints,
+            destination: destination(),
+            rules: vec![rule()],
+        }
+    }
+
+    pub fn effects(self) -> Vec<Effect> {
+        let host = Host::parse(HOST).unwrap();
+        let set_key = EndpointSetKey { host: host.clone(), port: PORT };
+        let key = OutboundKey { scope: scope(), host: HOST.into(), port: PORT };
+        let index = Index {
+            frontends: vec![Frontend {
+                host: HostPattern::Exact(host.clone()),
+                addresses: vec![VIRTUAL_ADDRESS.parse().unwrap()],
+                ranges: Vec::new(),
+                ports: vec![FrontendPort { number: PORT, protocol: self.protocol }],
+                headless: false,
+            }],
+            routed_hosts: vec![RoutedHost {
+                host: HostPattern::Exact(host.clone()),
+                port: PORT,
+                table: HOST.into(),
+            }],
+            mesh_ranges: vec![heddle_ident::Cidr::parse("10.96.0.0/16").unwrap()],
+            ..Index::default()
+        };
+        let outbound = Outbound {
+            key: key.clone(),
+            protocol: self.protocol,
+            host: Some(host),
+            http: RouteTable { order: RuleOrder::Written, rules: self.rules },
+            tls: Vec::new(),
+            tcp: vec![TcpRule {
+                origin: origin(),
+                destination_ranges: Vec::new(),
+                backends: vec![TcpBackend { origin: origin(), destination: Some(0), weight: 1 }],
+            }],
+            destinations: vec![Arc::new(self.destination)],
+        };
+        let set = EndpointSet {
+            key: set_key.clone(),
+            endpoints: self.endpoints.into_iter().map(Arc::new).collect(),
+        };
+        let own = settings("client", self.limits);
+        let id = own.workload.id.clone();
+        vec![
+            Effect::Set(ResourceName::Proxy(id), Resource::Proxy(Arc::new(own))),
+            Effect::Set(ResourceName::Index(scope()), Resource::Index(Arc::new(index))),
+            Effect::Set(ResourceName::Endpoints(set_key), Resource::Endpoints(Arc::new(set))),
+            Effect::Set(ResourceName::Outbound(key), Resource::Outbound(Arc::new(outbound))),
+        ]
+    }
+}
+
+pub fn destination() -> Destination {
+    let host = Host::parse(HOST).unwrap();
+    Destination {
+        id: DestinationId { host: host.clone(), port: PORT, subset: "".into() },
+        service_namespace: "default".into(),
+        service_name: "server".into(),
+        protocol: Protocol::Http1,
+        endpoints: EndpointSource::Set(EndpointSetKey { host, port: PORT }),
+        subset_labels: Vec::new(),
+        load_balancing: LoadBalancing::LeastRequest,
+        connection_pool: pool(),
+        outlier_detection: None,
+        tls: ClientTls::Auto,
+        subject_alt_names: Vec::new(),
+        origin: origin(),
+    }
+}
+
+/// Everything goes to the only destination.
+pub fn rule() -> HttpRule {
+    HttpRule {
+        origin: origin(),
+        name: "default".into(),
+        matches: Vec::new(),
+        action: HttpAction::Forward(vec![WeightedBackend {
+            origin: origin(),
+            target: BackendTarget::Destination(0),
+            weight: 1,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }]),
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
+        timeout: None,
+        retry: default_retries(),
+        cors: None,
+        fault: None,
+    }
+}
+
+/// The resources of the server's proxy.
+pub struct ServerSide {
+    pub limits: Limits,
+    pub protocol: Protocol,
+    pub mode: MutualTlsMode,
+    pub authorization: Authorization,
+    pub port: u16,
+}
+
+impl ServerSide {
+    pub fn new(port: u16) -> Self {
+        Self {
+            limits: Limits::default(),
+            protocol: Protocol::Http1,
+            mode: MutualTlsMode::Strict,
+            authorization: Authorization::default(),
+            port,
+        }
+    }
+
+    pub fn effects(self) -> Vec<Effect> {
+        let own = settings("server", self.limits);
+        let id = own.workload.id.clone();
+        let inbound = Inbound {
+            workload: id.clone(),
+            ports: vec![InboundPort {
+                port: self.port,
+                protocol: self.protocol,
+                services: vec![ServiceReference {
+                    host: HOST.into(),
+                    name: "server".into(),
+                    namespace: "default".into(),
+                    port: PORT,
+                }],
+                probe_paths: Vec::new(),
+            }],
+            mutual_tls: MutualTls { mode: self.mode, origin: origin() },
+            mutual_tls_by_port: Vec::new(),
+            authorization: Arc::new(self.authorization),
+            path_normalization: PathNormalization::Base,
+            connection_pool: pool(),
+            retry: RetryPolicy::never(),
+            probe_sources: Vec::new(),
+        };
+        vec![
+            Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own))),
+            Effect::Set(ResourceName::Inbound(id), Resource::Inbound(Arc::new(inbound))),
+        ]
+    }
+}
+
+/// Nothing can be asked for.
+pub struct NoDemand;
+
+impl Demand for NoDemand {
+    fn want(&self, _: ResourceName) {}
+}
+
+/// What a proxy's threads share, with this configuration.
+pub fn shared(
+    effects: &[Effect],
+    identity: Arc<Identity>,
+    metrics: Option<StandardMetrics>,
+    overrides: Overrides,
+) -> (Shared, Publisher) {
+    let (snapshot, problems) = Snapshot::default().with(effects, 1, 0);
+    assert!(problems.is_empty(), "{problems:?}");
+    let (configuration, publisher) = Configuration::new(snapshot, Arc::new(NoDemand));
+    let shared = Shared {
+        configuration,
+        identity,
+        sockets: SocketFactory::here(),
+        metrics,
+        started: tokio::time::Instant::now(),
+        overrides,
+    };
+    (shared, publisher)
+}

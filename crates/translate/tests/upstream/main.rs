@@ -1,0 +1,7 @@
+//! Compares with what Istio's own tests and samples say. The data is optional.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod samples;
+mod shared;
+mod validation;

@@ -76,6 +76,85 @@ pub(crate) enum Command {
     /// Print the man page
     #[command(hide = true)]
     Man,
+    /// Print what a workload's proxy counts, in Prometheus' text format
+    Metrics {
+        /// The workload: [NAMESPACE/]NAME of a replica or of its Deployment
+        workload: String,
+    },
+    /// A proxy; started by the mesh
+    #[command(hide = true)]
+    Proxy(ProxyArguments),
+    /// Parts of a mesh; started by `heddle up`
+    #[command(subcommand, hide = true)]
+    Internal(InternalCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct ProxyArguments {
+    /// Whose proxy
+    #[arg(long)]
+    pub(crate) workload: String,
+    /// Number of the inherited descriptor on which the supervisor is asked
+    #[arg(long)]
+    pub(crate) control_fd: i32,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum InternalCommand {
+    /// The control plane of a mesh on this machine
+    Control(ControlArguments),
+    /// The first process of a detached mesh
+    Mesh(MeshProcessArguments),
+    /// A proxy alone, from files that `internal static` wrote
+    StaticProxy(StaticProxyArguments),
+    /// Writes the configuration that a workload's proxy would get, for `internal static-proxy`
+    Static(StaticArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct ControlArguments {
+    /// The mesh's state directory
+    #[arg(long = "state-directory", alias = "directory")]
+    pub(crate) directory: PathBuf,
+    /// How long certificates of workloads live
+    #[arg(long)]
+    pub(crate) certificate_lifetime_ms: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct MeshProcessArguments {
+    /// The mesh's state directory
+    #[arg(long)]
+    pub(crate) directory: PathBuf,
+    /// How long certificates of workloads live
+    #[arg(long)]
+    pub(crate) certificate_lifetime_ms: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct StaticArguments {
+    /// Files of YAML with Pods that have addresses
+    #[arg(short, long = "file", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// NAMESPACE/POD
+    #[arg(long)]
+    pub(crate) workload: String,
+    /// Folder to write to; the authority in it is made once
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct StaticProxyArguments {
+    /// The folder of the workload
+    #[arg(long = "static")]
+    pub(crate) folder: PathBuf,
+    /// LISTEN=DESTINATION: connections that count as made to DESTINATION
+    #[arg(long)]
+    pub(crate) inbound: Option<String>,
+    /// LISTEN=DESTINATION: connections that count as made to DESTINATION
+    #[arg(long)]
+    pub(crate) outbound: Option<String>,
 }
 
 /// How results are printed.
@@ -118,9 +197,6 @@ pub(crate) struct UpArguments {
     /// Return when everything is ready and leave the mesh running
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Open a port of this machine for a service: HOST_PORT:[NAMESPACE/]SERVICE:PORT
-    #[arg(short, long, value_name = "SPEC")]
-    pub(crate) publish: Vec<String>,
     /// How long everything may take to become ready
     #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: std::time::Duration,
@@ -273,6 +349,11 @@ pub(crate) struct ExplainArguments {
 pub(crate) enum SampleCommand {
     /// Serve one of the sample's services
     Serve(ServeArguments),
+    /// Print the body of one answer
+    Get {
+        /// An http URL
+        url: String,
+    },
     /// Send requests and count who answered
     Load(LoadArguments),
 }

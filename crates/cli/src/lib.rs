@@ -19,8 +19,12 @@ use arguments::{Arguments, Command};
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    // A process inside a mesh: before anything else, while there is one thread.
+    if std::env::args_os().nth(1).is_some_and(|word| word == heddle_net::process::RUN_PLAN) {
+        failure::print(&anyhow::Error::new(heddle_net::process::run_plan()));
+        return ExitCode::from(1);
+    }
+    match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
             failure::print(&error);
@@ -33,12 +37,23 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mesh = &arguments.mesh;
     match arguments.command {
         Command::Analyze(arguments) => commands::analyze::run(&arguments),
+        Command::Apply(arguments) => commands::objects::apply(mesh, &arguments),
+        Command::Certs(arguments) => commands::objects::certs(mesh, &arguments),
         Command::Completions { shell } => commands::words::completions(shell),
+        Command::Delete(arguments) => commands::objects::delete(mesh, &arguments),
+        Command::Demo(arguments) => commands::demo::run(mesh, &arguments),
+        Command::Down(arguments) => commands::up::down(mesh, &arguments),
         Command::Exec(arguments) => commands::workload::exec(mesh, arguments),
         Command::Explain(arguments) => commands::codes::explain(&arguments),
+        Command::Get(arguments) => commands::objects::get(mesh, &arguments),
+        Command::Internal(command) => commands::internal::run(command),
         Command::Logs(arguments) => commands::workload::logs(mesh, &arguments),
         Command::Man => commands::words::man(),
+        Command::Metrics { workload } => commands::workload::metrics(mesh, &workload),
+        Command::Proxy(arguments) => commands::internal::proxy(arguments),
         Command::Sample(command) => commands::sample::run(command),
-        _ => anyhow::bail!("not yet"),
+        Command::Status(arguments) => commands::objects::status(mesh, &arguments),
+        Command::Up(arguments) => commands::up::up(mesh, &arguments),
+        Command::Wait(arguments) => commands::objects::wait(mesh, &arguments),
     }
 }

@@ -53,6 +53,23 @@ pub struct Options {
     pub translation: heddle_translate::Options,
 }
 
+impl Options {
+    /// A control plane with these files and every default.
+    pub fn new(
+        store: impl Into<PathBuf>,
+        api_socket: impl Into<PathBuf>,
+        stream_socket: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            store: store.into(),
+            api_socket: api_socket.into(),
+            stream_socket: stream_socket.into(),
+            lifetimes: Lifetimes::default(),
+            translation: heddle_translate::Options::default(),
+        }
+    }
+}
+
 /// The control plane cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -119,7 +136,7 @@ pub async fn serve(
     ready: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ControlError> {
-    let state = State::open(&options, provider, SystemTime::now())?;
+    let state = State::open(&options, &provider, SystemTime::now())?;
     let progress = state.progress();
     let shared = Arc::new(Shared { state: Mutex::new(state), progress });
     let api_listener = listen(&options.api_socket)?;

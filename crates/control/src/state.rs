@@ -54,7 +54,7 @@ impl State {
     /// Reads everything from the store.
     pub(crate) fn open(
         options: &Options,
-        provider: Arc<CryptoProvider>,
+        provider: &Arc<CryptoProvider>,
         now: SystemTime,
     ) -> Result<Self, ControlError> {
         let store = Store::open(&options.store)?;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 pub use connector::Connector;
 pub use driver::{Driver, Setup};
+pub(crate) use issue::FixedIssuer;
 
 use crate::configuration::Demand;
 

@@ -10,6 +10,7 @@ pub mod configuration;
 mod detect;
 mod dns;
 mod find;
+pub mod fixed;
 mod forward;
 mod http1;
 pub mod inbound;

@@ -84,7 +84,8 @@ fn nested(value: &Value, indent: usize, text: &mut String) {
 
 /// A key that needs no quotes is written without.
 fn key(name: &str) -> String {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
+    let plain =
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
     let word = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
     if plain && word { name.to_owned() } else { Value::from(name).to_string() }
 }
@@ -95,7 +96,9 @@ mod tests {
 
     #[test]
     fn kinds_are_found_by_every_name_people_use() {
-        for text in ["vs", "VirtualService", "virtualservices", "virtualservices.networking.istio.io"] {
+        for text in
+            ["vs", "VirtualService", "virtualservices", "virtualservices.networking.istio.io"]
+        {
             assert_eq!(find(text).unwrap().kind, "VirtualService", "{text}");
         }
         assert!(find("nothing").is_err());
@@ -106,8 +109,10 @@ mod tests {
 
     #[test]
     fn objects_are_written_as_yaml() {
-        let value = serde_json::json!({"object": {"a": {"b": [1, {"c": "x: y"}], "80": {}}, "yes": true}});
-        let expected = "---\na:\n  b:\n    - 1\n    -\n      c: \"x: y\"\n  \"80\": {}\nyes: true\n";
+        let value =
+            serde_json::json!({"object": {"a": {"b": [1, {"c": "x: y"}], "80": {}}, "yes": true}});
+        let expected =
+            "---\na:\n  b:\n    - 1\n    -\n      c: \"x: y\"\n  \"80\": {}\nyes: true\n";
         assert_eq!(yaml_of(&value), expected);
         let read = heddle_api::Reader::default().read_file("x", expected.as_bytes());
         assert!(read.diagnostics.iter().all(|finding| finding.code.id != "HED0001"));

@@ -23,8 +23,8 @@ fn files_of(sources: &Sources) -> Result<Vec<Value>> {
     sources
         .iter()
         .map(|(path, bytes)| {
-            let text = std::str::from_utf8(bytes)
-                .with_context(|| format!("{path} is not UTF-8 text"))?;
+            let text =
+                std::str::from_utf8(bytes).with_context(|| format!("{path} is not UTF-8 text"))?;
             let folder = std::path::Path::new(path).parent().filter(|_| path != "-");
             let folder = folder.and_then(|folder| std::path::absolute(folder).ok());
             let folder = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
@@ -52,9 +52,8 @@ pub(crate) async fn settled(client: &Client) -> Result<bool> {
 
 fn rejected(answer: &Value) -> usize {
     let results = answer["results"].as_array();
-    results.map_or(0, |results| {
-        results.iter().filter(|result| result["action"] == "rejected").count()
-    })
+    results
+        .map_or(0, |results| results.iter().filter(|result| result["action"] == "rejected").count())
 }
 
 fn print_applied(answer: &Value) -> Result<()> {
@@ -161,7 +160,8 @@ pub(crate) fn wait(mesh: &MeshArguments, arguments: &WaitArguments) -> Result<Ex
         Condition::Applied => "applied",
         Condition::Ready => "ready",
     };
-    let reached = runtime()?.block_on(wait_for(&ControlApi::of(&client), goal, arguments.timeout))?;
+    let reached =
+        runtime()?.block_on(wait_for(&ControlApi::of(&client), goal, arguments.timeout))?;
     out(&format!("{goal}, revision {}\n", reached["revision"]))?;
     for rejection in reached["rejections"].as_array().into_iter().flatten() {
         out(&format!("warning: {}\n", rejection.as_str().unwrap_or("")))?;
@@ -228,8 +228,11 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
             let all = json!({"processes": processes, "control": control});
             return out(&format!("{all}\n")).map(|()| ExitCode::SUCCESS);
         }
-        let mut rows =
-            vec![["WORKLOAD", "STATE", "RESTARTS", "PROXY", "ADDRESSES", "WHY"].map(String::from).to_vec()];
+        let mut rows = vec![
+            ["WORKLOAD", "STATE", "RESTARTS", "PROXY", "ADDRESSES", "WHY"]
+                .map(String::from)
+                .to_vec(),
+        ];
         for workload in &processes.workloads {
             let proxy = match &workload.proxy {
                 None => "none".to_owned(),
@@ -238,7 +241,11 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
             };
             rows.push(vec![
                 format!("{}/{}", workload.namespace, workload.name),
-                if workload.ready { "ready".to_owned() } else { format!("{:?}", workload.phase).to_lowercase() },
+                if workload.ready {
+                    "ready".to_owned()
+                } else {
+                    format!("{:?}", workload.phase).to_lowercase()
+                },
                 workload.restarts().to_string(),
                 proxy,
                 workload.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
@@ -254,9 +261,14 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
                     "\ncontrol plane: revision {}, {} objects, {proxies} proxies connected, {}\n",
                     control["revision"],
                     control["objects"],
-                    if unsettled.is_empty() { "all have everything".to_owned() } else { format!("{} are behind", unsettled.len()) }
+                    if unsettled.is_empty() {
+                        "all have everything".to_owned()
+                    } else {
+                        format!("{} are behind", unsettled.len())
+                    }
                 ))?;
-                for line in control["rejections"].as_array().into_iter().flatten().chain(&unsettled) {
+                for line in control["rejections"].as_array().into_iter().flatten().chain(&unsettled)
+                {
                     out(&format!("  {}\n", line.as_str().unwrap_or("")))?;
                 }
             }
@@ -282,8 +294,13 @@ pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<
             return Ok(ExitCode::SUCCESS);
         }
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        out(&format!("trust domain {}, bundle generation {}, {} certificates issued, rotation: {}\n\n",
-            text(&answer["trust_domain"]), answer["generation"], answer["issued"], text(&answer["rotation"]["stage"])))?;
+        out(&format!(
+            "trust domain {}, bundle generation {}, {} certificates issued, rotation: {}\n\n",
+            text(&answer["trust_domain"]),
+            answer["generation"],
+            answer["issued"],
+            text(&answer["rotation"]["stage"])
+        ))?;
         let mut rows = vec![["ROOT", "NOT AFTER", "SIGNS"].map(String::from).to_vec()];
         for root in answer["roots"].as_array().into_iter().flatten() {
             let signs = if root["signs"] == true { "yes" } else { "no" };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use heddle_sample::{Kind, LoadOptions, LoadSummary, ServeOptions};
+use heddle_sample::{Connection, Endpoint, Kind, LoadOptions, LoadSummary, ServeOptions};
 use tokio::runtime::Runtime;
 
 use super::print::out;
@@ -18,8 +18,17 @@ pub(crate) fn run(command: SampleCommand) -> Result<ExitCode> {
         .context("cannot start the event loop")?;
     match command {
         SampleCommand::Serve(arguments) => serve(&runtime, arguments),
+        SampleCommand::Get { url } => get(&runtime, &url),
         SampleCommand::Load(arguments) => load(&runtime, arguments),
     }
+}
+
+fn get(runtime: &Runtime, url: &str) -> Result<ExitCode> {
+    let endpoint = Endpoint::parse(url).context("cannot send a request")?;
+    let mut connection = Connection::new(endpoint, Duration::from_secs(10));
+    let answer = runtime.block_on(connection.get(&[])).context("no answer")?;
+    out(&String::from_utf8_lossy(answer.body()))?;
+    Ok(if answer.status().is_success() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn serve(runtime: &Runtime, arguments: ServeArguments) -> Result<ExitCode> {

@@ -10,6 +10,7 @@ use heddle_standalone::{Client, Ended, Options, StateDirectory};
 use tokio::process::Command;
 
 use super::files::Sources;
+use super::internal::LOG_VARIABLE;
 use super::objects;
 use super::print::out;
 use super::signals::stop_signal;
@@ -26,12 +27,16 @@ const POLL_PERIOD: Duration = Duration::from_millis(50);
 /// The options of a mesh in a state directory.
 fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
     let mut options = Options::new(directory);
-    options.control_arguments.extend([
+    options.control_arguments = vec![
+        "internal".to_owned(),
+        "control".to_owned(),
+        "--state-directory".to_owned(),
+        directory.display().to_string(),
         "--certificate-lifetime-ms".to_owned(),
         certificate_lifetime.as_millis().to_string(),
-    ]);
-    if let Ok(level) = std::env::var("HEDDLE_LOG") {
-        options.own_environment.push(("HEDDLE_LOG".to_owned(), level));
+    ];
+    if let Ok(level) = std::env::var(LOG_VARIABLE) {
+        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -47,7 +52,7 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
     if client.state().running().is_some() {
         out("the mesh runs already; the files are applied to it\n")?;
         return runtime()?.block_on(async {
-            bring_up(&client, &sources, arguments).await?;
+            bring_up(&client, &sources, arguments.timeout).await?;
             Ok(ExitCode::SUCCESS)
         });
     }
@@ -63,13 +68,16 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
         });
         let signal = stop_signal()?;
         let foreground = async {
-            bring_up(&client, &sources, arguments).await?;
+            bring_up(&client, &sources, arguments.timeout).await?;
             out("press Ctrl-C to stop; `heddle status` in another terminal shows more\n")?;
             std::future::pending::<Result<()>>().await
         };
         tokio::pin!(running);
         let outcome = tokio::select! {
-            ended = &mut running => return ended_alone(ended?, &client),
+            ended = &mut running => return match ended? {
+                Ended::Stopped => Ok(ExitCode::SUCCESS),
+                failed @ Ended::Failed(_) => Err(ended_early(failed, &client)),
+            },
             () = signal => Ok(()),
             failed = foreground => failed,
         };
@@ -91,7 +99,10 @@ pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Re
     })
 }
 
-fn start(directory: &Path, certificate_lifetime: Duration) -> Result<heddle_standalone::Mesh> {
+pub(crate) fn start(
+    directory: &Path,
+    certificate_lifetime: Duration,
+) -> Result<heddle_standalone::Mesh> {
     heddle_standalone::start(options(directory, certificate_lifetime)).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
@@ -102,14 +113,12 @@ fn start(directory: &Path, certificate_lifetime: Duration) -> Result<heddle_stan
     })
 }
 
-fn ended_alone(ended: Ended, client: &Client) -> Result<ExitCode> {
-    match ended {
-        Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::Failed(status) => Err(hinted(
-            anyhow::anyhow!("the mesh ended: {status:?}"),
-            format!("its log is in {}", client.state().logs().display()),
-        )),
-    }
+/// The mesh ended by itself.
+pub(crate) fn ended_early(ended: Ended, client: &Client) -> anyhow::Error {
+    hinted(
+        anyhow::anyhow!("the mesh ended: {ended:?}"),
+        format!("its log is in {}", client.state().logs().display()),
+    )
 }
 
 async fn detached(
@@ -125,8 +134,8 @@ async fn detached(
     std::fs::create_dir_all(&logs)
         .with_context(|| format!("cannot make the folder {}", logs.display()))?;
     let log = logs.join("mesh.log");
-    let file = std::fs::File::create(&log)
-        .with_context(|| format!("cannot write {}", log.display()))?;
+    let file =
+        std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = Command::new(std::env::current_exe().context("cannot find this program")?)
         .args(["internal", "mesh", "--directory"])
         .arg(&directory)
@@ -138,7 +147,7 @@ async fn detached(
         .process_group(0)
         .spawn()
         .context("cannot start the mesh")?;
-    let up = bring_up(client, sources, arguments);
+    let up = bring_up(client, sources, arguments.timeout);
     tokio::select! {
         result = up => result?,
         status = child.wait() => {
@@ -151,7 +160,7 @@ async fn detached(
 }
 
 /// Applies the files and waits until everything is ready, saying how it goes.
-async fn bring_up(client: &Client, sources: &Sources, arguments: &UpArguments) -> Result<()> {
+pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
@@ -171,8 +180,8 @@ async fn bring_up(client: &Client, sources: &Sources, arguments: &UpArguments) -
             print_published(&status)?;
             return Ok(());
         }
-        if begun.elapsed() > arguments.timeout {
-            return Err(not_ready(&status, arguments.timeout));
+        if begun.elapsed() > timeout {
+            return Err(not_ready(&status, timeout));
         }
         tokio::time::sleep(POLL_PERIOD).await;
     }

@@ -67,3 +67,23 @@ pub(crate) fn logs(mesh: &MeshArguments, arguments: &LogsArguments) -> Result<Ex
     stdout.flush().context("cannot write to standard output")?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// The proxy's own page, fetched from inside the workload: its port is open to the mesh, not to this machine.
+pub(crate) fn metrics(mesh: &MeshArguments, workload: &str) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    let url = "http://127.0.0.1:15020/stats/prometheus";
+    let command = ["heddle", "sample", "get", url].map(String::from).to_vec();
+    let request = ExecRequest {
+        workload: workload.to_owned(),
+        container: None,
+        command,
+        terminal: false,
+        environment: Vec::new(),
+    };
+    let status = runtime()?.block_on(async {
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        client.exec(&request, streams, stop_signal()?).await.map_err(told)
+    })?;
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+}

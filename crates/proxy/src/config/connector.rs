@@ -17,13 +17,6 @@ pub enum Connector {
     Socket(PathBuf, Peer),
 }
 
-/// A configuration that never changes, from files: for benches and for looking at one proxy alone.
-#[derive(Clone, Debug)]
-pub struct StaticFiles {
-    /// The folder that `heddle internal static` wrote.
-    pub folder: PathBuf,
-}
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectorError {

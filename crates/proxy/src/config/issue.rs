@@ -162,3 +162,43 @@ impl Issuer {
         }
     }
 }
+
+/// Issues once, from an authority at hand.
+pub(crate) struct FixedIssuer(Issuer);
+
+impl FixedIssuer {
+    pub(crate) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>) -> Self {
+        Self(Issuer::new(identity, provider, 1))
+    }
+
+    pub(crate) fn set_identity(&mut self, identity: &SpiffeId) {
+        self.0.set_identity(identity);
+    }
+
+    pub(crate) fn set_bundle(
+        &mut self,
+        bundle: &heddle_ir::trust::TrustBundle,
+    ) -> Result<(), String> {
+        self.0.set_bundle(bundle)
+    }
+
+    /// Asks `sign` for the certificate of the identity; the request is PKCS #10 in DER.
+    pub(crate) fn issue(
+        &mut self,
+        sign: impl FnOnce(&[u8], &SpiffeId) -> Result<CertificateResponse, String>,
+    ) -> Result<(), String> {
+        let now = self.0.now();
+        let Some((identity, issuance)) = &mut self.0.issuance else {
+            return Err("the files say nothing about the proxy's workload".to_owned());
+        };
+        let Step::Request { attempt, csr } = issuance.poll(now, &self.0.keys) else {
+            return Err("the proxy has a certificate already".to_owned());
+        };
+        let answer = sign(&csr, identity);
+        self.0.handle_answer(attempt, answer);
+        match self.0.identity.current() {
+            Some(_) => Ok(()),
+            None => Err("the authority's certificate is not accepted".to_owned()),
+        }
+    }
+}

@@ -16,6 +16,7 @@ fn put(name: &str, digest: &str) -> Change {
         at_ms: 7,
         sources: vec![SourceText {
             path: "a.yaml".into(),
+            folder: "/x".into(),
             text: format!("name: {name}\n# {digest}"),
         }],
         put: vec![Put {

@@ -37,7 +37,7 @@ pub(super) fn start(folder: &Path, program: &Path, server: SocketAddr) -> Result
     make("default/server")?;
     let run = |workload: &str, direction: &str, listen: SocketAddr, destination: SocketAddr| {
         let mut command = Command::new(program);
-        command.args(["internal", "proxy", "--static"]).arg(state.join(workload));
+        command.args(["internal", "static-proxy", "--static"]).arg(state.join(workload));
         command.args([direction, &format!("{listen}={destination}")]);
         let mut process =
             Running::start(&mut command, &folder.join(format!("heddle{direction}.log")))?;

@@ -1,0 +1,80 @@
+//! The parts of a mesh that this program becomes when a mesh starts it: proxy, control plane, first process.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use heddle_control::Lifetimes;
+use heddle_ident::WorkloadId;
+use heddle_proxy::run::{SidecarOptions, run_sidecar};
+use heddle_standalone::StateDirectory;
+use heddle_telemetry::log::{LogSettings, init};
+use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
+
+use super::signals::stop_signal;
+use super::state::runtime;
+use super::{static_files, up};
+use crate::arguments::{ControlArguments, InternalCommand, ProxyArguments};
+
+/// What is logged, for every part of a mesh: `info`, or `info,heddle_proxy=debug`.
+pub(crate) const LOG_VARIABLE: &str = "HEDDLE_LOG";
+
+/// Makes standard error the log, through a writer that a slow reader cannot stall.
+fn start_log() -> Result<SinkGuard> {
+    let (sink, guard) = Sink::spawn("log", std::io::stderr(), SinkSettings::default())
+        .context("cannot start the log")?;
+    let mut settings = LogSettings::default();
+    if let Ok(level) = std::env::var(LOG_VARIABLE) {
+        settings.level = level;
+    }
+    init(&settings, sink).context("cannot start the log")?;
+    Ok(guard)
+}
+
+pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
+    match command {
+        InternalCommand::Control(arguments) => control(&arguments),
+        InternalCommand::Mesh(arguments) => {
+            let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
+            up::background(&arguments.directory, lifetime)
+        }
+        InternalCommand::Static(arguments) => static_files::write(&arguments),
+        InternalCommand::StaticProxy(arguments) => static_files::proxy(&arguments),
+    }
+}
+
+pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
+    let _log = start_log()?;
+    let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
+        .context("the supervisor's descriptor is not there")?;
+    let workload = WorkloadId::new(arguments.workload);
+    run_sidecar(SidecarOptions { workload, supervisor }).context("the proxy ended")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn control(arguments: &ControlArguments) -> Result<ExitCode> {
+    let _log = start_log()?;
+    serve_control(&arguments.directory, Duration::from_millis(arguments.certificate_lifetime_ms))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_control(directory: &Path, certificate_lifetime: Duration) -> Result<()> {
+    let state = StateDirectory::new(directory).context("cannot use the state directory")?;
+    let options = heddle_control::Options {
+        store: directory.join("store.redb"),
+        api_socket: state.control_socket(),
+        stream_socket: state.stream_socket(),
+        lifetimes: Lifetimes { leaf: certificate_lifetime, ..Lifetimes::default() },
+        translation: heddle_translate::Options::default(),
+    };
+    let provider = heddle_tls::default_provider();
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let served = heddle_control::serve(options, provider, || {}, stop).await;
+        served.map_err(|error| match error.hint() {
+            Some(hint) => crate::failure::hinted(error, hint),
+            None => error.into(),
+        })
+    })
+}

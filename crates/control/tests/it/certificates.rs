@@ -1,0 +1,128 @@
+//! Certificates and roots.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use heddle_cert::{Crypto as _, RootId, TrustBundle};
+use heddle_control::Lifetimes;
+use heddle_ident::SpiffeId;
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_proto::certificate::CertificateRequest;
+use heddle_rpc::Code;
+use heddle_tls::Keys;
+
+use crate::harness::{Mesh, Proxy};
+use crate::lifecycle::running;
+
+fn request(csr: &[u8]) -> CertificateRequest {
+    let text = base64::engine::general_purpose::STANDARD.encode(csr);
+    let csr =
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
+    CertificateRequest { csr, validity_duration: 0 }
+}
+
+/// The bundle that the proxy holds, as certificates are checked with it.
+fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
+    let Some(Resource::TrustBundle(bundle)) = proxy.resource(&ResourceName::TrustBundle) else {
+        panic!("the roots have come")
+    };
+    let _ = keys;
+    let provider = heddle_tls::default_provider();
+    let roots = bundle.domains[0].roots.iter();
+    let roots = roots.map(|der| heddle_tls::root_from_der(&provider, der).unwrap()).collect();
+    let signer = RootId::new(bundle.signer.clone());
+    TrustBundle::new(bundle.generation, bundle.trust_domain.clone(), signer, roots).unwrap()
+}
+
+/// Asks for a certificate for an identity and checks what comes; the id of its root.
+async fn issue(proxy: &Proxy, keys: &Keys) -> RootId {
+    let identity = proxy.settings().workload.identity.clone();
+    let (key, csr) = keys.make_key(&identity).unwrap();
+    let connection = proxy.connection.as_ref().unwrap();
+    let answer = connection.create_certificate(request(&csr)).await.unwrap();
+    let mut chain: Vec<Arc<[u8]>> =
+        heddle_tls::certificates_from_pem(answer.cert_chain.join("").as_bytes())
+            .unwrap()
+            .iter()
+            .map(|der| Arc::from(der.as_ref()))
+            .collect();
+    let root = chain.pop().unwrap();
+    let validity = keys.check_chain(&key, &identity, &chain, &bundle(proxy, keys)).unwrap();
+    assert!(validity.contains(SystemTime::now()));
+    heddle_tls::root_from_der(&heddle_tls::default_provider(), &root).unwrap().id
+}
+
+#[tokio::test]
+async fn a_proxy_gets_a_certificate_for_its_own_identity_only() {
+    let mesh = Mesh::start().await;
+    let (_supervisor, proxy) = running(&mesh).await;
+    let keys = Keys::new(heddle_tls::default_provider());
+    let root = issue(&proxy, &keys).await;
+    let certs = mesh.get("/v1/certs").await;
+    assert_eq!((&certs["roots"][0]["id"], &certs["issued"]), (&root.as_str().into(), &1.into()));
+
+    let other = SpiffeId::parse("spiffe://cluster.local/ns/default/sa/other").unwrap();
+    let (_, csr) = keys.make_key(&other).unwrap();
+    let connection = proxy.connection.as_ref().unwrap();
+    let refused = connection.create_certificate(request(&csr)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let nonsense = CertificateRequest { csr: "x".into(), validity_duration: 0 };
+    let refused = connection.create_certificate(nonsense).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_authority_survives_a_restart() {
+    let mut mesh = Mesh::start().await;
+    let (_supervisor, mut proxy) = running(&mesh).await;
+    let keys = Keys::new(heddle_tls::default_provider());
+    let before = issue(&proxy, &keys).await;
+    proxy.disconnect();
+    mesh.restart().await;
+    proxy.connect(&mesh).await;
+    assert_eq!(issue(&proxy, &keys).await, before);
+}
+
+#[tokio::test]
+async fn a_root_is_replaced_in_stages_that_leave_nobody_behind() {
+    let lifetimes = Lifetimes { leaf: Duration::from_secs(3), root: Duration::from_hours(1) };
+    let mesh = Mesh::start_with(lifetimes).await;
+    let (_supervisor, mut proxy) = running(&mesh).await;
+    let keys = Keys::new(heddle_tls::default_provider());
+    let old = issue(&proxy, &keys).await;
+    let generation = bundle(&proxy, &keys).generation();
+    let (status, answer) = mesh.request("POST", "/v1/authority/rotate", None).await;
+    assert_eq!(status, 200);
+    let new = RootId::new(answer["root"].as_str().unwrap());
+    let (status, again) = mesh.request("POST", "/v1/authority/rotate", None).await;
+    assert_eq!(status, 500, "{again}");
+
+    // Nothing is signed by the new root before the proxy has confirmed it.
+    let provider = heddle_tls::default_provider();
+    let roots = |proxy: &Proxy| {
+        bundle(proxy, &Keys::new(provider.clone())).roots(&"cluster.local".parse_domain()).len()
+    };
+    while bundle(&proxy, &keys).generation() == generation {
+        proxy.receive().await.unwrap();
+    }
+    assert_eq!(roots(&proxy), 2);
+    assert_eq!(issue(&proxy, &keys).await, old);
+    // It confirms; the new root signs, and the old one goes when its last leaf is over.
+    proxy.until(|proxy| *bundle(proxy, &keys).signer() == new).await;
+    assert_eq!(issue(&proxy, &keys).await, new);
+    proxy.until(|proxy| roots(proxy) == 1).await;
+    assert_eq!(issue(&proxy, &keys).await, new);
+    let certs = mesh.get("/v1/certs").await;
+    assert_eq!(certs["rotation"]["stage"], "steady");
+}
+
+trait ParseDomain {
+    fn parse_domain(&self) -> heddle_ident::TrustDomain;
+}
+
+impl ParseDomain for str {
+    fn parse_domain(&self) -> heddle_ident::TrustDomain {
+        heddle_ident::TrustDomain::parse(self).unwrap()
+    }
+}

@@ -1,0 +1,9 @@
+//! The control plane in process, over its real sockets.
+
+#![expect(clippy::unwrap_used, reason = "tests may")]
+
+mod certificates;
+mod harness;
+mod lifecycle;
+mod objects;
+mod streams;

@@ -1,0 +1,113 @@
+//! The object API.
+
+use serde_json::json;
+
+use crate::harness::{Mesh, results};
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec:
+  selector: {app: a}
+  ports: [{name: http, port: 80}]
+";
+
+fn pairs(results: &[(String, String)]) -> Vec<(&str, &str)> {
+    results.iter().map(|(name, action)| (name.as_str(), action.as_str())).collect()
+}
+
+#[tokio::test]
+async fn objects_are_created_changed_and_left_alone() {
+    let mesh = Mesh::start().await;
+    assert_eq!(pairs(&mesh.apply(SERVICE).await), [("a", "created")]);
+    assert_eq!(pairs(&mesh.apply(SERVICE).await), [("a", "unchanged")]);
+    assert_eq!(pairs(&mesh.apply(&SERVICE.replace("80", "81")).await), [("a", "configured")]);
+    let list = mesh.get("/v1/objects?kind=Service").await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let item = &list["items"][0];
+    assert_eq!((&item["generation"], &item["revision"]), (&json!(2), &json!(2)));
+    assert_eq!(item["object"]["spec"]["ports"][0]["port"], 81);
+    assert!(item["yaml"].as_str().unwrap().contains("name: a"));
+    mesh.delete("Service", "a").await;
+    assert_eq!(mesh.get("/v1/objects").await["items"], json!([]));
+    let history = mesh.get("/v1/history").await;
+    assert_eq!(history["revisions"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let mesh = Mesh::start().await;
+    let body = json!({"files": [{"path": "-", "text": SERVICE}], "dry_run": true});
+    let (status, answer) = mesh.request("POST", "/v1/objects", Some(body)).await;
+    assert_eq!(status, 200);
+    assert_eq!(pairs(&results(&answer)), [("a", "created")]);
+    assert_eq!(mesh.get("/v1/objects").await["items"], json!([]));
+    assert_eq!(mesh.get("/v1/status").await["revision"], 0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_rejected_with_its_place_and_the_rest_goes_on() {
+    let mesh = Mesh::start().await;
+    mesh.apply(SERVICE).await;
+    let text = format!(
+        "{}---\napiVersion: v1\nkind: Service\nmetadata: {{name: b}}\nspec: {{ports: [{{port: 1}}]}}\n",
+        SERVICE.replace("selector", "selektor")
+    );
+    let body = json!({"files": [{"path": "x.yaml", "text": text}]});
+    let (_, answer) = mesh.request("POST", "/v1/objects", Some(body)).await;
+    assert_eq!(pairs(&results(&answer)), [("a", "rejected"), ("b", "created")]);
+    let finding = &answer["findings"][0];
+    assert_eq!(
+        (&finding["origin"]["file"], &finding["origin"]["line"]),
+        (&json!("x.yaml"), &json!(6))
+    );
+    // What was there before stays.
+    let list = mesh.get("/v1/objects?kind=Service&name=a").await;
+    assert!(list["items"][0]["object"]["spec"].get("selector").is_some());
+}
+
+#[tokio::test]
+async fn objects_survive_with_their_lines() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply(SERVICE).await;
+    mesh.apply(
+        "# two lines\n# before\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n\
+         spec:\n  hosts: [a]\n  http:\n  - route: [{destination: {host: a, subset: none}}]\n",
+    )
+    .await;
+    let before = mesh.get("/v1/objects").await;
+    mesh.restart().await;
+    let after = mesh.get("/v1/objects").await;
+    assert_eq!(before, after);
+    let status = after["items"].as_array().unwrap().iter().find(|item| item["name"] == "v");
+    let findings = status.unwrap()["status"]["findings"].to_string();
+    assert!(findings.contains("\"line\":9"), "{findings}");
+}
+
+#[tokio::test]
+async fn files_name_what_to_delete() {
+    let mesh = Mesh::start().await;
+    mesh.apply(SERVICE).await;
+    let body = json!({"files": [{"path": "a.yaml", "text": SERVICE}]});
+    let (_, answer) = mesh.request("POST", "/v1/delete", Some(body.clone())).await;
+    assert_eq!(pairs(&results(&answer)), [("a", "deleted")]);
+    let (_, answer) = mesh.request("POST", "/v1/delete", Some(body)).await;
+    assert_eq!(results(&answer), []);
+}
+
+#[tokio::test]
+async fn nonsense_is_answered_with_a_reason() {
+    let mesh = Mesh::start().await;
+    let (status, _) = mesh.request("GET", "/v1/nothing", None).await;
+    assert_eq!(status, 404);
+    let (status, _) = mesh.request("POST", "/v1/objects", Some(json!({"files": 1}))).await;
+    assert_eq!(status, 422);
+    let (status, answer) = mesh.request("DELETE", "/v1/objects?kind=Service", None).await;
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().unwrap().contains("name"));
+    let broken = json!({"files": [{"path": "b.yaml", "text": "a: [\n"}]});
+    let (status, answer) = mesh.request("POST", "/v1/objects", Some(broken)).await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["findings"][0]["level"], "error");
+}

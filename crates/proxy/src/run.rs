@@ -125,6 +125,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         configuration,
         identity,
         sockets: SocketFactory::here().with_mark(PROXY_MARK),
+        application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         started,

@@ -108,9 +108,12 @@ impl Upload {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
-                    self.bytes += piece.len() as u64;
-                    self.keep(&piece);
-                    self.waiting = Some(piece).filter(|piece| !piece.is_empty());
+                    // An empty piece only carried the end, for which no window is waited.
+                    if !piece.is_empty() {
+                        self.bytes += piece.len() as u64;
+                        self.keep(&piece);
+                        self.waiting = Some(piece);
+                    }
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
                 None => {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,9 @@ const TEXT_BYTES_MAX: usize = 64 << 20;
 /// The largest document in bytes.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
+/// What is kept in memory of the file.
+const CACHE_BYTES: usize = 4 << 20;
+
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
 const SOURCES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("sources");
@@ -35,10 +39,20 @@ const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("docume
 const SECRETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("secrets");
 
 /// The store. One process has it open at a time.
-#[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// None after a failure: the next use opens it again, since redb refuses everything after a failed write.
+    database: Mutex<Option<Database>>,
+    open: Opener,
     path: PathBuf,
+}
+
+/// Opens the database at a path.
+type Opener = Box<dyn Fn(&Path) -> Result<Database, StoreError> + Send + Sync>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// A change of objects; all of it happens or none.
@@ -72,27 +86,58 @@ pub struct Put {
 impl Store {
     /// Opens the file, or makes it; a new one is readable by its owner only.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::io(path, source);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
-        let database = Database::builder()
-            .set_cache_size(4 << 20)
-            .create_file(file)
-            .map_err(|error| StoreError::database(path, error))?;
-        let store = Self { database, path: path.to_owned() };
-        store.prepare()?;
+        Self::open_with(path, Box::new(open_file))
+    }
+
+    fn open_with(path: &Path, open: Opener) -> Result<Self, StoreError> {
+        let store = Self { database: Mutex::new(None), open, path: path.to_owned() };
+        store.with(|database| store.prepare(database))?;
         Ok(store)
+    }
+
+    /// Works with the database, which is opened where it is not.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A panic inside leaves a database whose transaction was rolled back.
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => (self.open)(&self.path)?,
+        };
+        let outcome = work(&database);
+        if !matches!(outcome, Err(StoreError::Full { .. } | StoreError::Io { .. })) {
+            *slot = Some(database);
+        }
+        outcome
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| work(&database.begin_read().map_err(|e| self.error(e))?))
+    }
+
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| {
+            let write = database.begin_write().map_err(|e| self.error(e))?;
+            let done = work(&write)?;
+            write.commit().map_err(|e| self.error(e))?;
+            Ok(done)
+        })
     }
 
     /// Everything about objects.
     pub fn contents(&self) -> Result<Contents, StoreError> {
-        let read = self.database.begin_read().map_err(|e| self.error(e))?;
+        self.read(|read| self.read_contents(read))
+    }
+
+    fn read_contents(&self, read: &ReadTransaction) -> Result<Contents, StoreError> {
         let meta = read.open_table(META).map_err(|e| self.error(e))?;
         let revision = self.number(&meta, "revision")?;
         let table = read.open_table(OBJECTS).map_err(|e| self.error(e))?;
@@ -118,38 +163,38 @@ impl Store {
         for source in &change.sources {
             within(&source.path, source.text.len(), TEXT_BYTES_MAX)?;
         }
-        let write = self.database.begin_write().map_err(|e| self.error(e))?;
-        let revision = self.apply(&write, change)?;
-        write.commit().map_err(|e| self.error(e))?;
-        Ok(revision)
+        self.write(|write| self.apply(write, change))
     }
 
     /// The newest steps of history, the newest first.
     pub fn history(&self, limit: usize) -> Result<Vec<Revision>, StoreError> {
-        let read = self.database.begin_read().map_err(|e| self.error(e))?;
-        let table = read.open_table(REVISIONS).map_err(|e| self.error(e))?;
-        let mut steps = Vec::new();
-        for entry in table.iter().map_err(|e| self.error(e))?.rev().take(limit) {
-            let (_, step) = entry.map_err(|e| self.error(e))?;
-            steps.push(self.parse(step.value(), "a step of history")?);
-        }
-        Ok(steps)
+        self.read(|read| {
+            let table = read.open_table(REVISIONS).map_err(|e| self.error(e))?;
+            let mut steps = Vec::new();
+            for entry in table.iter().map_err(|e| self.error(e))?.rev().take(limit) {
+                let (_, step) = entry.map_err(|e| self.error(e))?;
+                steps.push(self.parse(step.value(), "a step of history")?);
+            }
+            Ok(steps)
+        })
     }
 
     /// A text, also one that only history refers to.
     pub fn source(&self, id: SourceId) -> Result<Option<SourceText>, StoreError> {
-        let read = self.database.begin_read().map_err(|e| self.error(e))?;
-        let table = read.open_table(SOURCES).map_err(|e| self.error(e))?;
-        let text = table.get(id.0).map_err(|e| self.error(e))?;
-        text.map(|text| self.parse(text.value(), "a text")).transpose()
+        self.read(|read| {
+            let table = read.open_table(SOURCES).map_err(|e| self.error(e))?;
+            let text = table.get(id.0).map_err(|e| self.error(e))?;
+            text.map(|text| self.parse(text.value(), "a text")).transpose()
+        })
     }
 
     /// A small document of the caller's own; none when it was never put.
     pub fn document(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.database.begin_read().map_err(|e| self.error(e))?;
-        let table = read.open_table(DOCUMENTS).map_err(|e| self.error(e))?;
-        let content = table.get(name).map_err(|e| self.error(e))?;
-        Ok(content.map(|content| content.value().to_vec()))
+        self.read(|read| {
+            let table = read.open_table(DOCUMENTS).map_err(|e| self.error(e))?;
+            let content = table.get(name).map_err(|e| self.error(e))?;
+            Ok(content.map(|content| content.value().to_vec()))
+        })
     }
 
     /// Puts a small document.
@@ -160,14 +205,15 @@ impl Store {
 
     /// All secrets, by name.
     pub fn secrets(&self) -> Result<BTreeMap<String, Zeroizing<Vec<u8>>>, StoreError> {
-        let read = self.database.begin_read().map_err(|e| self.error(e))?;
-        let table = read.open_table(SECRETS).map_err(|e| self.error(e))?;
-        let mut secrets = BTreeMap::new();
-        for entry in table.iter().map_err(|e| self.error(e))? {
-            let (name, secret) = entry.map_err(|e| self.error(e))?;
-            secrets.insert(name.value().to_owned(), Zeroizing::new(secret.value().to_vec()));
-        }
-        Ok(secrets)
+        self.read(|read| {
+            let table = read.open_table(SECRETS).map_err(|e| self.error(e))?;
+            let mut secrets = BTreeMap::new();
+            for entry in table.iter().map_err(|e| self.error(e))? {
+                let (name, secret) = entry.map_err(|e| self.error(e))?;
+                secrets.insert(name.value().to_owned(), Zeroizing::new(secret.value().to_vec()));
+            }
+            Ok(secrets)
+        })
     }
 
     /// Puts a secret: the private key of an authority.
@@ -178,17 +224,16 @@ impl Store {
 
     /// Removes a secret.
     pub fn remove_secret(&self, name: &str) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(|e| self.error(e))?;
-        {
+        self.write(|write| {
             let mut table = write.open_table(SECRETS).map_err(|e| self.error(e))?;
             table.remove(name).map_err(|e| self.error(e))?;
-        }
-        write.commit().map_err(|e| self.error(e))
+            Ok(())
+        })
     }
 
     /// Makes the tables of a new file and checks the format of an old one.
-    fn prepare(&self) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(|e| self.error(e))?;
+    fn prepare(&self, database: &Database) -> Result<(), StoreError> {
+        let write = database.begin_write().map_err(|e| self.error(e))?;
         {
             let mut meta = write.open_table(META).map_err(|e| self.error(e))?;
             let found = self.number(&meta, "format")?;
@@ -301,12 +346,11 @@ impl Store {
         name: &str,
         content: &[u8],
     ) -> Result<(), StoreError> {
-        let write = self.database.begin_write().map_err(|e| self.error(e))?;
-        {
+        self.write(|write| {
             let mut table = write.open_table(table).map_err(|e| self.error(e))?;
             table.insert(name, content).map_err(|e| self.error(e))?;
-        }
-        write.commit().map_err(|e| self.error(e))
+            Ok(())
+        })
     }
 
     fn number(
@@ -342,6 +386,20 @@ impl Store {
     fn error(&self, error: impl Into<redb::Error>) -> StoreError {
         StoreError::database(&self.path, error)
     }
+}
+
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| StoreError::io(path, source))?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create_file(file).map_err(|error| StoreError::database(path, error))
 }
 
 fn within(what: &str, bytes: usize, max: usize) -> Result<(), StoreError> {

@@ -1,5 +1,10 @@
 use std::os::unix::fs::PermissionsExt;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 fn key(name: &str) -> ObjectKey {
@@ -152,9 +157,12 @@ fn a_file_that_is_not_a_store_is_damaged_and_left_alone() {
 fn a_damaged_record_is_said_to_be_damaged() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let write = store.database.begin_write().unwrap();
-    write.open_table(OBJECTS).unwrap().insert(&b"{"[..], &b"{}"[..]).unwrap();
-    write.commit().unwrap();
+    store
+        .write(|write| {
+            write.open_table(OBJECTS).unwrap().insert(&b"{"[..], &b"{}"[..]).unwrap();
+            Ok(())
+        })
+        .unwrap();
     assert!(matches!(store.contents(), Err(StoreError::Damaged { .. })));
 }
 
@@ -162,9 +170,12 @@ fn a_damaged_record_is_said_to_be_damaged() {
 fn a_file_of_a_newer_heddle_is_refused() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let write = store.database.begin_write().unwrap();
-    write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
-    write.commit().unwrap();
+    store
+        .write(|write| {
+            write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+            Ok(())
+        })
+        .unwrap();
     drop(store);
     assert!(matches!(Store::open(&fixture.path()), Err(StoreError::Newer { .. })));
 }
@@ -194,4 +205,111 @@ fn a_missing_directory_is_an_error_with_its_cause() {
     let error = Store::open(&fixture.path().join("x")).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }));
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// A file on a disk that is full when the switch says so.
+#[derive(Debug)]
+struct Disk {
+    file: File,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn check(&self) -> std::io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.check()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.check()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.check()?;
+        self.file.write_all_at(data, offset)
+    }
+}
+
+#[test]
+fn after_room_was_made_on_a_full_disk_the_store_goes_on() {
+    let fixture = Fixture::new();
+    let is_full = Arc::new(AtomicBool::new(false));
+    let switch = is_full.clone();
+    let open = move |path: &Path| {
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let disk = Disk { file: options.unwrap(), is_full: switch.clone() };
+        Database::builder().create_with_backend(disk).map_err(|e| StoreError::database(path, e))
+    };
+    let store = Store::open_with(&fixture.path(), Box::new(open)).unwrap();
+    store.commit(&put("a", "1")).unwrap();
+    is_full.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let error = store.commit(&put("a", "2")).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+    }
+    is_full.store(false, Ordering::Relaxed);
+    assert_eq!(store.contents().unwrap().objects[&key("a")].generation, 1);
+    store.commit(&put("a", "2")).unwrap();
+    assert_eq!(store.contents().unwrap().objects[&key("a")].generation, 2);
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_confirmed() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    // The child is this test in another process, which is told where by its environment.
+    if let Some(path) = std::env::var_os("HEDDLE_STORE_KILL_TEST") {
+        let store = Store::open(Path::new(&path)).unwrap();
+        for number in 0_u64.. {
+            let step = store.commit(&put("a", &number.to_string())).unwrap();
+            println!("confirmed {}", step.revision);
+        }
+    }
+    let fixture = Fixture::new();
+    let mut last = 0;
+    for _ in 0..5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::tests::a_kill_loses_nothing_that_was_confirmed",
+                "--nocapture",
+            ])
+            .env("HEDDLE_STORE_KILL_TEST", fixture.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut revisions = lines.filter_map(|line| {
+            line.split_once("confirmed ").map(|(_, n)| n.parse::<u64>().unwrap())
+        });
+        last = revisions.by_ref().nth(20).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        last = revisions.last().unwrap_or(last);
+        let contents = fixture.open().contents().unwrap();
+        assert!(contents.revision >= last, "{} of {last}", contents.revision);
+        let record = &contents.objects[&key("a")];
+        assert_eq!(record.revision, contents.revision);
+        assert!(contents.sources[&record.source].text.ends_with(&record.digest));
+    }
+    assert!(last > 100);
 }

@@ -288,7 +288,11 @@ fn a_reset_passes_in_both_directions() {
 #[test]
 fn a_call_that_takes_too_long_gets_deadline_exceeded() {
     run(async {
-        let app = h2_application(|_request, _respond| std::future::pending()).await;
+        let app = h2_application(|request, respond| async move {
+            let _held = (request, respond);
+            std::future::pending().await
+        })
+        .await;
         let pair = Pair::with(
             app,
             |client| {

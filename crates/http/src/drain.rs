@@ -24,13 +24,20 @@ impl LocalDrain {
 
     /// Counts a connection, for as long as the guard lives.
     pub fn enter(self: &Rc<Self>) -> DrainGuard {
+        self.live.set(self.live.get() + 1);
+        let mut guard = self.watch();
+        guard.counted = true;
+        guard
+    }
+
+    /// Is told like a connection, and not counted: for listeners.
+    pub fn watch(self: &Rc<Self>) -> DrainGuard {
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             let mut wakers = self.wakers.borrow_mut();
             wakers.push(None);
             wakers.len() - 1
         });
-        self.live.set(self.live.get() + 1);
-        DrainGuard { drain: self.clone(), place }
+        DrainGuard { drain: self.clone(), place, counted: false }
     }
 
     /// Connections that live.
@@ -77,6 +84,7 @@ impl LocalDrain {
 pub struct DrainGuard {
     drain: Rc<LocalDrain>,
     place: usize,
+    counted: bool,
 }
 
 impl DrainGuard {
@@ -106,7 +114,9 @@ impl Drop for DrainGuard {
             *place = None;
         }
         self.drain.free.borrow_mut().push(self.place);
-        self.drain.live.set(self.drain.live.get() - 1);
+        if self.counted {
+            self.drain.live.set(self.drain.live.get() - 1);
+        }
         for waker in self.drain.waiting.borrow_mut().drain(..) {
             waker.wake();
         }

@@ -47,6 +47,10 @@ pub struct Pump {
     ready: usize,
     /// The message is kept for another try as long as it is no longer than this; 0: not.
     keep_bytes_max: usize,
+    /// Something of the present try has been written.
+    sent_any: bool,
+    /// What was written is not kept any more, so that there can be no other try.
+    dropped: bool,
     source_ended: bool,
     finished: bool,
     full_reads: u8,
@@ -68,6 +72,8 @@ impl Pump {
             scanner: BodyScanner::new(body),
             ready: 0,
             keep_bytes_max,
+            sent_any: false,
+            dropped: false,
             source_ended: false,
             finished: false,
             full_reads: 0,
@@ -104,20 +110,20 @@ impl Pump {
         self.body_bytes
     }
 
-    /// Whether no byte has been written.
+    /// Whether no byte has been written, of the present try.
     pub fn is_unsent(&self) -> bool {
-        self.sent == 0
+        !self.sent_any
     }
 
     /// Begins anew, towards another connection. False where the message has not been kept.
     #[must_use]
     pub fn restart(&mut self) -> bool {
-        let kept = self.keep_bytes_max > 0 || (self.sent == 0 && self.ready == 0);
-        if kept {
+        if !self.dropped {
             self.sent = 0;
+            self.sent_any = false;
             self.finished = false;
         }
-        kept
+        !self.dropped
     }
 
     /// Gives up what is kept for another try.
@@ -140,13 +146,13 @@ impl Pump {
             if self.sent < self.staged.len() {
                 let rest = &self.staged[self.sent..];
                 self.sent += ready!(sink.poll_send(cx, rest)).map_err(PumpError::Write)?;
+                self.sent_any = true;
                 continue;
             }
             if self.keep_bytes_max == 0 && !self.staged.is_empty() {
                 self.staged.clear();
-                // Something has been sent, which must not be forgotten.
                 self.sent = 0;
-                self.full_reads = 0;
+                self.dropped = true;
             }
             if self.ready > 0 {
                 let body = &source.buffer.filled()[..self.ready];

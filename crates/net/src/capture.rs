@@ -187,7 +187,35 @@ fn packet_socket(index: u32) -> io::Result<Socket> {
     // outlives the call and is only read.
     let result =
         unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) };
-    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    see_everything(&socket, address.sll_ifindex)?;
+    Ok(socket)
+}
+
+/// Promiscuous for as long as the socket is open: a bridge shows frames between its ports only so.
+#[expect(unsafe_code, reason = "setsockopt(2) with a packet option")]
+fn see_everything(socket: &Socket, index: i32) -> io::Result<()> {
+    let membership = libc::packet_mreq {
+        mr_ifindex: index,
+        mr_type: u16::try_from(libc::PACKET_MR_PROMISC).unwrap_or(1),
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&membership)).unwrap_or(16);
+    // SAFETY: the descriptor is open; pointer and length describe `membership`, a whole `packet_mreq` that
+    // outlives the call and is only read.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            std::ptr::from_ref(&membership).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Frames the kernel had no room for.

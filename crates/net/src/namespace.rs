@@ -6,10 +6,12 @@
 
 mod mount;
 mod network;
+mod place;
 mod user;
 
 pub use mount::{MountError, bind_mount, make_mounts_private, mount_proc, mount_tmpfs};
 pub use network::{NamespaceError, NetworkNamespace};
+pub use place::{link, open_folder, write_file};
 pub(crate) use user::thread_count;
 pub use user::{EnterError, Forbidden, Namespaces, enter, enter_user_namespace};
 

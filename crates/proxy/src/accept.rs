@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,9 +23,9 @@ type Serving = Pin<Box<dyn Future<Output = ()>>>;
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listener: TcpListener,
-    connection: impl Fn(Rc<Worker>, TcpStream, SocketAddr) -> Serving,
+    connection: impl Fn(Rc<Worker>, TcpStream, SocketAddr, DrainGuard) -> Serving,
 ) {
-    let guard = worker.drain.enter();
+    let guard = worker.drain.watch();
     loop {
         let accepted = poll_fn(|cx| {
             if guard.poll_draining(cx) {
@@ -37,7 +38,12 @@ pub(crate) async fn serve(
             None => return,
             Some(Err(_)) => tokio::time::sleep(ACCEPT_PAUSE).await,
             Some(Ok((tcp, source))) => {
-                tokio::task::spawn_local(connection(worker.clone(), tcp, source));
+                tokio::task::spawn_local(connection(
+                    worker.clone(),
+                    tcp,
+                    source,
+                    worker.drain.enter(),
+                ));
                 wait_for_room(&worker).await;
             }
         }

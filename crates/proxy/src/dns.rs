@@ -16,6 +16,7 @@ use heddle_wire::dns::{QUERY_BYTES_MAX, Query, QueryError, ResponseCode, Transpo
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use table::Name;
@@ -46,18 +47,23 @@ pub(crate) trait Names: Send + Sync + 'static {
     fn outside(&self, name: &str) -> impl Future<Output = io::Result<Option<Vec<IpAddr>>>> + Send;
 }
 
-/// Answers on both sockets; never returns but for an error of a socket itself.
+/// Answers on all sockets; never returns but for an error of a socket itself.
+///
+/// A datagram's answer must leave from the very address that its question came to, so each UDP socket is bound to
+/// one address, not to all.
 pub(crate) async fn serve<N: Names>(
-    udp: UdpSocket,
+    udp: Vec<UdpSocket>,
     tcp: TcpListener,
     names: Arc<N>,
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(QUESTIONS_MAX));
-    tokio::try_join!(
-        serve_udp(Arc::new(udp), names.clone(), permits.clone()),
-        serve_tcp(tcp, names, permits)
-    )
-    .map(|((), ())| ())
+    let mut sockets = JoinSet::new();
+    for socket in udp {
+        sockets.spawn(serve_udp(Arc::new(socket), names.clone(), permits.clone()));
+    }
+    sockets.spawn(serve_tcp(tcp, names, permits));
+    // The first that ends has failed; the others end with the set.
+    sockets.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or_else(|e| Err(e.into())))
 }
 
 async fn serve_udp<N: Names>(
@@ -192,7 +198,7 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (udp_address, tcp_address) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
-        let server = tokio::spawn(serve(udp, tcp, Arc::new(Fixed)));
+        let server = tokio::spawn(serve(vec![udp], tcp, Arc::new(Fixed)));
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(udp_address).await.unwrap();
         let mut stream = TcpStream::connect(tcp_address).await.unwrap();

@@ -1,6 +1,7 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
 mod http1;
+mod stream;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,21 +9,31 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::ClientTls;
-use heddle_ir::inbound::Inbound;
+use heddle_ir::inbound::{Inbound, MutualTlsMode};
+use heddle_ir::protocol::Protocol;
+use heddle_ir::proxy::{Limits, ProxySettings};
 use heddle_ir::request::ConnectionFacts;
+use heddle_ir::resource::ResourceName;
 use heddle_net::socket::original_destination;
+use heddle_tls::alpn::Payload;
 use heddle_tls::{MeshIdentity, alpn, default_provider, sha256_hex};
-use heddle_wire::sniff::{ClientHello, Sniffed, read_client_hello, sniff};
+use heddle_wire::sniff::ClientHello;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::built_in;
+use crate::detect::{self, First, Patience, Spoken};
 use crate::find::name_of;
-use crate::snapshot::DestinationState;
+use crate::forward::stream::Opened;
+use crate::outbound::{canonical, patience};
+use crate::snapshot::{DestinationState, Snapshot};
+use crate::upstream::Target;
 use crate::worker::Worker;
 
 /// A connection to the workload, and where it was meant to go.
@@ -36,18 +47,31 @@ pub(crate) struct Accepted {
 pub(crate) struct Identified {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
-    pub(crate) connection: Connection,
+    pub(crate) client: Connection,
     /// What the peer's certificate says, for the application.
     pub(crate) client_certificate: Option<String>,
 }
 
+/// What is known of the port before anything is read.
+struct Port {
+    inbound: Arc<CompiledAuthorization>,
+    mode: MutualTlsMode,
+    declared: Protocol,
+    /// How long a handshake may take.
+    handshake_max: Duration,
+}
+
 /// Accepts connections until the thread drains. Each is a task of the thread's local set.
 pub async fn serve(worker: Rc<Worker>, listener: TcpListener) {
-    crate::accept::serve(worker, listener, |worker, tcp, source| {
+    crate::accept::serve(worker, listener, |worker, tcp, source, guard| {
         Box::pin(async move {
             let Ok(accepted) = accept(&worker, &tcp, source) else { return };
-            let Some(identified) = Box::pin(identify(&worker, accepted, tcp)).await else { return };
-            http1::serve(&worker, identified).await;
+            let Some(port) = port(&worker, accepted.destination.port()) else { return };
+            let client = Connection::new(Transport::Plain(tcp));
+            let identified = Box::pin(identify(&worker, &port, accepted, client, &guard)).await;
+            if let Some((identified, payload)) = identified {
+                serve_identified(&worker, identified, payload, guard).await;
+            }
         })
     })
     .await;
@@ -59,26 +83,93 @@ fn accept(worker: &Worker, tcp: &TcpStream, source: SocketAddr) -> io::Result<Ac
         Some(destination) => destination,
         None => original_destination(tcp)?,
     };
-    Ok(Accepted { source, destination })
+    Ok(Accepted { source: canonical(source), destination: canonical(destination) })
 }
 
-/// Finds out what the client speaks first and, where it is mutual TLS of the mesh, who it is. None: the connection is not
-/// accepted, and is closed without a byte of answer.
-async fn identify(worker: &Worker, accepted: Accepted, tcp: TcpStream) -> Option<Identified> {
+/// None while no policy has come: nothing is accepted.
+fn port(worker: &Worker, number: u16) -> Option<Port> {
     let snapshot = worker.shared.configuration.snapshot();
     let inbound = snapshot.inbound.clone()?;
-    let mut connection = Connection::new(Transport::Plain(tcp));
-    let first = peek(&mut connection).await?;
-    let First::Tls(hello) = first else {
-        return plaintext(&inbound, accepted, connection);
-    };
-    let is_mesh = hello.application_protocols.iter().any(|name| alpn::is_mesh(name));
-    if !is_mesh {
-        return opaque_tls(&inbound, accepted, connection, hello);
+    let settings: Option<&ProxySettings> = snapshot.settings.as_deref();
+    let ports = &inbound.inbound().ports;
+    let declared = ports.iter().find(|port| port.port == number);
+    Some(Port {
+        mode: inbound.mutual_tls(number).mode,
+        declared: declared.map_or(Protocol::Detect, |port| port.protocol),
+        handshake_max: settings
+            .map_or(Limits::default().head_timeout, |settings| settings.limits.head_timeout),
+        inbound,
+    })
+}
+
+/// What a connection carries, once the peer is known.
+enum What {
+    /// As the first bytes tell; HTTP is declared.
+    Http,
+    /// HTTP/1, as the peer has negotiated.
+    Http1,
+    /// HTTP/2, as the peer has negotiated.
+    Http2,
+    /// Opaque bytes, with the connection to the application if there is one already.
+    Stream(Option<Opened>),
+    /// As the first bytes of either side tell.
+    Undeclared,
+}
+
+/// Finds out whether it is mutual TLS of the mesh, and who it is then. None: the connection is not accepted, and is closed
+/// without a byte of answer; or it has ended.
+async fn identify(
+    worker: &Rc<Worker>,
+    port: &Port,
+    accepted: Accepted,
+    mut client: Connection,
+    guard: &DrainGuard,
+) -> Option<(Identified, What)> {
+    let patience = patience(worker, guard);
+    if port.mode == MutualTlsMode::Disable {
+        return plaintext(port, accepted, client, None);
     }
+    let may_be_served_first = port.mode == MutualTlsMode::Permissive && !port.declared.is_http();
+    let spoken = if may_be_served_first {
+        // A server that speaks first must not wait for a client that does not, plaintext being accepted here.
+        let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
+        let opening = Box::pin(stream::open(worker, accepted, &facts));
+        match detect::first_of_both(&mut client, opening, Opened::connection, patience).await {
+            First::Server(opened) => return plaintext(port, accepted, client, Some(opened)),
+            First::Client(Spoken::Opaque, Some(opened)) if port.declared == Protocol::Tcp => {
+                return plaintext(port, accepted, client, Some(opened));
+            }
+            First::Client(spoken, _) => spoken,
+            First::Failed(_) => detect::client_speaks(&mut client, patience).await,
+        }
+    } else {
+        detect::client_speaks(&mut client, patience).await
+    };
+    match spoken {
+        Spoken::Ended => None,
+        Spoken::Tls(hello) if is_mesh(&hello) => {
+            let shaking = shake_hands(worker, port, accepted, client, hello);
+            tokio::time::timeout(port.handshake_max, shaking).await.ok()?
+        }
+        Spoken::Tls(hello) => opaque_tls(port, accepted, client, hello),
+        Spoken::Http1 | Spoken::Http2 | Spoken::Opaque => plaintext(port, accepted, client, None),
+    }
+}
+
+fn is_mesh(hello: &ClientHello) -> bool {
+    hello.application_protocols.iter().any(|name| alpn::is_mesh(name))
+}
+
+async fn shake_hands(
+    worker: &Worker,
+    port: &Port,
+    accepted: Accepted,
+    client: Connection,
+    hello: ClientHello,
+) -> Option<(Identified, What)> {
     let identity = worker.shared.identity.current()?;
     let server = identity.sidecar_server();
-    let Connection { transport: Transport::Plain(tcp), buffer: ciphertext } = connection else {
+    let Connection { transport: Transport::Plain(tcp), buffer: ciphertext } = client else {
         return None;
     };
     let mut buffer = Buffer::new();
@@ -86,78 +177,143 @@ async fn identify(worker: &Worker, accepted: Accepted, tcp: TcpStream) -> Option
     let tls = TlsStream::accept(tcp, config, ciphertext.filled(), &mut buffer).await.ok()?;
     let peer = server.peer(tls.common_state()).ok()?;
     let client_certificate = certificate_header(&identity, &tls, &peer.identity);
-    let facts = facts(accepted, Some(peer.identity), hello.server_name);
-    let facts = heddle_authz::Connection::new(heddle_authz::Transport::MutualTls, facts);
-    if let Acceptance::Refuse(_) = inbound.accept(&facts) {
+    let transport = heddle_authz::Transport::MutualTls;
+    let facts = facts_of(transport, accepted, Some(peer.identity), hello.server_name);
+    if let Acceptance::Refuse(_) = port.inbound.accept(&facts) {
         return None;
     }
-    let connection = Connection { transport: Transport::Tls(tls), buffer };
-    Some(Identified { accepted, facts, connection, client_certificate })
+    let what = match (Payload::of(tls.common_state().alpn_protocol()), port.declared) {
+        (Payload::Http1, _) => What::Http1,
+        (Payload::Http2, _) => What::Http2,
+        (Payload::Detect, declared) => undetected(declared),
+    };
+    let client = Connection { transport: Transport::Tls(tls), buffer };
+    Some((Identified { accepted, facts, client, client_certificate }, what))
 }
 
-fn facts(
+/// What a connection carries whose peer has not said.
+fn undetected(declared: Protocol) -> What {
+    match declared {
+        Protocol::Grpc | Protocol::Http1 | Protocol::Http2 => What::Http,
+        Protocol::Tcp | Protocol::Tls | Protocol::Udp => What::Stream(None),
+        Protocol::Detect => What::Undeclared,
+    }
+}
+
+fn facts_of(
+    transport: heddle_authz::Transport,
     accepted: Accepted,
     peer_identity: Option<SpiffeId>,
     server_name: Option<String>,
-) -> ConnectionFacts {
+) -> heddle_authz::Connection {
     let Accepted { source, destination } = accepted;
-    ConnectionFacts { peer_identity, source, destination, server_name }
+    let facts = ConnectionFacts { peer_identity, source, destination, server_name };
+    heddle_authz::Connection::new(transport, facts)
 }
 
 fn plaintext(
-    inbound: &CompiledAuthorization,
+    port: &Port,
     accepted: Accepted,
-    connection: Connection,
-) -> Option<Identified> {
-    let facts = facts(accepted, None, None);
-    let facts = heddle_authz::Connection::new(heddle_authz::Transport::Plaintext, facts);
-    match inbound.accept(&facts) {
-        Acceptance::Accept | Acceptance::ProbesOnly(_) => {
-            Some(Identified { accepted, facts, connection, client_certificate: None })
-        }
-        Acceptance::Refuse(_) => None,
+    client: Connection,
+    opened: Option<Opened>,
+) -> Option<(Identified, What)> {
+    let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
+    if let Acceptance::Refuse(_) = port.inbound.accept(&facts) {
+        return None;
     }
+    let what = match opened {
+        Some(opened) => What::Stream(Some(opened)),
+        None => undetected(port.declared),
+    };
+    Some((Identified { accepted, facts, client, client_certificate: None }, what))
 }
 
 fn opaque_tls(
-    inbound: &CompiledAuthorization,
+    port: &Port,
     accepted: Accepted,
-    connection: Connection,
+    client: Connection,
     hello: ClientHello,
-) -> Option<Identified> {
-    let facts = facts(accepted, None, hello.server_name);
-    let facts = heddle_authz::Connection::new(heddle_authz::Transport::OpaqueTls, facts);
-    match inbound.accept(&facts) {
+) -> Option<(Identified, What)> {
+    let transport = heddle_authz::Transport::OpaqueTls;
+    let facts = facts_of(transport, accepted, None, hello.server_name);
+    match port.inbound.accept(&facts) {
         Acceptance::Accept => {
-            Some(Identified { accepted, facts, connection, client_certificate: None })
+            let identified = Identified { accepted, facts, client, client_certificate: None };
+            Some((identified, What::Stream(None)))
         }
         Acceptance::ProbesOnly(_) | Acceptance::Refuse(_) => None,
     }
 }
 
-enum First {
-    Tls(ClientHello),
-    Other,
-}
-
-/// Reads until it is known whether it is TLS. None when the client went away.
-async fn peek(connection: &mut Connection) -> Option<First> {
-    loop {
-        if connection.fill().await.ok()? == 0 {
-            return None;
-        }
-        let filled = connection.buffer.filled();
-        match sniff(filled) {
-            Sniffed::Tls => match read_client_hello(filled) {
-                Ok(Some(hello)) => return Some(First::Tls(hello)),
-                Ok(None) => {}
-                Err(_) => return Some(First::Other),
-            },
-            Sniffed::NeedMore if filled[0] == 0x16 => {}
-            Sniffed::Http1 | Sniffed::Http2 | Sniffed::NeedMore | Sniffed::Opaque => {
-                return Some(First::Other);
+async fn serve_identified(
+    worker: &Rc<Worker>,
+    mut identified: Identified,
+    what: What,
+    guard: DrainGuard,
+) {
+    let patience = patience(worker, &guard);
+    let what = match what {
+        What::Http => match Box::pin(detect::client_speaks(&mut identified.client, patience)).await
+        {
+            Spoken::Http2 => What::Http2,
+            Spoken::Http1 | Spoken::Opaque | Spoken::Tls(_) => What::Http1,
+            Spoken::Ended => return,
+        },
+        What::Undeclared => {
+            match Box::pin(detect_undeclared(worker, &mut identified, patience)).await {
+                Some(what) => what,
+                None => return,
             }
         }
+        what => what,
+    };
+    match what {
+        What::Http1 => http1::serve(worker, identified, guard).await,
+        What::Http2 => {}
+        What::Http | What::Undeclared | What::Stream(None) => {
+            Box::pin(async {
+                let Identified { accepted, facts, mut client, .. } = identified;
+                learn_caller(worker, accepted, &facts).await;
+                if let Ok(opened) = stream::open(worker, accepted, &facts).await {
+                    stream::serve(worker, &facts, &mut client, opened).await;
+                }
+            })
+            .await;
+        }
+        What::Stream(Some(opened)) => {
+            let Identified { facts, mut client, .. } = identified;
+            Box::pin(stream::serve(worker, &facts, &mut client, opened)).await;
+        }
+    }
+}
+
+/// None when the client has ended.
+async fn detect_undeclared(
+    worker: &Rc<Worker>,
+    identified: &mut Identified,
+    patience: Patience<'_>,
+) -> Option<What> {
+    let Identified { accepted, facts, client, .. } = identified;
+    let destination = accepted.destination;
+    let (spoken, opened) = if worker.inbound_ports.client_first(destination) == Some(true) {
+        (detect::client_speaks(client, patience).await, None)
+    } else {
+        let opening = Box::pin(stream::open(worker, *accepted, facts));
+        match detect::first_of_both(client, opening, Opened::connection, patience).await {
+            First::Server(opened) => {
+                worker.inbound_ports.note(destination, false);
+                return Some(What::Stream(Some(opened)));
+            }
+            First::Client(spoken, opened) => (spoken, opened),
+            First::Failed(_) => (detect::client_speaks(client, patience).await, None),
+        }
+    };
+    worker.inbound_ports.note(destination, true);
+    match spoken {
+        Spoken::Ended => None,
+        Spoken::Http1 => Some(What::Http1),
+        Spoken::Http2 => Some(What::Http2),
+        Spoken::Opaque | Spoken::Tls(_) => Some(What::Stream(opened)),
     }
 }
 
@@ -167,6 +323,31 @@ fn certificate_header(identity: &MeshIdentity, tls: &TlsStream, peer: &SpiffeId)
     let hash = sha256_hex(&default_provider(), leaf)?;
     let own = &identity.svid().identity;
     Some(format!("By={own};Hash={hash};Subject=\"\";URI={peer}"))
+}
+
+/// Asks once who the caller is, for the labels of metrics: its workload, by its address. A peer without identity is not
+/// asked about, since nothing would tell whether the answer is about it.
+async fn learn_caller(worker: &Worker, accepted: Accepted, facts: &heddle_authz::Connection) {
+    /// Metrics are not worth more delay of a first request.
+    const WAIT_MAX: Duration = Duration::from_millis(250);
+    let configuration = &worker.shared.configuration;
+    let (snapshot, address) = (configuration.snapshot(), accepted.source.ip());
+    let Some(settings) = &snapshot.settings else { return };
+    let name = ResourceName::Workload(settings.workload.network.clone(), address);
+    let is_known = snapshot.workloads.contains_key(&address) || snapshot.absent.contains(&name);
+    if is_known || facts.peer_identity().is_none() || !snapshot.targets.is_in_mesh(address) {
+        return;
+    }
+    let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
+    Box::pin(configuration.wait_for(name, WAIT_MAX, find)).await;
+}
+
+/// Where the application is reached.
+pub(crate) fn application(worker: &Worker, destination: SocketAddr) -> Target {
+    Target::Application(match worker.shared.overrides.application {
+        Some(address) => SocketAddr::new(address, destination.port()),
+        None => destination,
+    })
 }
 
 /// The application behind each port, as a thread connects to it.

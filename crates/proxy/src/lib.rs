@@ -7,6 +7,7 @@ mod admin;
 mod built_in;
 mod config;
 pub mod configuration;
+mod detect;
 mod dns;
 mod find;
 pub mod fixed;

@@ -2,15 +2,24 @@
 
 mod http1;
 mod request_id;
+mod stream;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
+use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Transport};
+use heddle_ir::protocol::Protocol;
+use heddle_ir::proxy::Limits;
 use heddle_net::socket::original_destination;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::detect::{self, First, Patience, Spoken};
+use crate::find::{self, Found};
+use crate::forward::stream::Opened;
 use crate::worker::Worker;
 
 /// A connection of the workload, and where it was meant to go.
@@ -20,12 +29,24 @@ pub(crate) struct Accepted {
     pub(crate) destination: SocketAddr,
 }
 
+/// A connection of which it is known what it speaks.
+struct Detected {
+    accepted: Accepted,
+    client: Connection,
+    spoken: Spoken,
+}
+
 /// Accepts connections until the thread drains. Each is a task of the thread's local set.
 pub async fn serve(worker: Rc<Worker>, listener: TcpListener) {
-    crate::accept::serve(worker, listener, |worker, tcp, source| {
+    crate::accept::serve(worker, listener, |worker, tcp, source, guard| {
         Box::pin(async move {
+            // Without its destination a connection is nobody's; closing it is all that can be done.
             let Ok(accepted) = accept(&worker, &tcp, source) else { return };
-            serve_connection(&worker, accepted, tcp).await;
+            let client = Connection::new(Transport::Plain(tcp));
+            let detected = Box::pin(detect(&worker, accepted, client, &guard)).await;
+            if let Some(detected) = detected {
+                serve_detected(&worker, detected, guard).await;
+            }
         })
     })
     .await;
@@ -37,10 +58,106 @@ fn accept(worker: &Worker, tcp: &TcpStream, source: SocketAddr) -> io::Result<Ac
         Some(destination) => destination,
         None => original_destination(tcp)?,
     };
-    Ok(Accepted { source, destination })
+    Ok(Accepted { source: canonical(source), destination: canonical(destination) })
 }
 
-async fn serve_connection(worker: &Rc<Worker>, accepted: Accepted, tcp: TcpStream) {
-    let connection = Connection::new(Transport::Plain(tcp));
-    http1::serve(worker, accepted, connection).await;
+/// IPv4 as such on a listener of both families.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Tells what the connection speaks, by what is declared of the port, else by what is said first. None when it has been
+/// served already, as a stream whose server spoke first.
+async fn detect(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    mut client: Connection,
+    guard: &DrainGuard,
+) -> Option<Detected> {
+    let snapshot = worker.shared.configuration.snapshot();
+    let declared = snapshot
+        .targets
+        .frontend(accepted.destination)
+        .map_or(Protocol::Detect, |frontend| frontend.protocol);
+    let patience = patience(worker, guard);
+    let spoken = match declared {
+        Protocol::Tcp | Protocol::Udp => Spoken::Opaque,
+        // Which version it is, is told by the first bytes; what is no HTTP at all is refused by the parser.
+        Protocol::Grpc | Protocol::Http1 | Protocol::Http2 => {
+            match detect::client_speaks(&mut client, patience).await {
+                Spoken::Opaque => Spoken::Http1,
+                spoken => spoken,
+            }
+        }
+        Protocol::Tls => detect::client_speaks(&mut client, patience).await,
+        Protocol::Detect => return detect_undeclared(worker, accepted, client, patience).await,
+    };
+    Some(Detected { accepted, client, spoken })
+}
+
+async fn detect_undeclared(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    mut client: Connection,
+    patience: Patience<'_>,
+) -> Option<Detected> {
+    let remembered = worker.outbound_ports.client_first(accepted.destination);
+    if remembered == Some(true) {
+        let spoken = detect::client_speaks(&mut client, patience).await;
+        return Some(Detected { accepted, client, spoken });
+    }
+    let snapshot = worker.shared.configuration.snapshot();
+    let found = find::find(worker, snapshot, accepted.destination, None).await.ok()?;
+    let opening = Box::pin(stream::open(worker, accepted, &found, None));
+    let first = detect::first_of_both(&mut client, opening, Opened::connection, patience).await;
+    let (spoken, opened) = match first {
+        First::Client(spoken, opened) => (spoken, opened),
+        First::Server(opened) => {
+            worker.outbound_ports.note(accepted.destination, false);
+            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            return None;
+        }
+        // The client may still be a request that is answered with 503.
+        First::Failed(_) => (detect::client_speaks(&mut client, patience).await, None),
+    };
+    worker.outbound_ports.note(accepted.destination, true);
+    match (&spoken, opened) {
+        (Spoken::Opaque, Some(opened)) => {
+            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            None
+        }
+        _ => Some(Detected { accepted, client, spoken }),
+    }
+}
+
+/// How long is listened, as the settings say.
+pub(crate) fn patience<'a>(worker: &Worker, guard: &'a DrainGuard) -> Patience<'a> {
+    /// Until the settings have come.
+    const VERDICT: Duration = Duration::from_millis(100);
+    let snapshot = worker.shared.configuration.snapshot();
+    let (verdict, limits) = snapshot.settings.as_ref().map_or_else(
+        || (VERDICT, Limits::default()),
+        |settings| (settings.detection_timeout, settings.limits),
+    );
+    Patience { verdict, hello: limits.head_timeout, idle: limits.idle_timeout, guard }
+}
+
+async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGuard) {
+    let Detected { accepted, client, spoken } = detected;
+    let server_name = match spoken {
+        Spoken::Ended => return,
+        Spoken::Http1 => return http1::serve(worker, accepted, client, guard).await,
+        Spoken::Http2 => return,
+        Spoken::Opaque => None,
+        Spoken::Tls(hello) => hello.server_name,
+    };
+    Box::pin(async {
+        let snapshot = worker.shared.configuration.snapshot();
+        let found: Result<Found, _> =
+            find::find(worker, snapshot, accepted.destination, None).await;
+        if let Ok(found) = found {
+            stream::serve(worker, accepted, client, &found, server_name.as_deref()).await;
+        }
+    })
+    .await;
 }

@@ -250,3 +250,12 @@ pub(crate) fn inbound(
     };
     recorder(metrics, kind, &route)
 }
+
+/// The services that lead to a port of the own workload.
+pub(crate) fn services_on(snapshot: &Snapshot, port: u16) -> &[ServiceReference] {
+    snapshot
+        .inbound
+        .as_ref()
+        .and_then(|inbound| inbound.inbound().ports.iter().find(|own| own.port == port))
+        .map_or(&[], |own| &own.services)
+}

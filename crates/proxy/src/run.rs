@@ -118,7 +118,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         .name("control".to_owned())
         .spawn(control)
         .map_err(|error| ProxyError::System("cannot start the control thread", error))?;
-    let Ok(_outside) = receiver.blocking_recv() else {
+    let Ok(outside) = receiver.blocking_recv() else {
         // The thread has ended before it was ready, with the reason.
         return control.join().unwrap_or(Ok(()));
     };
@@ -126,6 +126,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         configuration,
         identity,
         sockets: SocketFactory::here().with_mark(OWN_MARK),
+        outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         started,
         overrides: Overrides::default(),
@@ -181,13 +182,13 @@ fn listen(sockets: &SocketFactory, port: u16) -> Result<TcpListener, ProxyError>
     }
 }
 
-fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<UdpSocket, ProxyError> {
-    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    sockets
-        .bind_udp(both)
-        .or_else(|_| sockets.bind_udp(v4))
-        .map_err(|error| ProxyError::Listen(v4, error))
+/// Questions come to the loopback addresses: that is where a redirection of the workload's own packets leads.
+fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, ProxyError> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut bound = vec![sockets.bind_udp(v4).map_err(|error| ProxyError::Listen(v4, error))?];
+    // A host without IPv6 has no packets that lead there.
+    bound.extend(sockets.bind_udp(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).ok());
+    Ok(bound)
 }
 
 fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {

@@ -14,6 +14,7 @@ use heddle_ir::protocol::Protocol;
 /// The index of a scope, ready for look-ups.
 #[derive(Debug, Default)]
 pub struct TargetIndex {
+    known: bool,
     index: Arc<Index>,
     /// Frontends by their own addresses.
     by_address: HashMap<IpAddr, Vec<usize>>,
@@ -60,7 +61,12 @@ impl TargetIndex {
         for hosts in routed.values_mut() {
             hosts.patterns.sort_by(|a, b| a.0.cmp_specificity(&b.0));
         }
-        Self { index, by_address, routed }
+        Self { known: true, index, by_address, routed }
+    }
+
+    /// Whether an index has come at all.
+    pub fn is_known(&self) -> bool {
+        self.known
     }
 
     /// The index itself.

@@ -14,10 +14,12 @@ use heddle_ident::SpiffeId;
 use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_ir::workload::MeshTransport;
-use heddle_net::socket::{ConnectError, SocketFactory};
+use heddle_net::broker;
+use heddle_net::socket::ConnectError;
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
 use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::snapshot::{DestinationLimits, DestinationState};
@@ -69,6 +71,9 @@ pub enum UpstreamError {
     /// Mutual TLS is due and the proxy has no valid certificate. Never answered by plaintext.
     #[error("the proxy has no valid certificate to connect with")]
     NoIdentity,
+    /// Whoever connects to the outside in the proxy's place refused or failed.
+    #[error("no connection to the outside of the mesh")]
+    Outside(#[from] broker::Error),
     /// The connection took too long, TLS included.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -139,10 +144,38 @@ enum Security {
     Originate(Rc<heddle_tls::OriginationConfig>),
 }
 
+/// On which side of the workload's network namespace an endpoint is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// In the mesh, or the own application.
+    Inside,
+    /// Beyond it, where a namespace of its own may have no way to.
+    Outside,
+}
+
+fn place_of(worker: &Worker, target: &Target) -> Place {
+    let address = match target {
+        Target::Application(_) => return Place::Inside,
+        Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
+        Target::Endpoint(endpoint, _) => match &endpoint.address {
+            EndpointAddress::Address(address) => address,
+            EndpointAddress::Name(..) => return Place::Outside,
+        },
+        Target::Address(address) => address,
+    };
+    let snapshot = worker.shared.configuration.snapshot();
+    if snapshot.targets.is_in_mesh(address.ip().to_canonical()) {
+        Place::Inside
+    } else {
+        Place::Outside
+    }
+}
+
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
 pub struct UpstreamEndpoint {
     state: Option<Weak<EndpointState>>,
     address: EndpointAddress,
+    place: Place,
     identity_generation: u64,
     security: Security,
     /// Idle HTTP/1 connections.
@@ -188,6 +221,8 @@ pub enum Target {
     Endpoint(Arc<Endpoint>, Arc<EndpointState>),
     /// The address that the client connected to.
     Address(SocketAddr),
+    /// The own application at this address.
+    Application(SocketAddr),
 }
 
 impl Target {
@@ -195,7 +230,7 @@ impl Target {
     pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match self {
             Self::Endpoint(endpoint, _) => Some(endpoint),
-            Self::Address(_) => None,
+            Self::Address(_) | Self::Application(_) => None,
         }
     }
 }
@@ -212,7 +247,9 @@ pub(crate) fn endpoint_of(
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let target_key = match target {
         Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
-        Target::Address(address) => TargetKey::Address(*address, Arc::as_ptr(&state.limits).addr()),
+        Target::Address(address) | Target::Application(address) => {
+            TargetKey::Address(*address, Arc::as_ptr(&state.limits).addr())
+        }
     };
     let key = EndpointKey { target: target_key, protocol, identity_generation };
     if let Some(found) = worker.endpoints.borrow().get(&key) {
@@ -223,12 +260,15 @@ pub(crate) fn endpoint_of(
     let made = Rc::new(UpstreamEndpoint {
         state: match target {
             Target::Endpoint(_, state) => Some(Arc::downgrade(state)),
-            Target::Address(_) => None,
+            Target::Address(_) | Target::Application(_) => None,
         },
         address: match target {
             Target::Endpoint(endpoint, _) => endpoint.address.clone(),
-            Target::Address(address) => EndpointAddress::Address(*address),
+            Target::Address(address) | Target::Application(address) => {
+                EndpointAddress::Address(*address)
+            }
         },
+        place: place_of(worker, target),
         identity_generation,
         security,
         pool: EndpointPool::new(&worker.keeper, limits),
@@ -350,21 +390,24 @@ pub(crate) async fn open(
 ) -> Result<Connection, UpstreamError> {
     let timeout = state.destination.connection_pool.connect_timeout;
     // Boxed: it is needed seldom, and would make every request's future as large as a handshake's.
-    let opening = Box::pin(open_within(&worker.shared.sockets, state, endpoint, timeout));
+    let opening = Box::pin(open_within(worker, state, endpoint, timeout));
     tokio::time::timeout(timeout, opening).await.unwrap_or(Err(UpstreamError::Timeout(timeout)))
 }
 
 async fn open_within(
-    sockets: &SocketFactory,
+    worker: &Worker,
     state: &DestinationState,
     endpoint: &UpstreamEndpoint,
     timeout: Duration,
 ) -> Result<Connection, UpstreamError> {
     let address = match &endpoint.address {
         EndpointAddress::Address(address) => *address,
-        EndpointAddress::Name(host, port) => resolve(host.as_str(), *port).await?,
+        EndpointAddress::Name(host, port) => resolve(worker, host.as_str(), *port).await?,
     };
-    let tcp = sockets.connect(address, timeout).await?;
+    let tcp = match (&worker.shared.outside, endpoint.place) {
+        (Some(outside), Place::Outside) => connect_outside(outside, address).await?,
+        (None, _) | (_, Place::Inside) => worker.shared.sockets.connect(address, timeout).await?,
+    };
     let mut buffer = Buffer::new();
     let transport = match &endpoint.security {
         Security::Plain => Transport::Plain(tcp),
@@ -386,10 +429,34 @@ async fn open_within(
     Ok(Connection { transport, buffer })
 }
 
-async fn resolve(name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
+/// A workload in a namespace of its own has no way out; somebody outside connects in its place.
+async fn connect_outside(
+    outside: &broker::Client,
+    address: SocketAddr,
+) -> Result<TcpStream, UpstreamError> {
+    let descriptor = outside.descriptor(&broker::Request::Connect(address)).await?;
+    let broken = |source| UpstreamError::Connect(ConnectError::Open { address, source });
+    let tcp = TcpStream::from_std(descriptor.into()).map_err(broken)?;
+    tcp.set_nodelay(true).map_err(broken)?;
+    Ok(tcp)
+}
+
+async fn resolve(worker: &Worker, name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
+    if let Some(outside) = &worker.shared.outside {
+        let grant = outside.request(&broker::Request::Resolve(name.to_owned())).await?;
+        let broker::Grant::Addresses(addresses) = grant else {
+            return Err(UpstreamError::Outside(broker::Error::Closed));
+        };
+        let first = addresses.first().map(|address| SocketAddr::new(*address, port));
+        return first.ok_or_else(|| not_found(name));
+    }
     let error = |source| UpstreamError::Resolve { name: name.to_owned(), source };
     let mut addresses = tokio::net::lookup_host((name, port)).await.map_err(error)?;
-    addresses.next().ok_or_else(|| error(std::io::ErrorKind::NotFound.into()))
+    addresses.next().ok_or_else(|| not_found(name))
+}
+
+fn not_found(name: &str) -> UpstreamError {
+    UpstreamError::Resolve { name: name.to_owned(), source: std::io::ErrorKind::NotFound.into() }
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.

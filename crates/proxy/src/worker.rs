@@ -9,12 +9,14 @@ use std::sync::Arc;
 use heddle_http::drain::LocalDrain;
 use heddle_http::pool::Keeper;
 use heddle_ir::http_route::RetryPolicy;
+use heddle_net::broker;
 use heddle_net::socket::SocketFactory;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_tls::Identity;
 use tokio::time::Instant;
 
 use crate::configuration::Configuration;
+use crate::detect::Remembered;
 use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
 
@@ -27,6 +29,8 @@ pub struct Shared {
     pub identity: Arc<Identity>,
     /// Where sockets come from, to other workloads and to the workload itself.
     pub sockets: SocketFactory,
+    /// Who connects to addresses outside of the mesh in the proxy's place; none: the proxy itself.
+    pub outside: Option<broker::Client>,
     /// Where requests and streams are counted; none: nowhere.
     pub metrics: Option<StandardMetrics>,
     /// Where the proxy's clock begins.
@@ -59,6 +63,9 @@ pub struct Worker {
     pub(crate) applications: crate::inbound::Applications,
     /// Destinations that no table of routes speaks for.
     pub(crate) direct: crate::find::DirectDestinations,
+    /// Undeclared ports that the workload connects to, and those of the workload itself.
+    pub(crate) outbound_ports: Remembered,
+    pub(crate) inbound_ports: Remembered,
     pub(crate) no_retries: RetryPolicy,
     random: Cell<u64>,
 }
@@ -75,6 +82,8 @@ impl Worker {
             endpoints: RefCell::default(),
             applications: crate::inbound::Applications::default(),
             direct: crate::find::DirectDestinations::default(),
+            outbound_ports: Remembered::default(),
+            inbound_ports: Remembered::default(),
             no_retries: RetryPolicy::never(),
         })
     }

@@ -200,7 +200,7 @@ impl Client {
 
     /// Stops the mesh, and waits until nothing of it is left.
     pub async fn stop(&self, timeout: Duration) -> Result<(), ClientError> {
-        self.request("POST", "/v1/stop").await?;
+        self.request("POST", "/v1/stop").await.map(drop)?;
         let deadline = Instant::now() + timeout;
         while self.state.running().is_some() {
             if Instant::now() >= deadline {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use board::Board;
-pub(crate) use report::{report, workload_report};
+pub(crate) use report::report;
 
 /// Where in its life something is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

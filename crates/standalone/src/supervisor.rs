@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ use crate::state::{Lock, StateDirectory};
 use crate::status::{Board, MeshStatus};
 
 use fabric::Fabric;
-use launch::{Launcher, environment};
+use launch::{Launcher, OWN_PROGRAM, environment};
 use logs::{LogSink, Logs};
 use names::Names;
 pub(crate) use probes::chain;
@@ -65,6 +66,8 @@ pub(crate) struct Services {
     pub(crate) broker: Client,
     pub(crate) names: Arc<Names>,
     pub(crate) commands: mpsc::Sender<Command>,
+    /// Where this program lies, when workloads can see it there.
+    pub(crate) program: Option<PathBuf>,
     nameservers: Mutex<Vec<IpAddr>>,
     /// Of running workloads, by id.
     contexts: Mutex<BTreeMap<String, Weak<Context>>>,
@@ -219,6 +222,7 @@ async fn serve(
         broker,
         names: Arc::default(),
         commands,
+        program: visible_program(&state),
         nameservers: Mutex::default(),
         contexts: Mutex::default(),
         options,
@@ -269,6 +273,13 @@ async fn finished(task: &tokio::task::AbortHandle) {
     while !task.is_finished() {
         period.tick().await;
     }
+}
+
+/// This program's file. None when it was replaced since it was started, or lies in what workloads do not see:
+/// then `heddle` is found as the first word of a command only.
+fn visible_program(state: &StateDirectory) -> Option<PathBuf> {
+    let path = std::fs::read_link(OWN_PROGRAM).ok()?;
+    (path.is_file() && !path.starts_with(state.root())).then_some(path)
 }
 
 /// A name for this run of the mesh that no other run has.

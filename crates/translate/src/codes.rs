@@ -20,12 +20,14 @@ heddle_diag::codes! {
     UNKNOWN_GATEWAY = "HED0206", "gateway unknown", ["IST0101"],
         "The VirtualService is bound to a Gateway that does not exist. A name without namespace means the namespace of the \
          VirtualService.";
+    INTERNAL_GATEWAY = "HED0216", "name of a generated gateway", ["IST0165"],
+        "The name is one that Istio gives a Gateway that it makes out of a Gateway of the Gateway API. It may change.";
     GATEWAY_HOST = "HED0207", "host not served by the gateway", ["IST0132"],
         "No server of the Gateway lists a host that covers this host of the VirtualService, so the gateway does not route it.";
     PORT_REQUIRED = "HED0208", "destination port ambiguous", ["IST0112"],
         "The destination has several ports and the route names none. The port that the client called is then used, which \
          the destination may not have.";
-    UNKNOWN_PORT = "HED0209", "destination has no such port", [],
+    UNKNOWN_PORT = "HED0209", "destination has no such port", ["IST0101"],
         "The route names a port that the service does not have. Ports of routes are service ports, not container ports. \
          That share of the requests is answered with 503.";
     MESH_ONLY = "HED0210", "host is not in the mesh and no gateway is bound", [],
@@ -59,8 +61,12 @@ heddle_diag::codes! {
     CONSECUTIVE_ERRORS = "HED0305", "old outlier field", [],
         "`consecutiveErrors` was removed from Istio, which reads it and does nothing. heddle means by it what its authors \
          mean: `consecutive5xxErrors`.";
-    NO_CA = "HED0306", "server certificate is not verified", ["IST0128", "IST0129"],
-        "The rule makes TLS connections and says nothing about which authority to trust.";
+    NO_CA = "HED0306", "no authority named for a destination", ["IST0128"],
+        "The rule makes TLS connections and does not say which authority to trust: heddle trusts the roots of the \
+         operating system.";
+    NO_CA_OF_PORT = "HED0312", "no authority named for a port", ["IST0129"],
+        "The settings of the port make TLS connections and do not say which authority to trust: heddle trusts the roots \
+         of the operating system.";
     CONFLICTING_HOST = "HED0307", "host defined twice", ["IST0177"],
         "Two objects define the same host. A Kubernetes Service wins over a ServiceEntry, of which only the subject names \
          are then used; among ServiceEntries the oldest wins for each port.";

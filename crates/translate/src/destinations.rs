@@ -16,7 +16,7 @@ use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
 use crate::istio::traffic_policy::Policies;
 use crate::mesh::MeshKey;
-use crate::names::{covering_texts, full_name};
+use crate::names::{covering_texts, full_name, is_near};
 use crate::object::by_age;
 use crate::report::Report;
 use crate::service::{Endpoints, Service, ServiceKey, ServicePort};
@@ -161,6 +161,11 @@ impl<'a> Destinations<'a> {
         Self { reader, client, list: Vec::new() }
     }
 
+    /// An empty collection for the same client.
+    pub(crate) fn fresh(&self) -> Self {
+        Self::new(self.reader, self.client)
+    }
+
     pub(crate) fn into_list(self) -> Vec<Arc<Destination>> {
         self.list
     }
@@ -240,7 +245,10 @@ impl<'a> Destinations<'a> {
         let first = |host: &str| host.split('.').next().map(ToOwned::to_owned);
         let same = visible.iter().find(|service| {
             let host = service.host.to_string();
-            host != name && first(&host) == first(name)
+            host != name
+                && first(&host)
+                    .zip(first(name))
+                    .is_some_and(|(host, name)| host == name || is_near(&host, &name))
         });
         same.map(|service| format!("did you mean `{}`?", service.host))
     }

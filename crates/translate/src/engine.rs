@@ -10,8 +10,6 @@
 
 mod graph;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -74,6 +72,13 @@ impl Engine {
     pub(crate) fn value<D: Derivation>(&self, key: &D) -> D::Value {
         let (_, value) = self.refresh(key);
         self.graph.borrow_mut().set_root(&key.clone().into(), true);
+        value
+    }
+
+    /// The value of a derivation, which may be dropped again with the next change.
+    pub(crate) fn peek<D: Derivation>(&self, key: &D) -> D::Value {
+        let (id, value) = self.refresh(key);
+        self.graph.borrow_mut().set_idle(id);
         value
     }
 

@@ -90,6 +90,11 @@ fn routed_hosts(
         let hosts = object.spec.hosts.iter();
         tables.extend(hosts.map(|host| full_name(host, &object.meta.namespace, &domain)));
     }
+    // What has no address is known by its name alone.
+    let by_name = |service: &&Arc<Service>| {
+        service.addresses.is_empty() && service.ranges.is_empty() && !service.headless
+    };
+    tables.extend(visible.iter().filter(by_name).map(|service| service.host.to_string()));
     let mut routed = Vec::new();
     for table in tables {
         let Ok(host) = HostPattern::parse(&table) else { continue };

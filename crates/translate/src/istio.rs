@@ -12,6 +12,7 @@ pub(crate) mod http_rule;
 pub(crate) mod l4_rule;
 mod load_balancer;
 pub(crate) mod peer_authentication;
+mod reach;
 pub(crate) mod regex;
 pub(crate) mod retry;
 pub(crate) mod selector;

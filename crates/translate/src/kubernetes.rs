@@ -15,7 +15,8 @@ use crate::report::Report;
 pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report: &mut Report) {
     let spec = &object.spec;
     let of = |field: &str| object.origin_of(spec.at, field);
-    for port in &spec.ports {
+    let managed = object.meta.labels.contains_key("gateway.istio.io/managed");
+    for port in spec.ports.iter().filter(|_| !managed) {
         let name = port.name.as_deref().unwrap_or_default();
         let declared = port.app_protocol.as_deref().and_then(protocol::parse).is_some()
             || protocol::of_port_name(name).is_some();

@@ -55,9 +55,56 @@ pub(crate) fn short_names(
     names.iter().filter_map(|name| Host::parse(name).ok()).map(HostPattern::Exact).collect()
 }
 
+/// How many letters must be put in, left out, exchanged or swapped with their neighbour to make one text of the other
+/// (optimal string alignment); only whether it is at most 2 matters.
+pub(crate) fn is_near(left: &str, right: &str) -> bool {
+    const DISTANCE_MAX: usize = 2;
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    if left.len().abs_diff(right.len()) > DISTANCE_MAX
+        || left.len().min(right.len()) <= DISTANCE_MAX
+    {
+        return false;
+    }
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (row, own) in left.iter().enumerate() {
+        let mut next = vec![row + 1];
+        for (column, other) in right.iter().enumerate() {
+            let at =
+                |line: &[usize], column: usize| line.get(column).copied().unwrap_or(usize::MAX - 1);
+            let exchanged = at(&last, column) + usize::from(own != other);
+            let mut best = exchanged.min(at(&last, column + 1) + 1).min(at(&next, column) + 1);
+            let swapped = row > 0
+                && column > 0
+                && left.get(row - 1) == Some(other)
+                && right.get(column - 1) == Some(own);
+            if swapped {
+                best = best.min(at(&before_last, column - 1) + 1);
+            }
+            next.push(best);
+        }
+        before_last = std::mem::replace(&mut last, next);
+    }
+    last.last().is_some_and(|distance| *distance <= DISTANCE_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn near_is_two_slips_at_most() {
+        for (left, right) in
+            [("reviews", "reveiws"), ("reviews", "review"), ("wbe", "web"), ("ratings", "ratngs")]
+        {
+            assert!(is_near(left, right), "{left} {right}");
+        }
+        for (left, right) in
+            [("a", "b"), ("reviews", "ratings"), ("details", "tails-of"), ("", "ab")]
+        {
+            assert!(!is_near(left, right), "{left} {right}");
+        }
+    }
 
     #[test]
     fn only_names_without_dot_are_completed() {

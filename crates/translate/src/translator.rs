@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::{ObjectReportKey, Report};
+use crate::status::Status;
 use crate::tables::Node;
 use crate::workload::{AddressKey, WorkloadKey, pod_key};
 
@@ -76,7 +77,11 @@ impl Translator {
             // A ConfigMap that is gone takes the mesh configuration in it along.
             let within = (&*key.kind == "ConfigMap" && object.is_none())
                 .then(|| ObjectKey { kind: "MeshConfig".into(), ..key.clone() });
+            let gone = object.is_none().then(|| ObjectReportKey(key.clone()));
             self.engine.change(&key, object, &mut dirty);
+            if let Some(gone) = gone {
+                self.engine.forget(&gone);
+            }
             if let Some(within) = within {
                 self.engine.change(&within, None, &mut dirty);
             }
@@ -146,7 +151,7 @@ impl Translator {
 
     /// The scope that a workload's outbound configuration is found under.
     pub fn scope_of(&self, workload: &WorkloadId) -> Option<ScopeId> {
-        let facts = self.engine.value(&WorkloadKey(self.pod_key(workload)?))?;
+        let facts = self.engine.peek(&WorkloadKey(self.pod_key(workload)?))?;
         Some(facts.scope.clone())
     }
 
@@ -154,7 +159,7 @@ impl Translator {
     pub fn workloads(&self) -> Vec<Arc<Workload>> {
         let ids = self.engine.store.of(&Topic::Kind(Kind::Pod));
         ids.iter()
-            .filter_map(|pod| self.engine.value(&ProxyKey(ObjectKey::of(pod))))
+            .filter_map(|pod| self.engine.peek(&ProxyKey(ObjectKey::of(pod))))
             .map(|proxy| proxy.workload.clone())
             .collect()
     }
@@ -178,6 +183,12 @@ impl Translator {
     /// What there is to say about one object, and what became of its fields; empty for one that is not there.
     pub fn report(&self, key: &ObjectKey) -> Arc<Report> {
         self.engine.value(&ObjectReportKey(key.clone()))
+    }
+
+    /// The status of an object; none for one that is not there.
+    pub fn status(&self, key: &ObjectKey) -> Option<Status> {
+        self.object(key)?;
+        Some(Status::of(&self.report(key)))
     }
 
     /// An object as it was put.

@@ -228,6 +228,22 @@ fn a_route_of_one_host_touches_no_other_host() {
 }
 
 #[test]
+fn what_is_gone_leaves_nothing_behind() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let mut translator = is_send(whole());
+    assert_eq!(translator.workloads().len(), 2);
+    assert!(!translator.findings().is_empty());
+    for slot in 0..SLOTS.len() {
+        translator.apply(changes(slot, 0));
+    }
+    assert!(translator.findings().is_empty() && translator.workloads().is_empty());
+    translator.apply(changes(0, 0));
+    assert_eq!(translator.derived_len(), 0);
+}
+
+#[test]
 fn what_is_forgotten_is_not_held() {
     let mut translator = whole();
     let held = translator.derived_len();

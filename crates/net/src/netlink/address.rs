@@ -1,9 +1,10 @@
 //! Addresses of links.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::message::{Attributes, CREATE, REPLACE, Reply, Request, read_u32};
-use super::{NetlinkError, RouteSocket};
+use super::{NetlinkError, RouteKind, RouteSocket};
 
 const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
@@ -13,6 +14,8 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 /// `IFA_F_NODAD`: usable at once. The address plan of a mesh has no duplicates to detect.
 const NO_DUPLICATE_DETECTION: u8 = 2;
+/// The kernel needs some milliseconds; on an overloaded host some more.
+const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a `struct ifaddrmsg`.
 const HEADER_BYTES: usize = 8;
 
@@ -39,12 +42,44 @@ impl RouteSocket {
         Ok(addresses)
     }
 
-    /// Adds an address, usable at once; nothing happens when it is there already.
+    /// Adds an address, usable when this returns (or when the link is brought up); nothing happens when
+    /// it is there already.
     pub fn add_address(&mut self, address: Address) -> Result<(), NetlinkError> {
         let request = build(NEW_ADDRESS, CREATE | REPLACE, address);
         self.transport.acknowledged(request, || {
             format!("add {}/{} to link {}", address.address, address.prefix_bits, address.link)
-        })
+        })?;
+        self.await_ipv6(address.link)
+    }
+
+    /// Waits until the IPv6 addresses of a link that is up can be used.
+    ///
+    /// The kernel takes IPv6 addresses into use in a job of its own, also without duplicate detection;
+    /// for some milliseconds after the answer a connection to the address fails. There is no event for
+    /// the end of that job that could not be missed, so the routing table is looked at.
+    pub(super) fn await_ipv6(&mut self, link: u32) -> Result<(), NetlinkError> {
+        let deadline = Instant::now() + IN_USE_TIMEOUT;
+        loop {
+            if !self.links()?.iter().any(|known| known.index == link && known.up) {
+                return Ok(());
+            }
+            let routes = self.routes()?;
+            let in_use = |address: &Address| {
+                routes.iter().any(|route| {
+                    route.kind == RouteKind::Local && route.destination.network() == address.address
+                })
+            };
+            // Link-local addresses are the kernel's own affair and take part in duplicate detection.
+            let awaited = |address: &Address| {
+                let of_link = address.link == link && !in_use(address);
+                of_link && matches!(address.address, IpAddr::V6(v6) if !v6.is_unicast_link_local())
+            };
+            let Some(missing) = self.addresses()?.into_iter().find(awaited) else { return Ok(()) };
+            if Instant::now() > deadline {
+                return Err(NetlinkError::NotInUse { address: missing.address, link });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Takes an address away.

@@ -107,11 +107,12 @@ impl RouteSocket {
         self.transport.acknowledged(request, || format!("remove link {index}"))
     }
 
-    /// Brings a link up or down.
+    /// Brings a link up or down. When it is up, its addresses can be used.
     pub fn set_up(&mut self, index: u32, up: bool) -> Result<(), NetlinkError> {
         let request = Request::new(SET_LINK, 0, &header(index, if up { UP } else { 0 }, UP));
         let word = if up { "up" } else { "down" };
-        self.transport.acknowledged(request, || format!("bring link {index} {word}"))
+        self.transport.acknowledged(request, || format!("bring link {index} {word}"))?;
+        if up { self.await_ipv6(index) } else { Ok(()) }
     }
 
     /// Puts a link into a bridge; none takes it out.

@@ -1,6 +1,7 @@
 //! Sending requests and waiting for the kernel's answers.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -60,6 +61,14 @@ pub enum NetlinkError {
         /// The error number.
         source: io::Error,
     },
+    /// An IPv6 address was added, but the kernel has not taken it into use.
+    #[error("the kernel does not take {address} on link {link} into use")]
+    NotInUse {
+        /// The address.
+        address: IpAddr,
+        /// The link's number.
+        link: u32,
+    },
     /// The named link is not there.
     #[error("there is no link {name}")]
     NoLink {
@@ -76,6 +85,7 @@ impl NetlinkError {
             Self::Namespace { .. }
             | Self::Open { .. }
             | Self::Exchange { .. }
+            | Self::NotInUse { .. }
             | Self::NoLink { .. } => None,
         }
     }
@@ -143,6 +153,7 @@ impl Transport {
         mut take: impl FnMut(Reply<'_>),
     ) -> Result<(), NetlinkError> {
         let first = self.sequence;
+        let count = requests.len();
         let last_index = requests.iter().rposition(is_answered).unwrap_or(0);
         let mut datagram = Vec::new();
         for request in requests {
@@ -157,6 +168,10 @@ impl Transport {
             let received = self.socket.read(&mut buffer).map_err(exchange_error)?;
             for reply in message::replies(&buffer[..received]) {
                 let index = reply.sequence.wrapping_sub(first) as usize;
+                if index >= count {
+                    // An answer to an earlier exchange that was given up.
+                    continue;
+                }
                 match reply.kind {
                     ERROR => match message::read_i32(reply.payload, 0) {
                         Some(0) => {}

@@ -104,10 +104,31 @@ pub enum Mount {
         /// Whether writing is refused there.
         read_only: bool,
     },
+    /// Writes a file, at a place below an opened or covered folder.
+    File {
+        /// Where; its parents are made.
+        target: PathBuf,
+        /// What it holds.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+    },
     /// Makes a folder (with its parents), for a later mount inside a tmpfs.
     Folder {
         /// Where.
         target: PathBuf,
+    },
+    /// Makes a symbolic link, at a place below an opened or covered folder.
+    Link {
+        /// Where; its parents are made.
+        target: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+    /// Opens a folder for new entries: it is covered in memory, and all that is in it shown again.
+    Open {
+        /// Which; also `/`.
+        folder: PathBuf,
     },
     /// Mounts proc for the PID namespace the process is in. Usually `/proc`.
     Proc {

@@ -213,8 +213,15 @@ fn arrange(order: &Order) -> Result<(), RunError> {
             Mount::Bind { source, target, read_only } => {
                 namespace::bind_mount(source, target, *read_only).map_err(mount_failed)?;
             }
+            Mount::File { target, content, mode } => {
+                namespace::write_file(target, content, *mode)
+                    .map_err(failed(&format!("write the file {}", target.display())))?;
+            }
             Mount::Folder { target } => std::fs::create_dir_all(target)
                 .map_err(failed(&format!("make the folder {}", target.display())))?,
+            Mount::Link { target, to } => namespace::link(target, to)
+                .map_err(failed(&format!("make the link {}", target.display())))?,
+            Mount::Open { folder } => namespace::open_folder(folder).map_err(mount_failed)?,
             Mount::Proc { target } => namespace::mount_proc(target).map_err(mount_failed)?,
             Mount::Tmpfs { target, bytes_max } => {
                 namespace::mount_tmpfs(target, *bytes_max).map_err(mount_failed)?;

@@ -1,8 +1,12 @@
 //! Links, addresses, routes, rules.
 
+use std::net::IpAddr;
+
 use heddle_ident::Cidr;
 use heddle_net::namespace::NetworkNamespace;
-use heddle_net::netlink::{Address, NetlinkError, PolicyRule, Route, RouteSocket, VethPair};
+use heddle_net::netlink::{
+    Address, NetlinkError, PolicyRule, Route, RouteKind, RouteSocket, VethPair,
+};
 
 use crate::harness::{Test, block_on};
 use crate::topology::{listen, meet, two_workloads};
@@ -11,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("netlink::workloads_on_a_bridge_reach_each_other", bridge),
     ("netlink::links_change_and_go", links),
     ("netlink::addresses_routes_and_rules_are_listed_and_go", lists),
+    ("netlink::ipv6_addresses_can_be_used_at_once", in_use),
     ("netlink::refusals_name_the_operation_and_the_reason", refusals),
 ];
 
@@ -77,6 +82,32 @@ fn lists() {
         socket.remove_rule(rule).unwrap();
         socket.remove_rule(rule).unwrap();
         assert_eq!(socket.rules().unwrap(), []);
+    }
+}
+
+fn in_use() {
+    for up_first in [false, true] {
+        for _ in 0..100 {
+            let mut socket = RouteSocket::open().unwrap();
+            let pair =
+                VethPair { name: "a0", peer_name: "b0", peer_namespace: None, mtu_bytes: 1500 };
+            socket.create_veth(&pair).unwrap();
+            let (a, b) = (socket.link("a0").unwrap().index, socket.link("b0").unwrap().index);
+            socket.set_up(b, true).unwrap();
+            let ip: IpAddr = "fd99::7".parse().unwrap();
+            let address = Address { link: a, address: ip, prefix_bits: 64 };
+            if up_first {
+                socket.set_up(a, true).unwrap();
+            }
+            socket.add_address(address).unwrap();
+            if !up_first {
+                socket.set_up(a, true).unwrap();
+            }
+            let used =
+                |route: &Route| route.destination.network() == ip && route.kind == RouteKind::Local;
+            assert!(socket.routes().unwrap().iter().any(used), "{up_first}");
+            socket.delete_link(a).unwrap();
+        }
     }
 }
 

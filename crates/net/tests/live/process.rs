@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("process::killing_the_init_kills_everything", kill_init),
     ("process::proc_shows_only_the_namespace", own_proc),
     ("process::mounts_and_names_are_its_own", mounts),
+    ("process::places_are_made_where_the_host_has_none", places),
     ("process::the_network_namespace_is_the_chosen_one", network),
     ("process::commands_join_a_running_process", join),
     ("process::failures_name_the_step", failures),
@@ -302,6 +303,48 @@ fn mounts() {
     assert_eq!(text, "in\npublic\nrefused\n10.0.0.1 here\nreviews-v1\n");
     assert!(status.is_success());
     assert_eq!(std::fs::read_to_string(path("state/key")).unwrap(), "secret", "unchanged outside");
+}
+
+fn places() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("config/kept")).unwrap();
+    std::fs::create_dir(path("volume")).unwrap();
+    std::fs::write(path("config/plain"), "plain").unwrap();
+    std::fs::write(path("config/replaced"), "old").unwrap();
+    std::os::unix::fs::symlink("plain", path("config/link")).unwrap();
+    let file = |target: PathBuf, text: &str| Mount::File {
+        target,
+        content: text.as_bytes().to_vec(),
+        mode: 0o640,
+    };
+    let mut plan = shell(
+        "cd $D/config && cat link replaced new/deep linked && ls -d kept && stat -c %a new/deep && \
+         cat /heddle-test/a && ls -d /etc/passwd /proc/self/exe && echo x > /heddle-volume/x && pwd",
+    );
+    plan.environment.push(("D".into(), folder.path().into()));
+    plan.isolation = Isolation::New(ISOLATED);
+    plan.mounts = vec![
+        Mount::Proc { target: "/proc".into() },
+        Mount::Open { folder: path("config") },
+        file(path("config/replaced"), "new "),
+        file(path("config/new/deep"), "deep "),
+        Mount::Link { target: path("config/linked"), to: path("config/plain") },
+        Mount::Open { folder: "/".into() },
+        file("/heddle-test/a".into(), "root\n"),
+        Mount::Folder { target: "/heddle-volume".into() },
+        Mount::Bind { source: path("volume"), target: "/heddle-volume".into(), read_only: false },
+    ];
+    let (text, status) = output(plan);
+    let here = path("config");
+    let expected = format!(
+        "plainnew deep plainkept\n640\nroot\n/etc/passwd\n/proc/self/exe\n{}\n",
+        here.display()
+    );
+    assert_eq!((text, status), (expected, ExitStatus::Code(0)));
+    assert_eq!(std::fs::read_to_string(path("volume/x")).unwrap(), "x\n");
+    assert_eq!(std::fs::read_to_string(path("config/replaced")).unwrap(), "old");
+    assert!(!path("config/new").exists() && !Path::new("/heddle-test").exists());
 }
 
 fn network() {

@@ -2,7 +2,6 @@
 //! proxy answers itself.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,8 +31,8 @@ pub(crate) struct Decided<'a> {
     pub(crate) state: &'a Arc<DestinationState>,
     pub(crate) permit: &'a Permit,
     pub(crate) retry: &'a RetryPolicy,
-    /// The address that stands for [`Picked::OriginalDestination`].
-    pub(crate) original_destination: SocketAddr,
+    /// What stands for [`Picked::OriginalDestination`].
+    pub(crate) original: Target,
     /// For consistent hashing.
     pub(crate) hash: Option<u64>,
     /// When the whole request is given up.
@@ -118,7 +117,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         let active = match &target {
             Target::Endpoint(_, state) => Some(state.begin()),
-            Target::Address(_) => None,
+            Target::Address(_) | Target::Application(_) => None,
         };
         ended.target = Some(target.clone());
         let attempt = tries.attempt(&target, asked, pump, client).await;
@@ -167,6 +166,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());
         }
+        let asked = Asked { keep_alive: asked.keep_alive && !client.is_draining(), ..asked };
         let delivering = exchange::deliver(
             &mut response,
             asked,
@@ -245,7 +245,7 @@ impl Tries<'_> {
         let random = decided.worker.random();
         let balancer = &decided.state.balancer;
         match balancer.pick(&Pick { hash: decided.hash, random, now_ms, tried })? {
-            Picked::OriginalDestination => Some(Target::Address(decided.original_destination)),
+            Picked::OriginalDestination => Some(decided.original.clone()),
             Picked::Endpoint(place) => {
                 let slot = balancer.slots().get(place)?;
                 Some(Target::Endpoint(slot.endpoint.clone(), slot.state.clone()))
@@ -365,9 +365,11 @@ impl Tries<'_> {
             Failure::Upstream(UpstreamError::Timeout(_)) => {
                 Answer::connect_failure().because(Reason::ConnectTimeout)
             }
-            Failure::Upstream(UpstreamError::Connect(_) | UpstreamError::TlsSettings(_)) => {
-                Answer::connect_failure()
-            }
+            Failure::Upstream(
+                UpstreamError::Connect(_)
+                | UpstreamError::Outside(_)
+                | UpstreamError::TlsSettings(_),
+            ) => Answer::connect_failure(),
         }
     }
 

@@ -1,17 +1,82 @@
-//! Streams that are not HTTP.
+//! Streams that are not HTTP: copied and recorded.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use heddle_balance::ActiveRequest;
 use heddle_http::Connection;
 use heddle_http::copy::{Carried, TunnelError, tunnel};
+use heddle_telemetry::istio::TcpRecorder;
+use heddle_telemetry::{ResponseFlag, ResponseFlags};
 
-/// Copies both ways until both sides have ended.
+use crate::snapshot::DestinationState;
+use crate::upstream::PooledConnection;
+
+/// A connection to where a stream goes.
+pub(crate) struct Opened {
+    pub(crate) upstream: PooledConnection,
+    pub(crate) state: Arc<DestinationState>,
+    pub(crate) recorder: Option<Arc<TcpRecorder>>,
+    /// Counted as under way at the endpoint.
+    pub(crate) _active: Option<ActiveRequest>,
+}
+
+impl Opened {
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.upstream.connection
+    }
+}
+
+/// Copies both ways until both sides have ended; `revoked` ends it before.
+pub(crate) async fn serve(
+    client: &mut Connection,
+    mut opened: Opened,
+    revoked: impl Future<Output = ()>,
+) {
+    if let Some(recorder) = &opened.recorder {
+        recorder.record_opened();
+    }
+    let idle_timeout = opened.state.destination.connection_pool.tcp_idle_timeout;
+    let mut carried = Carried::default();
+    let result = {
+        let server = &mut opened.upstream.connection;
+        let mut copying = pin!(tunnel(client, server, idle_timeout, &mut carried));
+        let mut revoked = pin!(revoked);
+        poll_fn(|cx| {
+            if revoked.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            copying.as_mut().poll(cx).map(Some)
+        })
+        .await
+    };
+    let flags = match result {
+        Some(Ok(())) => ResponseFlags::NONE,
+        Some(Err(TunnelError::Client(_))) => {
+            ResponseFlags::from(ResponseFlag::DownstreamConnectionTermination)
+        }
+        Some(Err(TunnelError::Server(_))) => {
+            ResponseFlags::from(ResponseFlag::UpstreamConnectionTermination)
+        }
+        Some(Err(TunnelError::Idle(_))) => ResponseFlags::from(ResponseFlag::StreamIdleTimeout),
+        None => ResponseFlags::from(ResponseFlag::LocalReset),
+    };
+    if let Some(recorder) = &opened.recorder {
+        recorder.record_bytes(carried.downstream_bytes, carried.upstream_bytes);
+        recorder.record_closed(flags);
+    }
+}
+
+/// Copies both ways after a switch of protocols, as part of the request that asked for it.
 pub(crate) async fn copy(
     client: &mut Connection,
     server: &mut Connection,
     idle_timeout: Option<Duration>,
-) -> (Carried, Result<(), TunnelError>) {
+) {
     let mut carried = Carried::default();
-    let result = Box::pin(tunnel(client, server, idle_timeout, &mut carried)).await;
-    (carried, result)
+    // Whoever broke it: both ends see it.
+    let _ = Box::pin(tunnel(client, server, idle_timeout, &mut carried)).await;
 }

@@ -1,19 +1,19 @@
 //! HTTP/1 requests to the workload.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use heddle_http::Output;
+use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::istio::RequestRecorder;
-use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits};
+use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
 
-use super::{Accepted, Identified};
+use super::{Accepted, Identified, application};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::Decided;
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -31,14 +31,14 @@ struct Peer {
 }
 
 /// Serves the requests of one connection, one after the other.
-pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified) {
-    let Identified { accepted, facts, connection, client_certificate } = identified;
+pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: DrainGuard) {
+    let Identified { accepted, facts, client, client_certificate } = identified;
     let snapshot = worker.shared.configuration.snapshot();
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
+    super::learn_caller(worker, accepted, &facts).await;
     let mut peer = Peer { accepted, facts, client_certificate, recorders: [None, None] };
-    let guard = worker.drain.enter();
-    let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
+    let mut client = Client::new(client, ClientLimits::new(&limits), guard);
     loop {
         let request = match client.next_request().await {
             Ok(Some(request)) => request,
@@ -66,6 +66,11 @@ async fn serve_request(
         return Ok(false);
     };
     drop(snapshot);
+    if request.head(&client.connection).form() == TargetForm::Authority {
+        let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
+    }
     let policy = inbound.inbound();
     let head = request.head(&client.connection);
     let normal = match path::normalize(head.path_text(), policy.path_normalization) {
@@ -99,7 +104,7 @@ async fn serve_request(
         state: &state,
         permit: &permit,
         retry: &policy.retry,
-        original_destination: application(worker, peer.accepted.destination),
+        original: application(worker, peer.accepted.destination),
         hash: None,
         due: None,
         idempotent: http1::is_idempotent(head.method_text()),
@@ -108,14 +113,6 @@ async fn serve_request(
     let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;
     record_request(worker, peer, &begun, &finished);
     Ok(finished.keep)
-}
-
-/// Where the application is reached.
-fn application(worker: &Worker, destination: SocketAddr) -> SocketAddr {
-    match worker.shared.overrides.application {
-        Some(address) => SocketAddr::new(address, destination.port()),
-        None => destination,
-    }
 }
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,
@@ -137,10 +134,7 @@ fn record_request(worker: &Worker, peer: &mut Peer, begun: &Begun, finished: &Fi
         let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
         worker.recorders.requests(pair, |metrics, kind| {
             let snapshot = worker.shared.configuration.snapshot();
-            let inbound = snapshot.inbound.as_ref().map(|inbound| inbound.inbound());
-            let services = inbound
-                .and_then(|inbound| inbound.ports.iter().find(|own| own.port == port))
-                .map_or(&[][..], |own| &own.services);
+            let services = record::services_on(&snapshot, port);
             let identity = facts.peer_identity();
             record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
         })

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use heddle_authz::{OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
+use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::http_route::AbortStatus;
 use heddle_ir::proxy::Limits;
 use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
-use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead};
+use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, TargetForm};
 use tokio::time::Instant;
 
 use super::{Accepted, request_id};
@@ -28,11 +29,15 @@ use crate::upstream::Target;
 use crate::worker::Worker;
 
 /// Serves the requests of one connection, one after the other.
-pub(crate) async fn serve(worker: &Rc<Worker>, accepted: Accepted, connection: Connection) {
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    connection: Connection,
+    guard: DrainGuard,
+) {
     let snapshot = worker.shared.configuration.snapshot();
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
-    let guard = worker.drain.enter();
     let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
     let mut finder = Finder::new(accepted.destination);
     loop {
@@ -57,7 +62,11 @@ async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
-    let found = finder.find(worker, &mut request, &client.connection).await;
+    let found = if request.head(&client.connection).form() == TargetForm::Authority {
+        Err(Answer::bad_request(405))
+    } else {
+        finder.find(worker, &mut request, &client.connection).await
+    };
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
@@ -71,7 +80,7 @@ async fn serve_request(
                 state,
                 permit,
                 retry: &worker.no_retries,
-                original_destination: accepted.destination,
+                original: Target::Address(accepted.destination),
                 hash: None,
                 due: None,
                 idempotent: http1::is_idempotent(head.method_text()),
@@ -211,7 +220,7 @@ impl Routed<'_> {
             state,
             permit: &permit,
             retry: &decision.rule.retry,
-            original_destination: self.accepted.destination,
+            original: Target::Address(self.accepted.destination),
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| begun.started + timeout),
             idempotent: http1::is_idempotent(head.method_text()),

@@ -306,6 +306,7 @@ pub struct ServerSide {
     pub protocol: Protocol,
     pub mode: MutualTlsMode,
     pub authorization: Authorization,
+    pub connection_pool: ConnectionPool,
     pub port: u16,
 }
 
@@ -316,6 +317,7 @@ impl ServerSide {
             protocol: Protocol::Http1,
             mode: MutualTlsMode::Strict,
             authorization: Authorization::default(),
+            connection_pool: pool(),
             port,
         }
     }
@@ -340,7 +342,7 @@ impl ServerSide {
             mutual_tls_by_port: Vec::new(),
             authorization: Arc::new(self.authorization),
             path_normalization: PathNormalization::Base,
-            connection_pool: pool(),
+            connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),
             probe_sources: Vec::new(),
         };
@@ -372,6 +374,7 @@ pub fn shared(
         configuration,
         identity,
         sockets: SocketFactory::here(),
+        outside: None,
         metrics,
         started: tokio::time::Instant::now(),
         overrides,

@@ -15,7 +15,7 @@ pub(crate) fn report(status: &MeshStatus, node_name: &str) -> node::NodeReport {
 }
 
 /// One workload's part.
-pub(crate) fn workload_report(status: &WorkloadStatus) -> node::WorkloadReport {
+pub(super) fn workload_report(status: &WorkloadStatus) -> node::WorkloadReport {
     let containers = status.containers.iter().map(|container| node::ContainerReport {
         name: container.name.clone(),
         phase: phase(container.process.phase).into(),

@@ -1,3 +1,4 @@
+use super::report::workload_report;
 use super::*;
 
 fn container(kind: ContainerKind, phase: Phase, ready: bool) -> ContainerStatus {

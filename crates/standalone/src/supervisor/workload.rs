@@ -1,10 +1,10 @@
 //! The life of one workload: its network, its proxy, its containers, in this order; and the way back.
 
+mod mounts;
 mod plan;
 mod proxy;
 mod setup;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,7 +35,6 @@ pub(crate) const PROXY_CONTAINER: &str = "proxy";
 pub(crate) struct Context {
     pub(crate) services: Arc<Services>,
     pub(crate) desired: node::DesiredWorkload,
-    addresses: Vec<IpAddr>,
     port: Port,
     prober: Prober,
     files: WorkloadFiles,

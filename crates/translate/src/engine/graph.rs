@@ -147,6 +147,11 @@ impl Graph {
         }
     }
 
+    /// A node may go when nobody reads or asked for it.
+    pub(crate) fn set_idle(&mut self, id: NodeId) {
+        self.idle.push(id);
+    }
+
     /// Removes what nobody reads or asked for, then what only it read, and so on. Must not run while something is
     /// computed: what has been read is recorded only at the end.
     pub(crate) fn collect(&mut self) -> Vec<Node> {

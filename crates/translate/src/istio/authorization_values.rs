@@ -153,11 +153,7 @@ fn principals(mesh: &Mesh, text: &str) -> Vec<String> {
     if domain != "cluster.local" && !own().any(|own| own == domain) {
         return vec![text.to_owned()];
     }
-    let mut principals: Vec<String> = own().map(|domain| format!("{domain}/{rest}")).collect();
-    if !principals.iter().any(|principal| principal == text) {
-        principals.push(text.to_owned());
-    }
-    principals
+    own().map(|domain| format!("{domain}/{rest}")).collect()
 }
 
 /// A condition of `when`.

@@ -62,7 +62,7 @@ fn rule(
         written.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
     let fault = written.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
     let retry = retry::translate(object, written.retries.as_ref(), default_retry, report);
-    check_mirrors(object, written, report);
+    check_mirrors(object, written, destinations, report);
     report.precise(written.timeout, || object.origin_of(written.at, "timeout"));
     let action = action(object, written, destinations, report);
     let action = match (&rewrite, action) {
@@ -157,7 +157,21 @@ fn check_combination(
     true
 }
 
-fn check_mirrors(object: &Object<VirtualService>, written: &HttpRoute, report: &mut Report) {
+fn check_mirrors(
+    object: &Object<VirtualService>,
+    written: &HttpRoute,
+    destinations: &Destinations<'_>,
+    report: &mut Report,
+) {
+    // Only what there is to say about them is of use yet.
+    let mirrored =
+        written.mirror.iter().chain(written.mirrors.iter().map(|mirror| &mirror.destination));
+    for destination in mirrored {
+        if !object.is_broken(destination.at) {
+            let wanted = Wanted { object, destination };
+            destinations.fresh().resolve(&wanted, report).ok();
+        }
+    }
     let of = |field: &str| object.origin_of(written.at, field);
     let why = "requests are not mirrored yet: this comes with the routing issue";
     if written.mirror.is_some() {
@@ -192,17 +206,16 @@ fn backends(
         report.rejected(object.origin_of(written.at, "route"), "the route has no destination");
         return None;
     }
+    let backends: Vec<WeightedBackend> =
+        written.route.iter().map(|route| backend(object, route, destinations, report)).collect();
     let weights: Vec<Option<i32>> = written.route.iter().map(|route| route.weight).collect();
     let places: Vec<_> = written.route.iter().map(|route| route.at).collect();
     let weights = shares(object, object.origin_of(written.at, "route"), &weights, &places, report)?;
-    let mut backends = Vec::new();
-    for (route, weight) in written.route.iter().zip(weights) {
-        let backend = backend(object, route, weight, destinations, report);
-        if weight > 0 {
-            backends.push(backend);
-        }
-    }
-    Some(backends)
+    let weighted = backends
+        .into_iter()
+        .zip(weights)
+        .map(|(backend, weight)| WeightedBackend { weight, ..backend });
+    Some(weighted.filter(|backend| backend.weight > 0).collect())
 }
 
 /// The weights that count: a destination alone has all, whatever it says; several share by what they say. None where
@@ -219,7 +232,8 @@ pub(super) fn shares(
             report.rejected(object.origin_of(*at, "weight"), "a weight cannot be negative");
             return None;
         }
-        if object.written.field(*at, "weight").is_some_and(|at| object.is_broken(at)) {
+        // An unknown field of one of several may be its weight, misspelt.
+        if weights.len() > 1 && object.is_field_broken(*at, "weight") {
             return None;
         }
     }
@@ -245,13 +259,12 @@ pub(super) fn shares(
 fn backend(
     object: &Object<VirtualService>,
     route: &HttpRouteDestination,
-    weight: u32,
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> WeightedBackend {
     let origin = object.origin_at(route.at);
     if object.is_broken(route.at) {
-        return WeightedBackend { weight, ..broken(origin) };
+        return broken(origin);
     }
     let headers = route.headers.as_ref();
     let request =
@@ -271,7 +284,7 @@ fn backend(
         Ok(index) => BackendTarget::Destination(index),
         Err(reason) => BackendTarget::Invalid { status: BROKEN_STATUS, reason },
     };
-    WeightedBackend { origin, target, weight, request_headers, response_headers }
+    WeightedBackend { origin, target, weight: 1, request_headers, response_headers }
 }
 
 fn broken(origin: Origin) -> WeightedBackend {

@@ -133,8 +133,10 @@ fn check_addresses(object: &Entry, resolution: Resolution, report: &mut Report) 
     };
     let needs =
         spec.ports.iter().find(|port| by_address(port.protocol.as_deref().unwrap_or_default()));
+    let status = object.written.field(object.written.root(), "status");
+    let allocated = status.is_some_and(|status| object.written.has(status, "addresses"));
     if let (Some(port), true, true) =
-        (needs, spec.addresses.is_empty(), resolution == Resolution::None)
+        (needs, spec.addresses.is_empty() && !allocated, resolution == Resolution::None)
     {
         let message =
             format!("port {} takes every connection to it, whatever the host", port.number);

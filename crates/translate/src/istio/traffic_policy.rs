@@ -43,6 +43,8 @@ pub(crate) struct Policies<'a> {
     connection_pool: Option<Block<'a, ConnectionPoolSettings>>,
     outlier: Option<Block<'a, WrittenOutlier>>,
     tls: Option<Block<'a, ClientTlsSettings>>,
+    /// They are the settings of a single port.
+    of_port: bool,
 }
 
 impl<'a> Policies<'a> {
@@ -97,6 +99,7 @@ impl<'a> Policies<'a> {
             }),
             outlier: settings.outlier_detection.as_ref().map(|value| Block { rule, parent, value }),
             tls: settings.tls.as_ref().map(|value| Block { rule, parent, value }),
+            of_port: settings.port.is_some(),
         }
     }
 
@@ -130,7 +133,8 @@ impl<'a> Policies<'a> {
         if rule.is_field_broken(parent, "tls") {
             return (ClientTls::Mesh, Vec::new());
         }
-        check_tls(rule, value, report);
+        let code = if self.of_port { codes::NO_CA_OF_PORT } else { codes::NO_CA };
+        check_tls(rule, value, code, report);
         // The mode is an enum whose first value is DISABLE, which is what an absent one means.
         match value.mode.unwrap_or(ClientTlsMode::Disable) {
             ClientTlsMode::Disable => (ClientTls::Disable, Vec::new()),
@@ -156,7 +160,12 @@ impl<'a> Policies<'a> {
 }
 
 /// Istio's rules for TLS settings.
-fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
+fn check_tls(
+    rule: &Rule,
+    value: &ClientTlsSettings,
+    no_authority: &'static heddle_diag::Code,
+    report: &mut Report,
+) {
     let of = |field: &str| rule.origin_of(value.at, field);
     let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
     if value.insecure_skip_verify == Some(true) {
@@ -180,6 +189,14 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
         }
     }
     let by_secret = set(&value.credential_name);
+    let originates = matches!(value.mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual));
+    // Sidecars read Secrets only for a rule that selects its clients.
+    let authority =
+        set(&value.ca_certificates) || by_secret && rule.spec.workload_selector.is_some();
+    if originates && !authority && value.insecure_skip_verify != Some(true) {
+        let message = "no `caCertificates`: the roots of the operating system are trusted";
+        report.warning(no_authority, of("mode"), message);
+    }
     match value.mode.unwrap_or(ClientTlsMode::Disable) {
         ClientTlsMode::IstioMutual => {
             for (field, set) in [
@@ -215,17 +232,7 @@ fn check_tls(rule: &Rule, value: &ClientTlsSettings, report: &mut Report) {
                 }
             }
         }
-        ClientTlsMode::Simple => {
-            if !set(&value.ca_certificates)
-                && !by_secret
-                && value.insecure_skip_verify != Some(true)
-                && value.subject_alt_names.is_empty()
-            {
-                let message = "no `caCertificates`: the roots of the operating system are trusted";
-                report.warning(codes::NO_CA, of("mode"), message);
-            }
-        }
-        ClientTlsMode::Disable => {}
+        ClientTlsMode::Simple | ClientTlsMode::Disable => {}
     }
     if by_secret {
         let why = "certificates out of Secrets come with the gateway issue; connections are refused by the peer";

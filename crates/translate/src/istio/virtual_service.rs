@@ -96,14 +96,24 @@ fn nearness(object: &Object<VirtualService>, namespace: &str, mesh: &Mesh) -> Op
     })
 }
 
-/// The other object that decides for a host of `object`, for clients of some namespace that see both, with that
-/// namespace; none where nothing stands in its way.
-pub(super) fn shadowed_by(reader: &Reader<'_>, object: &Vs, host: &str) -> Option<(Vs, Arc<str>)> {
+/// Two objects for one host.
+pub(super) struct Contest {
+    /// The other object.
+    pub(super) other: Vs,
+    /// Whose clients see both.
+    pub(super) namespace: Arc<str>,
+    /// Neither is nearer to these clients, so age decides: hardly what both authors meant.
+    pub(super) by_age: bool,
+}
+
+/// The other object that decides for a host of `object`, for clients of some namespace that see both; none where nothing
+/// stands in its way. One that decides by age goes before one that decides by being nearer.
+pub(super) fn shadowed_by(reader: &Reader<'_>, object: &Vs, host: &str) -> Option<Contest> {
     contest(reader, object, host, |own, other| rank(other, own) == Ordering::Less)
 }
 
 /// An object that `object` keeps from deciding for a host.
-pub(super) fn shadows(reader: &Reader<'_>, object: &Vs, host: &str) -> Option<(Vs, Arc<str>)> {
+pub(super) fn shadows(reader: &Reader<'_>, object: &Vs, host: &str) -> Option<Contest> {
     contest(reader, object, host, |own, other| rank(own, other) == Ordering::Less)
 }
 
@@ -112,7 +122,8 @@ fn contest(
     object: &Vs,
     host: &str,
     wins: impl Fn(&(Nearness, Vs), &(Nearness, Vs)) -> bool,
-) -> Option<(Vs, Arc<str>)> {
+) -> Option<Contest> {
+    let mut nearer = None;
     let mesh = reader.read(&MeshKey);
     let text = full_name(host, &object.meta.namespace, &reader.options().cluster_domain);
     for other in of_host(reader, &text.into()) {
@@ -129,9 +140,14 @@ fn contest(
             if let (Some(own), Some(other)) = (near(object), near(&other))
                 && wins(&own, &other)
             {
-                return Some((other.1, namespace.into()));
+                let by_age = own.0 == other.0;
+                let contest = Contest { other: other.1, namespace: namespace.into(), by_age };
+                if by_age {
+                    return Some(contest);
+                }
+                nearer.get_or_insert(contest);
             }
         }
     }
-    None
+    nearer
 }

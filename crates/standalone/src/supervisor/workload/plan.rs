@@ -9,18 +9,11 @@ use heddle_net::process::{Capabilities, Isolation, Mount, Plan};
 use heddle_proto::node;
 
 use super::Context;
-use super::setup::exists;
+use super::mounts::{Mounts, hide, programs_below};
 use crate::supervisor::launch::{OWN_PROGRAM, environment};
 
 /// The number under which a proxy finds its socket pair.
 pub(super) const CONTROL_DESCRIPTOR: i32 = 3;
-/// What hides the state directory holds nothing but links.
-const HIDING_BYTES_MAX: u64 = 64 * 1024;
-/// `/dev/shm` of a container, as container runtimes give it.
-const SHARED_MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Where the name service cache daemon listens: it would answer with the host's view.
-const NAME_CACHES: [&str; 2] = ["/run/nscd", "/var/run/nscd"];
-
 impl Context {
     /// The plan of an application's process.
     pub(super) fn container_plan(&self, container: &node::Container) -> Result<Plan, String> {
@@ -74,7 +67,7 @@ impl Context {
         plan.working_directory = Some(PathBuf::from("/"));
         plan.isolation = Isolation::New(Namespaces { mount: true, ..Namespaces::NONE });
         plan.network = Some(self.port.namespace().clone());
-        plan.mounts = vec![self.hide_state()];
+        plan.mounts = vec![hide(services.state.root())];
         plan.capabilities = Capabilities::NET_ADMIN;
         plan.descriptors = vec![(link, CONTROL_DESCRIPTOR)];
         plan
@@ -96,56 +89,43 @@ impl Context {
         ];
         let absent = |name: &str| !given.iter().any(|(given, _)| *given == name);
         let defaults = defaults.into_iter().filter(|(name, _)| absent(name));
-        environment(given.iter().copied().chain(defaults))
+        let mut all = environment(given.iter().copied().chain(defaults));
+        for (_, path) in all.iter_mut().filter(|(name, _)| name == "PATH") {
+            path.push(":");
+            path.push(programs_below(self.services.state.root()));
+        }
+        all
     }
 
-    /// In an order in which every source is still visible when it is bound.
     fn mounts(&self, container: &node::Container) -> Result<Vec<Mount>, String> {
-        let mut mounts = vec![Mount::Proc { target: "/proc".into() }];
+        let mut mounts = Mounts::new();
         for name in ["resolv.conf", "hosts", "hostname", "nsswitch.conf"] {
-            let target = Path::new("/etc").join(name);
-            if exists(&target) {
-                mounts.push(Mount::Bind { source: self.files.etc(name), target, read_only: true });
-            }
-        }
-        for cache in NAME_CACHES.map(Path::new) {
-            if exists(cache) && !cache.is_symlink() {
-                mounts.push(Mount::Tmpfs { target: cache.into(), bytes_max: HIDING_BYTES_MAX });
-            }
-        }
-        let shared_memory = Path::new("/dev/shm");
-        if exists(shared_memory) {
-            let bytes_max = SHARED_MEMORY_BYTES_MAX;
-            mounts.push(Mount::Tmpfs { target: shared_memory.into(), bytes_max });
+            mounts.replace(&Path::new("/etc").join(name), self.files.etc(name));
         }
         for directory in &container.directories {
-            mounts.push(self.directory(directory)?);
+            let own = directory.host_path.is_empty();
+            let source = self.directory_source(directory)?;
+            mounts.folder(Path::new(&directory.path), source, directory.read_only, own)?;
         }
-        mounts.push(self.hide_state());
-        Ok(mounts)
+        for file in &container.files {
+            mounts.file(file)?;
+        }
+        let services = &self.services;
+        Ok(mounts.finish(services.state.root(), services.program.as_deref()))
     }
 
-    fn directory(&self, directory: &node::MountedDirectory) -> Result<Mount, String> {
-        let source = if directory.host_path.is_empty() {
-            self.files
-                .volume(&directory.volume)
-                .map_err(|error| format!("cannot make the volume {}: {error}", directory.volume))?
+    fn directory_source(&self, directory: &node::MountedDirectory) -> Result<PathBuf, String> {
+        if directory.host_path.is_empty() {
+            let volume = self.files.volume(&directory.volume);
+            return volume
+                .map_err(|error| format!("cannot make the volume {}: {error}", directory.volume));
+        }
+        let source = PathBuf::from(&directory.host_path);
+        if source.is_dir() {
+            Ok(source)
         } else {
-            PathBuf::from(&directory.host_path)
-        };
-        if !exists(&source) {
-            return Err(format!("{} does not exist on this machine", source.display()));
+            Err(format!("{} is not a folder of this machine", source.display()))
         }
-        Ok(Mount::Bind {
-            source,
-            target: PathBuf::from(&directory.path),
-            read_only: directory.read_only,
-        })
-    }
-
-    fn hide_state(&self) -> Mount {
-        let target = self.services.state.root().to_owned();
-        Mount::Tmpfs { target, bytes_max: HIDING_BYTES_MAX }
     }
 }
 

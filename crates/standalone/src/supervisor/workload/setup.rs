@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use heddle_ident::Cidr;
@@ -23,7 +23,7 @@ pub(crate) struct WorkloadFiles {
 
 impl WorkloadFiles {
     fn create(root: PathBuf) -> io::Result<Self> {
-        for folder in ["etc", "volumes", "files"] {
+        for folder in ["etc", "volumes"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder))?;
         }
         Ok(Self { root })
@@ -80,8 +80,8 @@ fn set_up_blocking(
     let folder = services.state.workloads().join(desired.uid.replace(['/', '\0'], "_"));
     let files = WorkloadFiles::create(folder).map_err(files_error)?;
     write_etc(services, &desired, &addresses, &files).map_err(files_error)?;
-    let prober = Prober::new(port.namespace(), addresses.clone());
-    Ok(Context { services: Arc::clone(services), desired, addresses, port, prober, files })
+    let prober = Prober::new(port.namespace(), addresses);
+    Ok(Context { services: Arc::clone(services), desired, port, prober, files })
 }
 
 fn write_etc(
@@ -125,11 +125,6 @@ fn interception(traffic: Option<&node::TrafficSettings>) -> Result<Interception,
         outbound_ports_exclude: ports(&traffic.exclude_outbound_ports)?,
         ..Interception::default()
     })
-}
-
-/// Whether a path leads to something now.
-pub(super) fn exists(path: &Path) -> bool {
-    path.exists()
 }
 
 #[cfg(test)]

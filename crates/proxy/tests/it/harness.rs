@@ -1,0 +1,205 @@
+//! Client, outbound proxy, mutual TLS, inbound proxy, server: all on one thread, on ports of the kernel's choice.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use heddle_ir::workload::MeshTransport;
+use heddle_proxy::configuration::Publisher;
+use heddle_proxy::worker::{Overrides, Worker};
+use heddle_proxy::{inbound, outbound};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::support::{ClientSide, Mesh, PORT, ServerSide, VIRTUAL_ADDRESS, endpoint, shared};
+
+/// No condition that a test waits for takes longer, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a test on a thread of its own kind: one event loop, local tasks.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(PATIENCE, test).await.expect("the test takes too long");
+    });
+}
+
+/// A pair of proxies.
+pub struct Pair {
+    pub outbound: SocketAddr,
+    pub inbound: SocketAddr,
+    pub client_worker: Rc<Worker>,
+    pub server_worker: Rc<Worker>,
+    pub client_publisher: Publisher,
+    pub server_publisher: Publisher,
+}
+
+pub async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl Pair {
+    /// Before the application at this address.
+    pub async fn before(application: SocketAddr) -> Self {
+        Self::with(application, |_| {}, |_| {}).await
+    }
+
+    /// The same with other configuration.
+    pub async fn with(
+        application: SocketAddr,
+        client_side: impl FnOnce(&mut ClientSide),
+        server_side: impl FnOnce(&mut ServerSide),
+    ) -> Self {
+        let mesh = Mesh::new();
+        let (listener, inbound) = listen().await;
+        let mut server = ServerSide::new(application.port());
+        server_side(&mut server);
+        let overrides =
+            Overrides { inbound_destination: Some(application), ..Overrides::default() };
+        let (server_shared, server_publisher) =
+            shared(&server.effects(), mesh.identity("server"), None, overrides);
+        let server_worker = Worker::new(server_shared, 1);
+        spawn_local(server_worker.clone().run());
+        spawn_local(inbound::serve(server_worker.clone(), listener));
+
+        let (listener, outbound) = listen().await;
+        let mut client = ClientSide::new(vec![endpoint(inbound, MeshTransport::MutualTls)]);
+        client_side(&mut client);
+        let destination = SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
+        let overrides =
+            Overrides { outbound_destination: Some(destination), ..Overrides::default() };
+        let (client_shared, client_publisher) =
+            shared(&client.effects(), mesh.identity("client"), None, overrides);
+        let client_worker = Worker::new(client_shared, 2);
+        spawn_local(client_worker.clone().run());
+        spawn_local(outbound::serve(client_worker.clone(), listener));
+        Self { outbound, inbound, client_worker, server_worker, client_publisher, server_publisher }
+    }
+
+    /// A connection of the client's workload.
+    pub async fn connect(&self) -> Peer {
+        Peer::new(TcpStream::connect(self.outbound).await.unwrap())
+    }
+}
+
+/// One end of a connection that a test plays.
+pub struct Peer {
+    pub stream: TcpStream,
+    pub buffer: Vec<u8>,
+}
+
+/// A message as a test sees it.
+#[derive(Debug)]
+pub struct Message {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    pub fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
+    /// Values of a header, whose name is compared as it stands.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Peer {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads something; false at the end.
+    pub async fn fill(&mut self) -> bool {
+        self.stream.read_buf(&mut self.buffer).await.is_ok_and(|count| count > 0)
+    }
+
+    /// Reads a head, which must come.
+    pub async fn head(&mut self) -> String {
+        self.try_head().await.expect("the connection ended before a head")
+    }
+
+    pub async fn try_head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                let rest = self.buffer.split_off(end + 4);
+                let head = std::mem::replace(&mut self.buffer, rest);
+                return Some(String::from_utf8(head).unwrap());
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
+    pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill().await, "ended after {} of {count} bytes", self.buffer.len());
+        }
+        let rest = self.buffer.split_off(count);
+        std::mem::replace(&mut self.buffer, rest)
+    }
+
+    /// Reads a message whose body has a length, or none.
+    pub async fn message(&mut self) -> Message {
+        let head = self.head().await;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.parse().unwrap())
+        });
+        let body = self.exactly(length.unwrap_or(0)).await;
+        Message { head, body }
+    }
+
+    /// Everything until the end.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while self.fill().await {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    pub async fn get(&mut self, path: &str) -> Message {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: server\r\n\r\n")).await;
+        self.message().await
+    }
+}
+
+/// A server: `serve` plays each of its connections.
+pub async fn application<F: Future<Output = ()> + 'static>(
+    serve: impl Fn(Peer) -> F + 'static,
+) -> SocketAddr {
+    let (listener, address) = listen().await;
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            spawn_local(serve(Peer::new(stream)));
+        }
+    });
+    address
+}
+
+/// A server that answers every request with the head that it got, in the body.
+pub async fn mirror() -> SocketAddr {
+    application(|mut peer| async move {
+        while let Some(head) = peer.try_head().await {
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            peer.exactly(length.map_or(0, |length| length.parse().unwrap())).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            peer.send(answer).await;
+        }
+    })
+    .await
+}

@@ -1,0 +1,7 @@
+//! A pair of proxies with real sockets between a client and a server that the tests play.
+
+mod harness;
+mod http1;
+mod limits;
+mod stream;
+mod support;

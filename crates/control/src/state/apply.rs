@@ -223,7 +223,10 @@ impl State {
         let objects = self.objects.all();
         consequences.merge(self.plan.set_objects(objects, &self.facts, millis(now)));
         let stored = self.store_allocation();
+        // The roots first, so that nobody proves an identity that others do not know yet.
+        let followed = self.follow_trust_domain(now);
         self.publish(&consequences);
+        followed?;
         Ok(stored?)
     }
 }

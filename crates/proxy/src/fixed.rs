@@ -149,6 +149,8 @@ pub fn run_fixed(options: FixedOptions) -> Result<(), ProxyError> {
         configuration,
         identity,
         sockets: SocketFactory::here(),
+        application_sockets: SocketFactory::here(),
+        outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
         started,
         overrides,

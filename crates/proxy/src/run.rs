@@ -14,6 +14,7 @@ use heddle_ident::{Host, WorkloadId};
 use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
 use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
+use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -43,8 +44,6 @@ const DNS_PORT: u16 = 15053;
 const MERGED_METRICS_PORT: u16 = 15020;
 const HEALTH_PORT: u16 = 15021;
 const METRICS_PORT: u16 = 15090;
-/// Tells the proxy's own packets from the workload's.
-const OWN_MARK: u32 = 1337;
 /// How long a draining proxy waits when the control plane has not said.
 const DRAIN_MAX: Duration = Duration::from_secs(45);
 
@@ -125,7 +124,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let shared = Shared {
         configuration,
         identity,
-        sockets: SocketFactory::here().with_mark(OWN_MARK),
+        sockets: SocketFactory::here().with_mark(PROXY_MARK),
+        application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         started,
@@ -192,7 +192,7 @@ fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, Prox
 }
 
 fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {
-    let sockets = SocketFactory::here().with_mark(OWN_MARK);
+    let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let udp = listen_udp(&sockets, DNS_PORT)?;
     let tcp = listen(&sockets, DNS_PORT)?;
     let names = Arc::new(MeshNames {
@@ -213,7 +213,7 @@ fn serve_admin(
     identity: &Arc<Identity>,
     registry: &Registry,
 ) -> Result<(), ProxyError> {
-    let sockets = SocketFactory::here().with_mark(OWN_MARK);
+    let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let (configuration, identity) = (configuration.clone(), identity.clone());
     let readiness: Readiness = Arc::new(move || {
         let snapshot = configuration.snapshot();

@@ -147,7 +147,9 @@ enum Security {
 /// On which side of the workload's network namespace an endpoint is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
-    /// In the mesh, or the own application.
+    /// The own application.
+    Application,
+    /// In the mesh.
     Inside,
     /// Beyond it, where a namespace of its own may have no way to.
     Outside,
@@ -155,7 +157,7 @@ enum Place {
 
 fn place_of(worker: &Worker, target: &Target) -> Place {
     let address = match target {
-        Target::Application(_) => return Place::Inside,
+        Target::Application(_) => return Place::Application,
         Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,
@@ -406,6 +408,9 @@ async fn open_within(
     };
     let tcp = match (&worker.shared.outside, endpoint.place) {
         (Some(outside), Place::Outside) => connect_outside(outside, address).await?,
+        (_, Place::Application) => {
+            worker.shared.application_sockets.connect(address, timeout).await?
+        }
         (None, _) | (_, Place::Inside) => worker.shared.sockets.connect(address, timeout).await?,
     };
     let mut buffer = Buffer::new();

@@ -27,8 +27,10 @@ pub struct Shared {
     pub configuration: Configuration,
     /// The workload's identity.
     pub identity: Arc<Identity>,
-    /// Where sockets come from, to other workloads and to the workload itself.
+    /// Where sockets to others come from, and listeners.
     pub sockets: SocketFactory,
+    /// Where sockets to the own application come from: interception must not send them back to this proxy.
+    pub application_sockets: SocketFactory,
     /// Who connects to addresses outside of the mesh in the proxy's place; none: the proxy itself.
     pub outside: Option<broker::Client>,
     /// Where requests and streams are counted; none: nowhere.

@@ -374,6 +374,7 @@ pub fn shared(
         configuration,
         identity,
         sockets: SocketFactory::here(),
+        application_sockets: SocketFactory::here(),
         outside: None,
         metrics,
         started: tokio::time::Instant::now(),

@@ -22,8 +22,8 @@ use heddle_tls::{CertificateError, CryptoProvider, SignError, SigningRoot};
 
 use record::Record;
 
-/// The document with the authority's state.
-const DOCUMENT: &str = "authority";
+/// What the names of documents with an authority's state begin with; its trust domain follows.
+const DOCUMENT_PREFIX: &str = "authority/";
 /// What the names of secrets begin with; the id of the root follows.
 const KEY_PREFIX: &str = "authority-key/";
 
@@ -83,7 +83,7 @@ impl CertificateAuthority {
         lifetimes: Lifetimes,
         now: SystemTime,
     ) -> Result<Self, CertificateAuthorityError> {
-        if let Some(document) = store.document(DOCUMENT)? {
+        if let Some(document) = store.document(&format!("{DOCUMENT_PREFIX}{domain}"))? {
             let record = Record::parse(&document).map_err(CertificateAuthorityError::Record)?;
             return Self::restore(store, provider, record, lifetimes);
         }
@@ -136,6 +136,17 @@ impl CertificateAuthority {
     /// The trust domain.
     pub(crate) fn domain(&self) -> &TrustDomain {
         self.authority.domain()
+    }
+
+    /// Takes the place of the authority of another trust domain: its roots stay in the bundle, so that workloads that
+    /// still prove an identity of that domain are understood.
+    pub(crate) fn succeed(
+        &mut self,
+        store: &Store,
+        other: &Self,
+    ) -> Result<(), CertificateAuthorityError> {
+        self.authority.federate(other.domain().clone(), other.authority.roots().to_vec())?;
+        self.store(store)
     }
 
     /// Signs a request for exactly this identity. `holder` names one run of a workload.
@@ -308,7 +319,7 @@ impl CertificateAuthority {
             record.holders.clear();
         }
         let record = Record::new(record, &self.reserved_until, chains);
-        store.put_document(DOCUMENT, &record.format())?;
+        store.put_document(&format!("{DOCUMENT_PREFIX}{}", self.domain()), &record.format())?;
         Ok(())
     }
 

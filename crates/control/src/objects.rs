@@ -206,6 +206,21 @@ impl Objects {
         self.by_key.insert(candidate.key.clone(), Stored { candidate, record, source });
     }
 
+    /// Puts a candidate in its place, for a look at what would follow.
+    pub(crate) fn try_put(&mut self, candidate: Candidate) {
+        let source = SourceText { path: String::new(), folder: String::new(), text: String::new() };
+        let record = ObjectRecord {
+            source: heddle_store::SourceId(0),
+            index: candidate.index,
+            uid: String::new(),
+            created_at_ms: 0,
+            generation: 0,
+            revision: 0,
+            digest: String::new(),
+        };
+        self.put(candidate, record, source);
+    }
+
     /// Removes an object.
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
         self.by_key.remove(key);

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     /// What the translator holds, but for pods, with a digest of each.
     put: BTreeMap<ObjectKey, String>,
     pods: BTreeMap<ObjectKey, PodEntry>,
+    /// Pods that the translator was told of by [`Plan::try_objects`].
+    tried_pods: BTreeSet<ObjectKey>,
 }
 
 /// A pod and where it is in its life.
@@ -90,7 +92,8 @@ impl Plan {
     /// A plan without objects.
     pub(crate) fn new(options: Options, allocation: Allocation) -> Self {
         let translator = Translator::new(options);
-        Self { translator, allocation, put: BTreeMap::new(), pods: BTreeMap::new() }
+        let (put, pods) = (BTreeMap::new(), BTreeMap::new());
+        Self { translator, allocation, put, pods, tried_pods: BTreeSet::new() }
     }
 
     /// What is derived from the objects.
@@ -113,21 +116,30 @@ impl Plan {
         self.pods.values()
     }
 
-    /// Puts objects into the translator for a moment, so that it can be asked about them; the next
-    /// [`Plan::set_objects`] puts everything right.
-    pub(crate) fn try_objects(
-        &mut self,
-        objects: impl IntoIterator<Item = AnyObject>,
-    ) -> Consequences {
+    /// Puts objects into the translator for a moment, with the pods that they would make, so that it can be asked about
+    /// them; the next [`Plan::set_objects`] puts everything right.
+    pub(crate) fn try_objects(&mut self, objects: Vec<AnyObject>) -> Consequences {
+        let expansion = expand(objects, self.allocation.clone(), false);
+        let mut changes = Vec::new();
+        for object in expansion.objects {
+            let key = ObjectKey::of(&object);
+            if matches!(object, AnyObject::Pod(_)) {
+                // A pod that is there already stays as it is.
+                if self.pods.contains_key(&key) {
+                    continue;
+                }
+                self.tried_pods.insert(key);
+            } else {
+                let digest = fingerprint(&object);
+                if self.put.get(&key) == Some(&digest) {
+                    continue;
+                }
+                // No digest is equal to this one, so that the object is put again, or removed, later on.
+                self.put.insert(key, String::new());
+            }
+            changes.push(Change::Upsert(object));
+        }
         let mut consequences = Consequences::default();
-        let changes: Vec<Change> = objects
-            .into_iter()
-            .filter(|object| !matches!(object, AnyObject::Pod(_)))
-            .map(|object| {
-                self.put.insert(ObjectKey::of(&object), String::new());
-                Change::Upsert(object)
-            })
-            .collect();
         consequences.add(self.translator.apply(changes));
         consequences
     }
@@ -157,9 +169,14 @@ impl Plan {
             self.put.remove(&key);
             changes.push(Change::Delete(key));
         }
+        self.set_pods(pods, facts, now_ms);
+        for key in std::mem::take(&mut self.tried_pods) {
+            if !self.pods.contains_key(&key) {
+                changes.push(Change::Delete(key));
+            }
+        }
         let mut consequences = Consequences::default();
         consequences.add(self.translator.apply(changes));
-        self.set_pods(pods, facts, now_ms);
         // Contents of mounted files, and folders, may be others too.
         consequences.pods_changed = true;
         consequences.merge(self.advance(facts, now_ms, false));

@@ -23,7 +23,7 @@ use heddle_tls::CryptoProvider;
 use heddle_translate::ObjectKey;
 use tokio::sync::{Notify, watch};
 
-use crate::authority::{CertificateAuthority, CertificateAuthorityError};
+use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetimes};
 use crate::catalog::Catalog;
 use crate::facts::{self, Facts};
 use crate::objects::Objects;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     catalog: Catalog,
     sessions: Sessions,
     authority: CertificateAuthority,
+    provider: Arc<CryptoProvider>,
+    lifetimes: Lifetimes,
     desired: watch::Sender<Arc<DesiredState>>,
     progress: watch::Sender<u64>,
 }
@@ -84,12 +86,15 @@ impl State {
             catalog: Catalog::default(),
             sessions: Sessions::default(),
             authority,
+            provider: provider.clone(),
+            lifetimes: options.lifetimes,
             desired: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
         };
         state.catalog.set_bundle(state.authority.bundle()?);
         let consequences = state.plan.set_objects(state.objects.all(), &state.facts, millis(now));
         state.store_allocation()?;
+        state.follow_trust_domain(now)?;
         state.publish(&consequences);
         state.publish_desired();
         Ok(state)
@@ -248,6 +253,24 @@ impl State {
         }
         self.publish_desired();
         self.touch();
+    }
+
+    /// The mesh configuration may name another trust domain: then another authority signs.
+    fn follow_trust_domain(&mut self, now: SystemTime) -> Result<(), CertificateAuthorityError> {
+        let workloads = self.plan.translator().workloads();
+        let Some(workload) = workloads.first() else { return Ok(()) };
+        let domain = workload.identity.trust_domain();
+        if domain == self.authority.domain() {
+            return Ok(());
+        }
+        tracing::info!(%domain, former = %self.authority.domain(), "the trust domain is another one");
+        let provider = self.provider.clone();
+        let mut authority =
+            CertificateAuthority::open(&self.store, provider, domain, self.lifetimes, now)?;
+        authority.succeed(&self.store, &self.authority)?;
+        self.authority = authority;
+        self.publish_bundle();
+        Ok(())
     }
 
     fn publish_bundle(&mut self) {

@@ -14,7 +14,7 @@ use heddle_proto::discovery::{
 use heddle_proto::resource::{Encoded, ResourceType, name_text, parse_name};
 
 /// The most names one stream may subscribe to.
-pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+pub const SUBSCRIPTIONS_MAX: usize = 32_768;
 /// A response is closed when its contents pass this many bytes.
 const RESPONSE_BYTES_TARGET: usize = 1 << 20;
 /// A response is closed at this many resources.

@@ -125,8 +125,11 @@ impl State {
     fn validate(&mut self, candidates: &[Candidate], applied: &mut Applied) -> BTreeSet<ObjectKey> {
         let mut rejected: BTreeSet<ObjectKey> =
             candidates.iter().filter(|c| c.has_errors()).map(|c| c.key.clone()).collect();
-        let sound = candidates.iter().filter(|c| !c.has_errors());
-        let tried = self.plan.try_objects(sound.flat_map(Candidate::objects));
+        let mut wanted = self.objects.clone();
+        for candidate in candidates.iter().filter(|c| !c.has_errors()) {
+            wanted.try_put(candidate.clone());
+        }
+        let tried = self.plan.try_objects(wanted.all());
         self.pending.merge(tried);
         for candidate in candidates {
             applied.findings.extend(candidate.findings.iter().cloned());
@@ -220,7 +223,10 @@ impl State {
         let objects = self.objects.all();
         consequences.merge(self.plan.set_objects(objects, &self.facts, millis(now)));
         let stored = self.store_allocation();
+        // The roots first, so that nobody proves an identity that others do not know yet.
+        let followed = self.follow_trust_domain(now);
         self.publish(&consequences);
+        followed?;
         Ok(stored?)
     }
 }

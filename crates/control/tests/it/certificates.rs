@@ -29,7 +29,8 @@ fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
     };
     let _ = keys;
     let provider = heddle_tls::default_provider();
-    let roots = bundle.domains[0].roots.iter();
+    let own = bundle.domains.iter().find(|domain| domain.trust_domain == bundle.trust_domain);
+    let roots = own.unwrap().roots.iter();
     let roots = roots.map(|der| heddle_tls::root_from_der(&provider, der).unwrap()).collect();
     let signer = RootId::new(bundle.signer.clone());
     TrustBundle::new(bundle.generation, bundle.trust_domain.clone(), signer, roots).unwrap()
@@ -115,6 +116,32 @@ async fn a_root_is_replaced_in_stages_that_leave_nobody_behind() {
     assert_eq!(issue(&proxy, &keys).await, new);
     let certs = mesh.get("/v1/certs").await;
     assert_eq!(certs["rotation"]["stage"], "steady");
+}
+
+#[tokio::test]
+async fn another_trust_domain_has_an_authority_of_its_own_and_the_former_one_is_understood() {
+    let mut mesh = Mesh::start().await;
+    let (_supervisor, mut proxy) = running(&mesh).await;
+    let keys = Keys::new(heddle_tls::default_provider());
+    let old = issue(&proxy, &keys).await;
+    mesh.apply(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+         data:\n  mesh: |\n    trustDomain: example.org\n",
+    )
+    .await;
+    let other = "example.org".parse_domain();
+    proxy.until(|proxy| *proxy.settings().workload.identity.trust_domain() == other).await;
+    proxy.until(|proxy| *bundle(proxy, &keys).domain() == other).await;
+    let new = issue(&proxy, &keys).await;
+    assert_ne!(new, old);
+    let Some(Resource::TrustBundle(held)) = proxy.resource(&ResourceName::TrustBundle) else {
+        panic!("the roots have come")
+    };
+    assert_eq!(held.domains.len(), 2);
+    proxy.disconnect();
+    mesh.restart().await;
+    proxy.connect(&mesh).await;
+    assert_eq!(issue(&proxy, &keys).await, new);
 }
 
 trait ParseDomain {

@@ -47,6 +47,20 @@ async fn a_dry_run_changes_nothing() {
 }
 
 #[tokio::test]
+async fn objects_are_judged_together_with_the_pods_that_they_make() {
+    let mesh = Mesh::start().await;
+    let body =
+        json!({"files": [{"path": "app.yaml", "text": crate::lifecycle::APP}], "dry_run": true});
+    let (_, answer) = mesh.request("POST", "/v1/objects", Some(body)).await;
+    assert_eq!(answer["findings"], json!([]));
+    assert_eq!(mesh.get("/v1/status").await["workloads"], json!([]));
+    // Nothing of it is left: the Service alone selects nothing.
+    let body = json!({"files": [{"path": "a.yaml", "text": SERVICE}], "dry_run": true});
+    let (_, answer) = mesh.request("POST", "/v1/objects", Some(body)).await;
+    assert_eq!(answer["findings"].as_array().unwrap().len(), 1, "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_rejected_with_its_place_and_the_rest_goes_on() {
     let mesh = Mesh::start().await;
     mesh.apply(SERVICE).await;

@@ -132,12 +132,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            if !matches!(child.try_wait(), Ok(Some(_))) {
-                let _ = child.kill();
-                // When the queue is full, the child stays uncollected until the supervisor's init ends.
-                let _ = self.graves.try_send(child);
-            }
+        if let Some(mut child) = self.child.take()
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            let _ = child.kill();
+            // When the queue is full, the child stays uncollected until the supervisor's init ends.
+            let _ = self.graves.try_send(child);
         }
     }
 }

@@ -130,6 +130,11 @@ impl StateDirectory {
         self.root.join("logs")
     }
 
+    /// What the supervisor itself has to say.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.logs().join("supervisor.log")
+    }
+
     /// Files and volumes of running workloads; emptied at every start.
     pub fn workloads(&self) -> PathBuf {
         self.root.join("workloads")

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use heddle_authz::{OutboundRefusal, OutboundTarget, Permit, permit_outbound};
 use heddle_balance::Balancer;
-use heddle_http::Connection;
 use heddle_ident::{Host, NetworkName};
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
@@ -22,7 +21,6 @@ use tokio::time::Instant;
 
 use crate::built_in;
 use crate::forward::answer::Answer;
-use crate::forward::client::Request;
 use crate::snapshot::{DestinationState, OutboundState, Snapshot};
 use crate::worker::Worker;
 
@@ -54,21 +52,19 @@ impl Finder {
         Self { destination, last: None }
     }
 
-    /// What speaks for this request; waits for configuration that is not held.
+    /// What speaks for a request with this authority; waits for configuration that is not held.
     pub(crate) async fn find(
         &mut self,
         worker: &Rc<Worker>,
-        request: &mut Request,
-        connection: &Connection,
+        authority: &str,
+        now: Instant,
     ) -> Result<Found, Answer> {
         let snapshot = worker.shared.configuration.snapshot();
-        let head = request.head(connection);
-        let authority = head.authority_text();
         if let Some(last) = &self.last
             && last.generation == snapshot.generation
             && last.authority == authority
         {
-            last.outbound.touch(worker.now_ms(request.started));
+            last.outbound.touch(worker.now_ms(now));
             return Ok(Found::Routes(last.outbound.clone()));
         }
         let authority = authority.to_owned();

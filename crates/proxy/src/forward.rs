@@ -4,5 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod attempts;
 pub(crate) mod client;
 pub(crate) mod exchange;
+pub(crate) mod http2;
+pub(crate) mod http2_attempts;
 pub(crate) mod http2_client;
 pub(crate) mod stream;

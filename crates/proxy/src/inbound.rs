@@ -1,6 +1,7 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
 mod http1;
+mod http2;
 mod stream;
 
 use std::cell::RefCell;
@@ -269,7 +270,7 @@ async fn serve_identified(
     };
     match what {
         What::Http1 => http1::serve(worker, identified, guard).await,
-        What::Http2 => {}
+        What::Http2 => http2::serve(worker, identified, guard).await,
         What::Http | What::Undeclared | What::Stream(None) => {
             Box::pin(async {
                 let Identified { accepted, facts, mut client, .. } = identified;

@@ -13,6 +13,7 @@ mod find;
 pub mod fixed;
 mod forward;
 mod http1;
+mod http2;
 pub mod inbound;
 mod origination;
 pub mod outbound;

@@ -1,6 +1,7 @@
 //! From the workload to others: accept, detect, route, pick, connect, forward, record.
 
 mod http1;
+mod http2;
 mod request_id;
 mod stream;
 
@@ -147,7 +148,7 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
     let server_name = match spoken {
         Spoken::Ended => return,
         Spoken::Http1 => return http1::serve(worker, accepted, client, guard).await,
-        Spoken::Http2 => return,
+        Spoken::Http2 => return http2::serve(worker, accepted, client, guard).await,
         Spoken::Opaque => None,
         Spoken::Tls(hello) => hello.server_name,
     };

@@ -68,6 +68,12 @@ pub enum UpstreamError {
     /// TLS.
     #[error("no TLS connection to the endpoint")]
     Handshake(#[from] HandshakeError),
+    /// The endpoint does not speak HTTP/2.
+    #[error("no HTTP/2 with the endpoint")]
+    Http2(#[source] h2::Error),
+    /// The endpoint takes no request on a new HTTP/2 connection.
+    #[error("the endpoint takes no request on a new HTTP/2 connection")]
+    Http2Refused,
     /// Mutual TLS is due and the proxy has no valid certificate. Never answered by plaintext.
     #[error("the proxy has no valid certificate to connect with")]
     NoIdentity,
@@ -184,6 +190,8 @@ pub struct UpstreamEndpoint {
     pub(crate) pool: Rc<EndpointPool<ConnectionToken>>,
     /// The HTTP/2 connections.
     pub(crate) http2: RefCell<Vec<crate::forward::http2_client::SharedConnection>>,
+    /// Held while a HTTP/2 connection is being made.
+    pub(crate) http2_connecting: tokio::sync::Mutex<()>,
     /// What counts requests to it: of HTTP, and of gRPC.
     pub(crate) recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
     /// Keeps the address that keys it from being used for anything else.
@@ -275,6 +283,7 @@ pub(crate) fn endpoint_of(
         security,
         pool: EndpointPool::new(&worker.keeper, limits),
         http2: RefCell::default(),
+        http2_connecting: tokio::sync::Mutex::default(),
         recorders: Default::default(),
         _limits: state.limits.clone(),
     });

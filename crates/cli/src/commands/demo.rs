@@ -7,6 +7,7 @@ mod scenes;
 mod statistics;
 mod view;
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -75,7 +76,9 @@ fn prepare(directory: &Path) -> Result<Vec<PathBuf>> {
         }
         _ => {}
     }
-    heddle_standalone::StateDirectory::new(directory).context("cannot use the state directory")?;
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(directory).context("cannot make the demo's state directory")?;
     let files = [("bookinfo.yaml", BOOKINFO), ("traffic.yaml", TRAFFIC)];
     files
         .into_iter()

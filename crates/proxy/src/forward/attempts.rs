@@ -27,7 +27,7 @@ use crate::worker::Worker;
 
 /// What is decided about a request that goes on.
 pub(crate) struct Decided<'a> {
-    pub(crate) worker: &'a Worker,
+    pub(crate) worker: &'a Rc<Worker>,
     pub(crate) state: &'a Arc<DestinationState>,
     pub(crate) permit: &'a Permit,
     pub(crate) retry: &'a RetryPolicy,
@@ -112,7 +112,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let mut tries =
         Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, _retry_token: None };
     loop {
-        let Some(target) = tries.pick() else {
+        let Some(target) = pick(decided, &tries.tried) else {
             return ended.answer(Answer::no_healthy_upstream());
         };
         let active = match &target {
@@ -182,7 +182,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
 }
 
 impl Ended {
-    fn answer(mut self, answer: Answer) -> Self {
+    pub(crate) fn answer(mut self, answer: Answer) -> Self {
         self.status = answer.status;
         if let Some(flag) = answer.reason.and_then(Reason::flag) {
             self.flags = self.flags.with(flag);
@@ -238,21 +238,6 @@ impl Ended {
 }
 
 impl Tries<'_> {
-    fn pick(&self) -> Option<Target> {
-        let decided = self.decided;
-        let now_ms = decided.worker.now_ms(Instant::now());
-        let tried: &[_] = if decided.retry.avoid_tried { &self.tried } else { &[] };
-        let random = decided.worker.random();
-        let balancer = &decided.state.balancer;
-        match balancer.pick(&Pick { hash: decided.hash, random, now_ms, tried })? {
-            Picked::OriginalDestination => Some(decided.original.clone()),
-            Picked::Endpoint(place) => {
-                let slot = balancer.slots().get(place)?;
-                Some(Target::Endpoint(slot.endpoint.clone(), slot.state.clone()))
-            }
-        }
-    }
-
     async fn attempt(
         &self,
         target: &Target,
@@ -367,6 +352,8 @@ impl Tries<'_> {
             }
             Failure::Upstream(
                 UpstreamError::Connect(_)
+                | UpstreamError::Http2(_)
+                | UpstreamError::Http2Refused
                 | UpstreamError::Outside(_)
                 | UpstreamError::TlsSettings(_),
             ) => Answer::connect_failure(),
@@ -400,6 +387,21 @@ impl Tries<'_> {
         let random = self.decided.worker.random();
         let pause = retry::backoff(self.decided.retry, self.retries, random);
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Picks where a try goes.
+pub(crate) fn pick(decided: &Decided<'_>, tried: &[Arc<EndpointState>]) -> Option<Target> {
+    let now_ms = decided.worker.now_ms(Instant::now());
+    let tried = if decided.retry.avoid_tried { tried } else { &[] };
+    let random = decided.worker.random();
+    let balancer = &decided.state.balancer;
+    match balancer.pick(&Pick { hash: decided.hash, random, now_ms, tried })? {
+        Picked::OriginalDestination => Some(decided.original.clone()),
+        Picked::Endpoint(place) => {
+            let slot = balancer.slots().get(place)?;
+            Some(Target::Endpoint(slot.endpoint.clone(), slot.state.clone()))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/1 requests to the workload.
 
+use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,12 +23,37 @@ use crate::record::{self, Pair};
 use crate::worker::Worker;
 
 /// What stays the same for the requests of a connection.
-struct Peer {
-    accepted: Accepted,
-    facts: heddle_authz::Connection,
-    client_certificate: Option<String>,
+pub(crate) struct Peer {
+    pub(crate) accepted: Accepted,
+    pub(crate) facts: heddle_authz::Connection,
+    pub(crate) client_certificate: Option<String>,
     /// What counts its requests: of HTTP, and of gRPC.
-    recorders: [Option<Option<Arc<RequestRecorder>>>; 2],
+    recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
+}
+
+impl Peer {
+    pub(crate) fn new(
+        accepted: Accepted,
+        facts: heddle_authz::Connection,
+        client_certificate: Option<String>,
+    ) -> Self {
+        Self { accepted, facts, client_certificate, recorders: Default::default() }
+    }
+
+    pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {
+        let Self { accepted, facts, recorders, .. } = self;
+        let recorder = recorders[usize::from(grpc)].get_or_init(|| {
+            let (port, source) = (accepted.destination.port(), accepted.source.ip());
+            let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
+            worker.recorders.requests(pair, |metrics, kind| {
+                let snapshot = worker.shared.configuration.snapshot();
+                let services = record::services_on(&snapshot, port);
+                let identity = facts.peer_identity();
+                record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
+            })
+        });
+        recorder.as_ref()
+    }
 }
 
 /// Serves the requests of one connection, one after the other.
@@ -37,7 +63,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
     super::learn_caller(worker, accepted, &facts).await;
-    let mut peer = Peer { accepted, facts, client_certificate, recorders: [None, None] };
+    let peer = Peer::new(accepted, facts, client_certificate);
     let mut client = Client::new(client, ClientLimits::new(&limits), guard);
     loop {
         let request = match client.next_request().await {
@@ -45,7 +71,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
             Ok(None) => return,
             Err(error) => return client.refuse(&error).await,
         };
-        match serve_request(worker, &mut peer, &mut client, request).await {
+        match serve_request(worker, &peer, &mut client, request).await {
             Ok(true) => client.rest(Instant::now()),
             Ok(false) | Err(_) => return,
         }
@@ -55,7 +81,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
 /// The phases of a request. Answers whether the connection takes another one.
 async fn serve_request(
     worker: &Rc<Worker>,
-    peer: &mut Peer,
+    peer: &Peer,
     client: &mut Client,
     mut request: Request,
 ) -> io::Result<bool> {
@@ -117,7 +143,7 @@ async fn serve_request(
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,
 /// since it has not been proven.
-fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item = HeaderEdit<'_>> {
+pub(crate) fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item = HeaderEdit<'_>> {
     const NAME: &str = "x-forwarded-client-cert";
     std::iter::once(match client_certificate {
         Some(certificate) => HeaderEdit::Add(NAME, certificate.as_bytes()),
@@ -125,19 +151,7 @@ fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item = HeaderEdi
     })
 }
 
-fn record_request(worker: &Worker, peer: &mut Peer, begun: &Begun, finished: &Finished) {
-    let grpc = begun.asked.is_grpc;
-    let Peer { accepted, facts, recorders, .. } = peer;
-    let recorder = recorders[usize::from(grpc)].get_or_insert_with(|| {
-        let port = accepted.destination.port();
-        let source = accepted.source.ip().to_canonical();
-        let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
-        worker.recorders.requests(pair, |metrics, kind| {
-            let snapshot = worker.shared.configuration.snapshot();
-            let services = record::services_on(&snapshot, port);
-            let identity = facts.peer_identity();
-            record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
-        })
-    });
-    http1::record(recorder.as_ref(), begun, finished, ResponseFlags::NONE, Instant::now());
+fn record_request(worker: &Worker, peer: &Peer, begun: &Begun, finished: &Finished) {
+    let recorder = peer.recorder(worker, begun.asked.is_grpc);
+    http1::record(recorder, begun, finished, ResponseFlags::NONE, Instant::now());
 }

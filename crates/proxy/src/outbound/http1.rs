@@ -15,12 +15,13 @@ use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, TargetForm};
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{Accepted, request_id};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Ended};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -65,7 +66,8 @@ async fn serve_request(
     let found = if request.head(&client.connection).form() == TargetForm::Authority {
         Err(Answer::bad_request(405))
     } else {
-        finder.find(worker, &mut request, &client.connection).await
+        let head = request.head(&client.connection);
+        finder.find(worker, head.authority_text(), begun.started).await
     };
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
@@ -237,12 +239,18 @@ impl Routed<'_> {
 }
 
 /// What the proxy itself adds to a request.
-struct OwnEdits {
+pub(crate) struct OwnEdits {
     request_id: Option<[u8; 36]>,
     forwarded_proto: bool,
 }
 
 impl OwnEdits {
+    pub(crate) fn of_http2(worker: &Worker, headers: &HeaderMap) -> Self {
+        let has_id = headers.contains_key("x-request-id");
+        let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
+        Self { request_id, forwarded_proto: !headers.contains_key("x-forwarded-proto") }
+    }
+
     fn new(worker: &Worker, head: &RequestHead<'_>) -> Self {
         let (mut has_id, mut has_proto) = (false, false);
         for field in head.fields() {
@@ -257,14 +265,14 @@ impl OwnEdits {
         Self { request_id, forwarded_proto: !has_proto }
     }
 
-    fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
         let id = self.request_id.as_ref().map(|id| HeaderEdit::Add("x-request-id", id));
         let proto = self.forwarded_proto.then_some(HeaderEdit::Add("x-forwarded-proto", b"http"));
         proto.into_iter().chain(id)
     }
 }
 
-fn wire_edit(edit: heddle_route::HeaderEdit<'_>) -> HeaderEdit<'_> {
+pub(crate) fn wire_edit(edit: heddle_route::HeaderEdit<'_>) -> HeaderEdit<'_> {
     match edit {
         heddle_route::HeaderEdit::Add(name, value) => HeaderEdit::Add(name, value.as_bytes()),
         heddle_route::HeaderEdit::Remove(name) => HeaderEdit::Remove(name),
@@ -272,17 +280,17 @@ fn wire_edit(edit: heddle_route::HeaderEdit<'_>) -> HeaderEdit<'_> {
     }
 }
 
-fn owned(headers: &CorsHeaders<'_>) -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn owned(headers: &CorsHeaders<'_>) -> Vec<(&'static str, Vec<u8>)> {
     headers.iter().map(|(name, value)| (name, value.to_vec())).collect()
 }
 
 /// An answer that nothing went wrong with.
-fn plain(status: u16, body: &[u8]) -> Answer {
+pub(crate) fn plain(status: u16, body: &[u8]) -> Answer {
     let body = Cow::Owned(body.to_vec());
     Answer { status, reason: None, body, headers: Vec::new(), grpc_status: None }
 }
 
-fn preflight(headers: Vec<(&'static str, Vec<u8>)>) -> Answer {
+pub(crate) fn preflight(headers: Vec<(&'static str, Vec<u8>)>) -> Answer {
     let mut answer = plain(200, &[]);
     answer.headers = headers
         .into_iter()
@@ -291,7 +299,7 @@ fn preflight(headers: Vec<(&'static str, Vec<u8>)>) -> Answer {
     answer
 }
 
-fn aborted(abort: AbortStatus) -> Answer {
+pub(crate) fn aborted(abort: AbortStatus) -> Answer {
     let text = "fault filter abort";
     match abort {
         AbortStatus::Http(status) => Answer::text(status, Reason::FaultAbort, text),
@@ -302,18 +310,16 @@ fn aborted(abort: AbortStatus) -> Answer {
 }
 
 fn record_request(worker: &Worker, begun: &Begun, finished: &Finished, extra: ResponseFlags) {
-    let recorder = recorder_of(worker, begun, finished);
+    let recorder = recorder_of(worker, &finished.ended, begun.asked.is_grpc);
     http1::record(recorder.as_ref(), begun, finished, extra, Instant::now());
 }
 
 /// The endpoint keeps the recorder of requests that got as far as to it.
-fn recorder_of(
+pub(crate) fn recorder_of(
     worker: &Worker,
-    begun: &Begun,
-    finished: &Finished,
+    ended: &Ended,
+    grpc: bool,
 ) -> Option<Arc<RequestRecorder>> {
-    let ended = &finished.ended;
-    let grpc = begun.asked.is_grpc;
     let make = || {
         let destination = ended.state.as_ref().map(|state| &*state.destination);
         let endpoint = ended.target.as_ref().and_then(Target::endpoint);

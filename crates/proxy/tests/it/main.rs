@@ -2,6 +2,7 @@
 
 mod harness;
 mod http1;
+mod http2;
 mod limits;
 mod stream;
 mod support;

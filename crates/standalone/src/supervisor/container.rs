@@ -108,7 +108,10 @@ impl Container {
             let why = if let Cause::Unhealthy(why) = cause { Some(why) } else { None };
             self.record_end(Phase::BackOff, &result, Some((why, pause)));
             self.pause(pause, &mut orders).await;
-            self.update(|status| status.restarts += 1);
+            self.update(|status| {
+                status.phase = Phase::Pending;
+                status.restarts += 1;
+            });
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -15,13 +16,13 @@ use heddle_proto::node::{
     TcpAction,
 };
 use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
-use heddle_standalone::{Client, ExecRequest, StateDirectory};
+use heddle_standalone::{Client, ClientError, ExecRequest, StateDirectory};
 use prost::Message;
 
 use crate::control::{desired_file, report_file};
 
 /// Longer than anything takes, also on a loaded machine.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// `nobody`.
 const ORDINARY: u32 = 65534;
 
@@ -62,8 +63,12 @@ impl fmt::Display for User {
 pub(crate) fn forbidden() -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().display().to_string();
-    let mut broker =
-        User::Caller.command(&["broker", &state]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut broker = User::Caller
+        .command(&["broker", &state])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     broker.kill().unwrap();
     let code = broker.wait().unwrap().code();
@@ -161,6 +166,18 @@ impl Mesh {
 
     /// Runs a command inside a workload: its exit code and what it printed.
     pub(crate) fn exec(&self, workload: &str, command: &[&str]) -> (i32, String) {
+        match self.try_exec(workload, command) {
+            Ok(done) => done,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same where it may not be started.
+    pub(crate) fn try_exec(
+        &self,
+        workload: &str,
+        command: &[&str],
+    ) -> Result<(i32, String), ClientError> {
         let (reader, writer) = std::io::pipe().unwrap();
         let null = fs::File::open("/dev/null").unwrap();
         let request = ExecRequest {
@@ -182,10 +199,53 @@ impl Mesh {
         });
         drop(writer);
         let text = output.join().unwrap();
-        match result {
-            Ok(code) => (code, text),
-            Err(error) => panic!("{error}: {text}"),
-        }
+        Ok((result?, text))
+    }
+
+    /// Runs a command with a terminal of its own.
+    pub(crate) fn exec_in_terminal(&self, workload: &str, command: &[&str]) -> (i32, String) {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&near).unwrap();
+        unlockpt(&near).unwrap();
+        let name = ptsname(&near, Vec::new()).unwrap();
+        let far = fs::File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap())
+            .open(name.to_str().unwrap())
+            .unwrap();
+        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&far, size).unwrap();
+        let request = ExecRequest {
+            workload: workload.to_owned(),
+            container: None,
+            command: command.iter().map(ToString::to_string).collect(),
+            terminal: true,
+            environment: vec![("TERM".into(), "xterm-test".into())],
+        };
+        let code = self.block(async |client| {
+            let streams = [far.as_fd(), far.as_fd(), far.as_fd()];
+            client.exec(&request, streams, std::future::pending()).await.unwrap()
+        });
+        drop(far);
+        let mut text = Vec::new();
+        // Reading a pseudo-terminal whose far end is closed fails at its end.
+        let _ = fs::File::from(near).read_to_end(&mut text);
+        (code, String::from_utf8(text).unwrap())
+    }
+
+    /// Kills what is left of the mesh and starts it again in the same directory.
+    pub(crate) fn restart(mut self) -> Self {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let user = self.user;
+        drop(self);
+        Self::start_in(user, folder)
+    }
+
+    /// The supervisor's process on the host: the child of the init, which is the broker's child.
+    pub(crate) fn supervisor_pid(&self) -> u32 {
+        children_of(children_of(self.broker.id())[0])[0]
     }
 
     /// The last report to the control plane.
@@ -207,15 +267,7 @@ impl Mesh {
         String::from_utf8(text).unwrap()
     }
 
-    /// Ids, on the host, of all processes whose user namespace is that of the mesh.
-    pub(crate) fn processes(&self) -> Vec<u32> {
-        let child = children_of(self.broker.id());
-        let Some(namespace) = child.iter().find_map(|pid| user_namespace(*pid)) else {
-            return Vec::new();
-        };
-        processes_in(&namespace)
-    }
-
+    /// The mesh's user namespace, as `/proc` names it.
     pub(crate) fn user_namespace(&self) -> String {
         children_of(self.broker.id()).iter().find_map(|pid| user_namespace(*pid)).unwrap()
     }

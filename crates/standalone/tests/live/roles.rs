@@ -49,8 +49,17 @@ fn broker(arguments: &[String]) -> ExitCode {
     let ended = runtime.block_on(async {
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        // A test that is killed leaves no mesh behind.
+        let mut input = tokio::net::unix::pipe::Receiver::from_owned_fd(
+            std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned().unwrap(),
+        )
+        .unwrap();
         mesh.run(async {
-            terminate.recv().await;
+            let mut byte = [0];
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::io::AsyncReadExt::read(&mut input, &mut byte) => {}
+            }
         })
         .await
     });

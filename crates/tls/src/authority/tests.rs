@@ -185,7 +185,7 @@ fn an_intermediate_from_files_signs_below_its_root() {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let between = params.signed_by(&pair, top.issuer()).unwrap();
-    let pem = format!("{}{}", between.pem(), pem_of(&top.root.der));
+    let pem = format!("{}{}", between.pem(), pem_of("CERTIFICATE", &top.root.der));
     let authority = SigningRoot::from_pem(provider, &pem, &pair.serialize_pem()).unwrap();
     assert_eq!(authority.root().id, top.root.id);
     let keys = Keys::new(default_provider());

@@ -85,8 +85,12 @@ impl Mounts {
         Ok(())
     }
 
-    /// Hides the state directory; below it, this program is found under its name.
+    /// Hides the state directory; below it, this program is found under its name. Where a volume covers it
+    /// already, there is nothing to hide, and no place for a name.
     pub(super) fn finish(mut self, state: &Path, program: Option<&Path>) -> Vec<Mount> {
+        if self.shown.iter().any(|(folder, _)| state.starts_with(folder)) {
+            return self.list;
+        }
         self.list.push(hide(state));
         if let Some(program) = program {
             let target = programs_below(state).join("heddle");
@@ -182,5 +186,10 @@ mod tests {
         assert_eq!(hidden, &hide(Path::new("/s")));
         let target = PathBuf::from("/s/bin/heddle");
         assert_eq!(link, &Mount::Link { target, to: "/p/heddle".into() });
+        let mut covered = Mounts::new();
+        covered.folder(Path::new("/"), "/v".into(), false, true).unwrap_err();
+        covered.folder(Path::new("/tmp"), "/v".into(), false, true).unwrap();
+        let list = covered.finish(Path::new("/tmp/s"), None);
+        assert!(matches!(list.last(), Some(Mount::Bind { .. })), "{list:?}");
     }
 }

@@ -1,0 +1,487 @@
+//! One HTTP/2 request, tried at as many endpoints as its policy allows, until a response has been delivered or the
+//! proxy answers itself.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use heddle_balance::retry::{self, TryOutcome};
+use heddle_balance::{EndpointState, Observation, Resource, grpc_as_http_status};
+use heddle_telemetry::ResponseFlag;
+use heddle_wire::http1::HeaderEdit;
+use http::{HeaderMap, Request, Response};
+use tokio::time::Instant;
+
+use crate::forward::answer::Answer;
+use crate::forward::attempts::{Decided, Ended, Next, TimeIsUp, pick, within};
+use crate::forward::http2::edit;
+use crate::forward::http2_client::{self, Place};
+use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
+
+/// A request body on its way, and what has been kept of it for another try.
+pub(crate) struct Upload {
+    body: RecvStream,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    keep_bytes_max: usize,
+    /// Not all that was sent is kept.
+    dropped: bool,
+    /// All data have come; with trailers, if any.
+    ended: Option<Option<HeaderMap>>,
+    /// What of `kept` the present try has sent.
+    replayed: usize,
+    /// A piece that waits for the sink's window.
+    waiting: Option<Bytes>,
+    finished: bool,
+    pub(crate) bytes: u64,
+}
+
+/// How a direction of a stream broke.
+enum Broken {
+    Source(h2::Error),
+    Sink(h2::Error),
+}
+
+impl Upload {
+    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize) -> Self {
+        let ended = body.is_end_stream().then_some(None);
+        Self {
+            body,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keep_bytes_max,
+            dropped: false,
+            ended,
+            replayed: 0,
+            waiting: None,
+            finished: false,
+            bytes: 0,
+        }
+    }
+
+    /// Whether there is no body at all.
+    fn is_empty(&self) -> bool {
+        matches!(self.ended, Some(None)) && self.kept.is_empty() && !self.dropped
+    }
+
+    fn restart(&mut self) -> bool {
+        if !self.dropped {
+            self.replayed = 0;
+            self.waiting = None;
+            self.finished = false;
+        }
+        !self.dropped
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if self.waiting.is_some() {
+                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(Broken::Sink)?;
+                continue;
+            }
+            if let Some(piece) = self.kept.get(self.replayed) {
+                self.waiting = Some(piece.clone());
+                self.replayed += 1;
+                continue;
+            }
+            if let Some(trailers) = &self.ended {
+                let sent = match trailers {
+                    Some(trailers) => sink.send_trailers(trailers.clone()),
+                    None => sink.send_data(Bytes::new(), true),
+                };
+                sent.map_err(Broken::Sink)?;
+                self.finished = true;
+                continue;
+            }
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    let _ = self.body.flow_control().release_capacity(piece.len());
+                    // An empty piece only carried the end, for which no window is waited.
+                    if !piece.is_empty() {
+                        self.bytes += piece.len() as u64;
+                        self.keep(&piece);
+                        self.waiting = Some(piece);
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
+                None => {
+                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
+                    self.ended = Some(trailers);
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &Bytes) {
+        self.kept_bytes += piece.len();
+        if self.dropped || self.kept_bytes > self.keep_bytes_max {
+            self.dropped = true;
+            self.kept = Vec::new();
+            self.replayed = 0;
+        } else {
+            self.kept.push(piece.clone());
+            self.replayed = self.kept.len();
+        }
+    }
+
+    /// Keeps no more of it.
+    fn forget(&mut self) {
+        self.keep_bytes_max = 0;
+    }
+}
+
+/// Sends what waits, as the sink's window allows.
+fn poll_send(
+    cx: &mut Context<'_>,
+    sink: &mut SendStream<Bytes>,
+    waiting: &mut Option<Bytes>,
+) -> Poll<Result<(), h2::Error>> {
+    while let Some(piece) = waiting {
+        sink.reserve_capacity(piece.len());
+        if sink.capacity() == 0 {
+            match ready!(sink.poll_capacity(cx)) {
+                Some(capacity) => {
+                    capacity?;
+                    continue;
+                }
+                None => return Poll::Ready(Err(Reason::CANCEL.into())),
+            }
+        }
+        let count = sink.capacity().min(piece.len());
+        let part = piece.split_to(count);
+        if piece.is_empty() {
+            *waiting = None;
+        }
+        sink.send_data(part, false)?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// A response body on its way to the client.
+struct Download {
+    body: RecvStream,
+    waiting: Option<Bytes>,
+    bytes: u64,
+    grpc_status: Option<u32>,
+}
+
+impl Download {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            if self.waiting.is_some() {
+                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(Broken::Sink)?;
+                continue;
+            }
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    let _ = self.body.flow_control().release_capacity(piece.len());
+                    self.bytes += piece.len() as u64;
+                    self.waiting = Some(piece).filter(|piece| !piece.is_empty());
+                }
+                Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
+                None => {
+                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
+                    let sent = match trailers {
+                        Some(trailers) => {
+                            self.grpc_status = grpc_status(&trailers).or(self.grpc_status);
+                            sink.send_trailers(trailers)
+                        }
+                        None => sink.send_data(Bytes::new(), true),
+                    };
+                    return Poll::Ready(sent.map_err(Broken::Sink));
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Why a try gave no response.
+enum Failure {
+    /// The client reset the stream or went away.
+    Client,
+    Reset {
+        refused: bool,
+        sent: bool,
+    },
+    Timeout,
+    Upstream(UpstreamError),
+}
+
+/// One try that is under way.
+struct Attempt {
+    _place: Place,
+    sink: SendStream<Bytes>,
+    response: ResponseFuture,
+}
+
+/// Sends the request and delivers the response with these changes. The gRPC status, where there is one, is the second
+/// of the pair.
+pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+    decided: &Decided<'_>,
+    request: &Request<()>,
+    edits: impl Fn() -> I,
+    upload: &mut Upload,
+    respond: &mut SendResponse<Bytes>,
+) -> (Ended, Option<u32>) {
+    let mut ended = Ended { state: Some(decided.state.clone()), ..Ended::default() };
+    let Ok(_request) = LimitToken::acquire(decided.state, Resource::Requests) else {
+        return (ended.answer(Answer::overflow()), None);
+    };
+    let mut tries = Tries { decided, tried: Vec::new(), retries: 0, retry_token: None };
+    loop {
+        let Some(target) = pick(decided, &tries.tried) else {
+            return (ended.answer(Answer::no_healthy_upstream()), None);
+        };
+        let _active = match &target {
+            Target::Endpoint(_, state) => Some(state.begin()),
+            Target::Address(_) | Target::Application(_) => None,
+        };
+        ended.target = Some(target.clone());
+        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
+        let (attempt, response) = match outcome {
+            Ok(outcome) => outcome,
+            Err(Failure::Client) => {
+                ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
+                return (ended, None);
+            }
+            Err(failure) => match tries.after_failure(&target, &failure, upload).await {
+                Some(answer) => return (ended.answer(answer), None),
+                None => continue,
+            },
+        };
+        let (head, body) = response.into_parts();
+        let status = head.status.as_u16();
+        let in_head = grpc_status(&head.headers);
+        let seen = TryOutcome::Response {
+            status,
+            grpc_status: in_head.and_then(|code| u8::try_from(code).ok()),
+            rate_limited: head.headers.contains_key("x-envoy-ratelimited"),
+        };
+        let counted = seen_as_http(status, in_head);
+        tries.observe(&target, Observation::Response(counted));
+        if tries.retries_after(seen, upload) {
+            tries.pause().await;
+            continue;
+        }
+        upload.forget();
+        ended.status = status;
+        let mut response = Response::from_parts(head, ());
+        for change in edits() {
+            edit(response.headers_mut(), change);
+        }
+        let ends = body.is_end_stream();
+        let Ok(sink) = respond.send_response(response, ends) else {
+            ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
+            return (ended, in_head);
+        };
+        if ends {
+            return (ended, in_head);
+        }
+        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head };
+        return deliver(decided, ended, attempt, upload, download, sink).await;
+    }
+}
+
+/// The HTTP status that outlier detection counts.
+fn seen_as_http(status: u16, grpc: Option<u32>) -> u16 {
+    match grpc.and_then(|code| u8::try_from(code).ok()) {
+        Some(code) if status == 200 => grpc_as_http_status(code),
+        _ => status,
+    }
+}
+
+async fn deliver(
+    decided: &Decided<'_>,
+    mut ended: Ended,
+    mut attempt: Attempt,
+    upload: &mut Upload,
+    mut download: Download,
+    mut sink: SendStream<Bytes>,
+) -> (Ended, Option<u32>) {
+    let mut uploading = !upload.finished;
+    let delivering = poll_fn(|cx| {
+        if uploading {
+            // The response says more than an error on the way up.
+            uploading = upload.poll(cx, &mut attempt.sink).is_pending();
+        }
+        if let Poll::Ready(outcome) = download.poll(cx, &mut sink) {
+            return Poll::Ready(outcome);
+        }
+        sink.poll_reset(cx).map(|_| Err(Broken::Sink(Reason::CANCEL.into())))
+    });
+    let outcome = within(decided.due, delivering).await;
+    ended.response_bytes = download.bytes;
+    let grpc = download.grpc_status;
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(Broken::Sink(_))) => {
+            attempt.sink.send_reset(Reason::CANCEL);
+            ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
+        }
+        Ok(Err(Broken::Source(error))) => {
+            sink.send_reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
+            ended.flags = ended.flags.with(ResponseFlag::UpstreamRemoteReset);
+        }
+        Err(TimeIsUp) => {
+            sink.send_reset(Reason::CANCEL);
+            attempt.sink.send_reset(Reason::CANCEL);
+            ended.flags = ended.flags.with(ResponseFlag::UpstreamRequestTimeout);
+        }
+    }
+    ended.next = Next::Continue;
+    (ended, grpc)
+}
+
+struct Tries<'a> {
+    decided: &'a Decided<'a>,
+    tried: Vec<Arc<EndpointState>>,
+    retries: u32,
+    retry_token: Option<LimitToken>,
+}
+
+impl Tries<'_> {
+    async fn attempt(
+        &self,
+        target: &Target,
+        request: &Request<()>,
+        upload: &mut Upload,
+        respond: &mut SendResponse<Bytes>,
+        ended: &mut Ended,
+    ) -> Result<(Attempt, Response<RecvStream>), Failure> {
+        let Decided { worker, state, permit, .. } = *self.decided;
+        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
+            .map_err(Failure::Upstream)?;
+        ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
+        let own = self.decided.retry.per_try_timeout.map(|timeout| Instant::now() + timeout);
+        let due = own.into_iter().chain(self.decided.due).min();
+        let connecting = http2_client::connect(worker, state, &endpoint, permit);
+        let mut place = match within(due, connecting).await {
+            Ok(place) => place.map_err(Failure::Upstream)?,
+            Err(TimeIsUp) => return Err(Failure::Timeout),
+        };
+        self.observe(target, Observation::Connected);
+        let reset = |error: &h2::Error, sent: bool| Failure::Reset {
+            refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
+            sent,
+        };
+        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
+        let (response, sink) = place
+            .sender
+            .send_request(request.clone(), upload.is_empty())
+            .map_err(|error| reset(&error, false))?;
+        if upload.is_empty() {
+            upload.finished = true;
+        }
+        let mut attempt = Attempt { _place: place, sink, response };
+        let waiting = poll_fn(|cx| {
+            if !upload.finished
+                && let Poll::Ready(Err(Broken::Source(_))) = upload.poll(cx, &mut attempt.sink)
+            {
+                return Poll::Ready(Err(Failure::Client));
+            }
+            if let Poll::Ready(outcome) = pin!(&mut attempt.response).poll(cx) {
+                return Poll::Ready(outcome.map_err(|error| reset(&error, true)));
+            }
+            respond.poll_reset(cx).map(|_| Err(Failure::Client))
+        });
+        let outcome = within(due, waiting).await;
+        match outcome {
+            Ok(Ok(response)) => Ok((attempt, response)),
+            Ok(Err(failure)) => {
+                attempt.sink.send_reset(Reason::CANCEL);
+                Err(failure)
+            }
+            Err(TimeIsUp) => {
+                attempt.sink.send_reset(Reason::CANCEL);
+                Err(Failure::Timeout)
+            }
+        }
+    }
+
+    fn observe(&self, target: &Target, observation: Observation) {
+        if let Target::Endpoint(_, state) = target {
+            let now_ms = self.decided.worker.now_ms(Instant::now());
+            self.decided.state.balancer.record(state, observation, now_ms);
+        }
+    }
+
+    /// The proxy's answer; none: the request is to be tried again.
+    async fn after_failure(
+        &mut self,
+        target: &Target,
+        failure: &Failure,
+        upload: &mut Upload,
+    ) -> Option<Answer> {
+        let (outcome, observation, answer) = match failure {
+            Failure::Client => return Some(Answer::connection_terminated()),
+            Failure::Reset { refused: true, .. } => {
+                let answer = Answer::connection_terminated();
+                (TryOutcome::RefusedStream, Observation::ConnectFailure, answer)
+            }
+            Failure::Reset { sent, .. } => {
+                let outcome = TryOutcome::Reset { request_sent: *sent };
+                (outcome, Observation::ConnectFailure, Answer::connection_terminated())
+            }
+            Failure::Timeout => {
+                (TryOutcome::Timeout, Observation::Timeout, Answer::upstream_timeout())
+            }
+            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(_) => {
+                let answer = Answer::connect_failure();
+                (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
+            }
+        };
+        self.observe(target, observation);
+        if !self.retries_after(outcome, upload) {
+            return Some(answer);
+        }
+        if let Target::Endpoint(_, state) = target {
+            self.tried.push(state.clone());
+        }
+        self.pause().await;
+        None
+    }
+
+    fn retries_after(&mut self, outcome: TryOutcome, upload: &mut Upload) -> bool {
+        let Decided { retry, state, due, .. } = *self.decided;
+        if self.retries >= retry.attempts
+            || !retry::is_retriable(retry, outcome)
+            || due.is_some_and(|due| due <= Instant::now())
+        {
+            return false;
+        }
+        let Ok(token) = LimitToken::acquire(state, Resource::Retries) else { return false };
+        if !upload.restart() {
+            return false;
+        }
+        self.retry_token = Some(token);
+        self.retries += 1;
+        true
+    }
+
+    async fn pause(&self) {
+        let random = self.decided.worker.random();
+        tokio::time::sleep(retry::backoff(self.decided.retry, self.retries, random)).await;
+    }
+}

@@ -1,0 +1,90 @@
+//! What both directions do with an HTTP/2 request: the attempts, the answer, the record.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use heddle_telemetry::ResponseFlags;
+use heddle_telemetry::istio::{RequestOutcome, RequestRecorder};
+use heddle_wire::http1::HeaderEdit;
+use http::Request;
+use http::request::Parts;
+use tokio::time::Instant;
+
+use crate::forward::answer::Answer;
+use crate::forward::attempts::{Decided, Ended, Next};
+use crate::forward::http2;
+use crate::forward::http2_attempts::{self, Upload};
+
+/// How a request ended, for its record.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) ended: Ended,
+    pub(crate) grpc_status: Option<u32>,
+    pub(crate) request_bytes: u64,
+}
+
+/// Forwards a request and delivers what comes back, or answers.
+pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+    decided: &Decided<'_>,
+    parts: &Parts,
+    request: &Request<()>,
+    body: RecvStream,
+    keep_bytes_max: usize,
+    respond: &mut SendResponse<Bytes>,
+    edits: impl Fn() -> I,
+) -> Finished {
+    let keeps = decided.retry.attempts > 0;
+    let mut upload = Upload::new(body, if keeps { keep_bytes_max } else { 0 });
+    let (mut ended, grpc_status) =
+        http2_attempts::run(decided, request, edits, &mut upload, respond).await;
+    let request_bytes = upload.bytes;
+    if let Next::Answer(answer) = std::mem::take(&mut ended.next) {
+        let ended = Ended { next: Next::Close, ..ended };
+        return Finished { ended, request_bytes, ..answered(parts, &answer, respond) }
+            .with(&answer);
+    }
+    Finished { ended, grpc_status, request_bytes }
+}
+
+/// Answers a request.
+pub(crate) fn answered(
+    parts: &Parts,
+    answer: &Answer,
+    respond: &mut SendResponse<Bytes>,
+) -> Finished {
+    // A client that has gone does not need it.
+    let _ = http2::answer(respond, parts, answer);
+    let is_grpc = http2::is_grpc(&parts.headers);
+    let status = if is_grpc { 200 } else { answer.status };
+    let ended = Ended { status, flags: answer.flags(), ..Ended::default() };
+    let grpc_status = is_grpc.then(|| u32::from(answer.grpc_code()));
+    Finished { ended, grpc_status, request_bytes: 0 }
+}
+
+impl Finished {
+    /// The status of an answer that was given in place of the response.
+    fn with(mut self, answer: &Answer) -> Self {
+        self.ended.status = if self.grpc_status.is_some() { 200 } else { answer.status };
+        self
+    }
+}
+
+/// Counts a request that is over.
+pub(crate) fn record(
+    recorder: Option<&Arc<RequestRecorder>>,
+    started: Instant,
+    finished: &Finished,
+    extra: ResponseFlags,
+) {
+    let Some(recorder) = recorder else { return };
+    recorder.record(&RequestOutcome {
+        response_code: finished.ended.status,
+        flags: extra.iter().fold(finished.ended.flags, ResponseFlags::with),
+        grpc_status: finished.grpc_status,
+        duration: started.elapsed(),
+        request_bytes: finished.request_bytes,
+        response_bytes: finished.ended.response_bytes,
+    });
+}

@@ -1,0 +1,82 @@
+//! HTTP/2 requests to the workload.
+
+use std::rc::Rc;
+
+use heddle_http::drain::DrainGuard;
+use heddle_ir::proxy::Limits;
+use heddle_telemetry::ResponseFlags;
+use heddle_wire::path;
+
+use super::http1::{Peer, own_edits};
+use super::{Identified, application};
+use crate::forward::answer::Answer;
+use crate::forward::attempts::Decided;
+use crate::forward::http2::{self, Head, Stream};
+use crate::http1::is_idempotent;
+use crate::http2::{Finished, answered, forward, record};
+use crate::worker::Worker;
+
+/// Serves the requests of one connection.
+pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: DrainGuard) {
+    let Identified { accepted, facts, client, client_certificate } = identified;
+    let snapshot = worker.shared.configuration.snapshot();
+    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+    drop(snapshot);
+    super::learn_caller(worker, accepted, &facts).await;
+    let peer = Rc::new(Peer::new(accepted, facts, client_certificate));
+    let keep_bytes_max = limits.retry_body_bytes_max as usize;
+    let serving = http2::serve_connection(client, &limits, guard, |stream| {
+        let (worker, peer) = (worker.clone(), peer.clone());
+        Box::pin(async move {
+            let (started, is_grpc) = (stream.started, http2::is_grpc(&stream.head.headers));
+            let finished = serve_request(&worker, &peer, stream, keep_bytes_max).await;
+            let recorder = peer.recorder(&worker, is_grpc);
+            record(recorder, started, &finished, ResponseFlags::NONE);
+        })
+    });
+    Box::pin(serving).await;
+}
+
+/// The phases of a request.
+async fn serve_request(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    stream: Stream,
+    keep_bytes_max: usize,
+) -> Finished {
+    let Stream { head, body, mut respond, .. } = stream;
+    let snapshot = worker.shared.configuration.snapshot();
+    let Some(inbound) = snapshot.inbound.clone() else {
+        return answered(&head, &Answer::no_destination(), &mut respond);
+    };
+    drop(snapshot);
+    if head.method == http::Method::CONNECT {
+        return answered(&head, &Answer::bad_request(405), &mut respond);
+    }
+    let policy = inbound.inbound();
+    let Ok(normal) = path::normalize(head.uri.path(), policy.path_normalization) else {
+        return answered(&head, &Answer::bad_request(400), &mut respond);
+    };
+    let view = Head::with_path(&head, normal.as_deref());
+    let decision = inbound.decide_request(&peer.facts, &view);
+    let Ok(permit) = decision.verdict.into_permit() else {
+        return answered(&head, &Answer::denied(), &mut respond);
+    };
+    let state = worker.applications.on(peer.accepted.destination.port(), policy);
+    let decided = Decided {
+        worker,
+        state: &state,
+        permit: &permit,
+        retry: &policy.retry,
+        original: application(worker, peer.accepted.destination),
+        hash: None,
+        due: None,
+        idempotent: is_idempotent(head.method.as_str()),
+    };
+    let mut request = http2::rewritten(&head, normal.as_deref(), None);
+    for change in own_edits(peer.client_certificate.as_deref()) {
+        http2::edit(request.headers_mut(), change);
+    }
+    let edits = std::iter::empty;
+    forward(&decided, &head, &request, body, keep_bytes_max, &mut respond, edits).await
+}

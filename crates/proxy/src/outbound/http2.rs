@@ -1,0 +1,254 @@
+//! HTTP/2 requests of the workload.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_balance::HashedRequest;
+use heddle_http::Connection;
+use heddle_http::drain::DrainGuard;
+use heddle_ir::proxy::Limits;
+use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
+use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
+use heddle_wire::http1::HeaderEdit;
+use http::request::Parts;
+
+use super::Accepted;
+use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
+use crate::find::{Finder, Found};
+use crate::forward::answer::Answer;
+use crate::forward::attempts::Decided;
+use crate::forward::http2::{self, Head, Stream, authority_of};
+use crate::http1::is_idempotent;
+use crate::http2::{Finished, answered, forward, record};
+use crate::snapshot::{DestinationState, OutboundState};
+use crate::upstream::Target;
+use crate::worker::Worker;
+
+/// Serves the requests of one connection.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    connection: Connection,
+    guard: DrainGuard,
+) {
+    let snapshot = worker.shared.configuration.snapshot();
+    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+    drop(snapshot);
+    let keep_bytes_max = limits.retry_body_bytes_max as usize;
+    let finder = Rc::new(RefCell::new(Some(Finder::new(accepted.destination))));
+    let serving = http2::serve_connection(connection, &limits, guard, |stream| {
+        let (worker, finder) = (worker.clone(), finder.clone());
+        Box::pin(serve_request(worker, accepted, finder, stream, keep_bytes_max))
+    });
+    Box::pin(serving).await;
+}
+
+/// The phases of a request.
+async fn serve_request(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    finder: Rc<RefCell<Option<Finder>>>,
+    stream: Stream,
+    keep_bytes_max: usize,
+) {
+    let Stream { head, body, mut respond, started } = stream;
+    // Lent to one request at a time; another one that comes meanwhile looks for itself.
+    let lent = finder.borrow_mut().take();
+    let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination));
+    let found = if head.method == http::Method::CONNECT {
+        Err(Answer::bad_request(405))
+    } else {
+        own.find(&worker, authority_of(&head), started).await
+    };
+    *finder.borrow_mut() = Some(own);
+    let mut extra = ResponseFlags::NONE;
+    let request = Asked { worker: &worker, accepted, head: &head, keep_bytes_max };
+    let finished = match &found {
+        Err(answer) => answered(&head, answer, &mut respond),
+        Ok(Found::Direct(permit, state)) => {
+            let own = OwnEdits::of_http2(&worker, &head.headers);
+            let decided = Decided {
+                worker: &worker,
+                state,
+                permit,
+                retry: &worker.no_retries,
+                original: Target::Address(accepted.destination),
+                hash: None,
+                due: None,
+                idempotent: is_idempotent(head.method.as_str()),
+            };
+            request
+                .forward(&decided, None, None, body, &mut respond, || own.iter(), std::iter::empty)
+                .await
+        }
+        Ok(Found::Routes(outbound)) => {
+            match outbound.routes.decide(&Head::new(&head), worker.random()) {
+                None => answered(&head, &Answer::no_route(), &mut respond),
+                Some(decision) => {
+                    let routed = Routed { request, decision, outbound, started };
+                    routed.serve(body, &mut respond, &mut extra).await
+                }
+            }
+        }
+    };
+    let is_grpc = http2::is_grpc(&head.headers);
+    let recorder = recorder_of(&worker, &finished.ended, is_grpc);
+    record(recorder.as_ref(), started, &finished, extra);
+}
+
+/// A request and what it came on.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    worker: &'a Rc<Worker>,
+    accepted: Accepted,
+    head: &'a Parts,
+    keep_bytes_max: usize,
+}
+
+impl Asked<'_> {
+    #[expect(clippy::too_many_arguments, reason = "each is one thing that is said of the request")]
+    async fn forward<'e, 'r, I, J>(
+        &self,
+        decided: &Decided<'_>,
+        path: Option<&str>,
+        authority: Option<&str>,
+        body: RecvStream,
+        respond: &mut SendResponse<Bytes>,
+        request_edits: impl Fn() -> I,
+        response_edits: impl Fn() -> J,
+    ) -> Finished
+    where
+        I: Iterator<Item = HeaderEdit<'e>>,
+        J: Iterator<Item = HeaderEdit<'r>>,
+    {
+        let mut request = http2::rewritten(self.head, path, authority);
+        for change in request_edits() {
+            http2::edit(request.headers_mut(), change);
+        }
+        let keep = self.keep_bytes_max;
+        forward(decided, self.head, &request, body, keep, respond, response_edits).await
+    }
+}
+
+/// A request that a rule matched.
+struct Routed<'a> {
+    request: Asked<'a>,
+    decision: RouteDecision<'a>,
+    outbound: &'a OutboundState,
+    started: tokio::time::Instant,
+}
+
+impl Routed<'_> {
+    async fn serve(
+        &self,
+        body: RecvStream,
+        respond: &mut SendResponse<Bytes>,
+        extra: &mut ResponseFlags,
+    ) -> Finished {
+        let (decision, head) = (&self.decision, self.request.head);
+        let cors = match decision.cors(&Head::new(head)) {
+            CorsOutcome::None => Vec::new(),
+            CorsOutcome::Add(headers) => owned(&headers),
+            CorsOutcome::Preflight(headers) => {
+                return answered(head, &preflight(owned(&headers)), respond);
+            }
+            CorsOutcome::PreflightUnmatched => {
+                return answered(head, &preflight(Vec::new()), respond);
+            }
+        };
+        if let Some(delay) = decision.delay {
+            *extra = extra.with(ResponseFlag::DelayInjected);
+            tokio::time::sleep(delay).await;
+        }
+        if let Some(abort) = decision.abort {
+            return answered(head, &aborted(abort), respond);
+        }
+        let answer = match decision.action {
+            RouteAction::Forward { destination_index, .. } => {
+                match self.outbound.destinations.get(destination_index) {
+                    Some(state) => return self.forward(body, respond, state, cors).await,
+                    None => return answered(head, &Answer::no_destination(), respond),
+                }
+            }
+            RouteAction::Refuse { status, .. } => {
+                let answer = Answer::text(status, Reason::DestinationUnknown, "");
+                return answered(head, &Answer { grpc_status: Some(14), ..answer }, respond);
+            }
+            RouteAction::Redirect(redirect) => {
+                let mut location = String::new();
+                let port = self.request.accepted.destination.port();
+                decision.write_location(&Head::new(head), port, &mut location);
+                let mut answer = plain(redirect.status, &[]);
+                answer.headers.push(("location".into(), location));
+                answer
+            }
+            RouteAction::Respond(response) => plain(response.status, &response.body),
+        };
+        answered(head, &self.with_edits(answer), respond)
+    }
+
+    fn with_edits(&self, mut answer: Answer) -> Answer {
+        for edit in self.decision.response_edits() {
+            if let heddle_route::HeaderEdit::Add(name, value)
+            | heddle_route::HeaderEdit::Set(name, value) = edit
+            {
+                answer.headers.push((name.to_owned().into(), value.to_owned()));
+            }
+        }
+        answer
+    }
+
+    async fn forward(
+        &self,
+        body: RecvStream,
+        respond: &mut SendResponse<Bytes>,
+        state: &Arc<DestinationState>,
+        mut response_headers: Vec<(&'static str, Vec<u8>)>,
+    ) -> Finished {
+        let Asked { worker, accepted, head, .. } = self.request;
+        let decision = &self.decision;
+        let snapshot = worker.shared.configuration.snapshot();
+        let index = snapshot.targets.index();
+        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
+        let Ok(permit) = permit else {
+            return answered(head, &Answer::no_destination(), respond);
+        };
+        let policy = &state.destination.load_balancing;
+        let hashed =
+            HashedRequest::new(policy, &Head::new(head), accepted.source.ip(), worker.random());
+        if let Some(cookie) = &hashed.set_cookie {
+            response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
+        }
+        let mut path = String::new();
+        let rewritten = decision.write_path(head.uri.path(), &mut path);
+        let decided = Decided {
+            worker,
+            state,
+            permit: &permit,
+            retry: &decision.rule.retry,
+            original: Target::Address(accepted.destination),
+            hash: hashed.hash,
+            due: decision.rule.timeout.map(|timeout| self.started + timeout),
+            idempotent: is_idempotent(head.method.as_str()),
+        };
+        let own = OwnEdits::of_http2(worker, &head.headers);
+        let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
+        let response_edits = || {
+            let own = response_headers.iter().map(|(name, value)| match *name {
+                "set-cookie" => HeaderEdit::Add(name, value),
+                _ => HeaderEdit::Set(name, value),
+            });
+            decision.response_edits().map(wire_edit).chain(own)
+        };
+        let path = rewritten.then_some(&*path);
+        let authority = decision.authority();
+        self.request
+            .forward(&decided, path, authority, body, respond, request_edits, response_edits)
+            .await
+    }
+}

@@ -348,6 +348,21 @@ impl PodEntry {
     }
 }
 
+impl PodEntry {
+    /// [`PodEntry::live_status`] as it stands in the object.
+    pub(crate) fn live_status_json(&self, facts: &Facts) -> serde_json::Value {
+        let status = self.live_status(facts);
+        let ready = if status.ready { "True" } else { "False" };
+        let addresses = status.addresses.iter().map(|ip| serde_json::json!({"ip": ip}));
+        serde_json::json!({
+            "phase": status.phase.as_str(),
+            "podIP": status.addresses.first(),
+            "podIPs": addresses.collect::<Vec<_>>(),
+            "conditions": [{"type": "Ready", "status": ready}],
+        })
+    }
+}
+
 /// Follows from everything that a replica is made of and from when its workload was created: so a restart of the
 /// control plane gives the same, and another template another one.
 fn uid(pod: &AnyObject) -> String {

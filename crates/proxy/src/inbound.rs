@@ -1,6 +1,6 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
-mod http1;
+pub(crate) mod http1;
 mod http2;
 mod stream;
 

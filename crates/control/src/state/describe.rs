@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use heddle_cert::RotationPhase;
-use heddle_diag::{Diagnostic, OutcomeRecord, findings_json};
+use heddle_diag::{Diagnostic, Origin, Outcome, OutcomeRecord, Source, findings_json};
 use heddle_ident::WorkloadId;
 use heddle_proto::resource::{ResourceType, name_text};
 use heddle_translate::ObjectKey;
@@ -163,13 +163,23 @@ impl State {
             outcomes.extend(report.outcomes.iter().cloned());
         }
         let key = &candidate.key;
-        let content: Value =
+        let mut content: Value =
             serde_json::from_str(&candidate.object.written().to_json()).unwrap_or_default();
+        // As a cluster would give it back: with what the store knows, and what became of it.
+        content["metadata"]["uid"] = stored.record.uid.clone().into();
+        content["metadata"]["generation"] = stored.record.generation.into();
+        content["metadata"]["creationTimestamp"] = text(stored.record.created_at_ms).into();
+        content["status"] = status_of(&findings, &outcomes);
+        let differing: Vec<_> =
+            outcomes.iter().filter(|o| o.outcome != Outcome::Applied).cloned().collect();
+        let different = describe_findings(&findings, &differing);
         json!({
             "group": &*key.group,
             "kind": &*key.kind,
             "namespace": &*key.name.namespace,
             "name": &*key.name.name,
+            "findings": different["findings"],
+            "outcomes": different["outcomes"],
             "uid": stored.record.uid,
             "generation": stored.record.generation,
             "revision": stored.record.revision,
@@ -183,8 +193,10 @@ impl State {
 
     fn describe_made(&self, entry: &PodEntry) -> Value {
         let key = ObjectKey::of(&entry.pod);
-        let content: Value =
+        let mut content: Value =
             serde_json::from_str(&entry.pod.written().to_json()).unwrap_or_default();
+        content["metadata"]["uid"] = entry.uid.clone().into();
+        content["status"] = entry.live_status_json(&self.facts);
         json!({
             "group": &*key.group,
             "kind": &*key.kind,
@@ -193,6 +205,8 @@ impl State {
             "uid": entry.uid,
             "made": true,
             "object": content,
+            "findings": [],
+            "outcomes": [],
             "status": self.describe_pod(entry),
         })
     }
@@ -257,6 +271,39 @@ impl Selection {
 /// `{"findings": […], "outcomes": […]}`, as `analyze` prints them.
 pub(crate) fn describe_findings(findings: &[Diagnostic], outcomes: &[OutcomeRecord]) -> Value {
     serde_json::from_str(&findings_json(findings, outcomes)).unwrap_or_default()
+}
+
+/// `status` of an object: what there is to say about it, and what became of each of its fields.
+fn status_of(findings: &[Diagnostic], outcomes: &[OutcomeRecord]) -> Value {
+    let place = |origin: &Origin| match &origin.source {
+        Source::File { path, position } => {
+            format!("{path}:{}:{}", position.line, position.column)
+        }
+        Source::BuiltIn | Source::Cluster { .. } => String::new(),
+    };
+    let findings = findings.iter().map(|finding| {
+        json!({
+            "code": finding.code.id,
+            "level": finding.level.as_str(),
+            "field": &*finding.origin.field,
+            "message": finding.message,
+            "at": place(&finding.origin),
+        })
+    });
+    let outcomes = outcomes.iter().map(|record| {
+        let mut outcome = json!({
+            "field": &*record.origin.field,
+            "outcome": record.outcome.as_str(),
+        });
+        if !record.detail.is_empty() {
+            outcome["detail"] = record.detail.clone().into();
+        }
+        outcome
+    });
+    json!({
+        "findings": findings.collect::<Vec<_>>(),
+        "outcomes": outcomes.collect::<Vec<_>>(),
+    })
 }
 
 fn describe_session(session: &Session) -> Value {

@@ -94,9 +94,13 @@ async fn objects_survive_with_their_lines() {
     mesh.restart().await;
     let after = mesh.get("/v1/objects").await;
     assert_eq!(before, after);
-    let status = after["items"].as_array().unwrap().iter().find(|item| item["name"] == "v");
-    let findings = status.unwrap()["status"]["findings"].to_string();
-    assert!(findings.contains("\"line\":9"), "{findings}");
+    let items = after["items"].as_array().unwrap();
+    let route = items.iter().find(|item| item["name"] == "v").unwrap();
+    assert!(route["findings"].to_string().contains("\"line\":9"), "{route}");
+    let status = &route["object"]["status"];
+    assert_eq!(status["findings"][0]["at"].as_str().unwrap().split_once(':').unwrap().1, "9:37");
+    let outcomes = status["outcomes"].as_array().unwrap();
+    assert!(outcomes.iter().any(|outcome| outcome["field"] == "spec.hosts[0]"), "{status}");
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub struct VethPair<'a> {
     pub peer_name: &'a str,
     /// Where the other end goes; none is the socket's own namespace.
     pub peer_namespace: Option<&'a NetworkNamespace>,
+    /// Hardware address of the other end; none: the kernel draws one.
+    pub peer_hardware_address: Option<[u8; 6]>,
     /// Largest packet in bytes, both ends.
     pub mtu_bytes: u32,
 }
@@ -81,6 +83,9 @@ impl RouteSocket {
                 data.nested(VETH_PEER, |peer| {
                     peer.raw(&header(0, 0, 0)).text(IFLA_NAME, pair.peer_name);
                     peer.u32_native(IFLA_MTU, pair.mtu_bytes);
+                    if let Some(address) = pair.peer_hardware_address {
+                        peer.bytes(IFLA_ADDRESS, &address);
+                    }
                     if let Some(namespace) = pair.peer_namespace {
                         namespace_attribute(peer, namespace);
                     }

@@ -34,7 +34,13 @@ fn bridge() {
 fn links() {
     let mut socket = RouteSocket::open().unwrap();
     let other = NetworkNamespace::create().unwrap();
-    let pair = VethPair { name: "a0", peer_name: "b0", peer_namespace: None, mtu_bytes: 1400 };
+    let pair = VethPair {
+        name: "a0",
+        peer_name: "b0",
+        peer_namespace: None,
+        peer_hardware_address: Some([2, 0, 0, 0, 0, 7]),
+        mtu_bytes: 1400,
+    };
     socket.create_veth(&pair).unwrap();
     let a = socket.link("a0").unwrap();
     assert!(!a.up && a.mtu_bytes == 1400 && a.hardware_address.is_some(), "{a:?}");
@@ -46,7 +52,9 @@ fn links() {
     assert!(a.up && a.mtu_bytes == 9000 && a.master == Some(bridge), "{a:?}");
     socket.set_master(a.index, None).unwrap();
     assert_eq!(socket.link("a0").unwrap().master, None);
-    let b = socket.link("b0").unwrap().index;
+    let b = socket.link("b0").unwrap();
+    assert_eq!(b.hardware_address, Some([2, 0, 0, 0, 0, 7]));
+    let b = b.index;
     socket.rename(b, "c0").unwrap();
     socket.move_link(b, &other).unwrap();
     assert!(matches!(socket.link("c0"), Err(NetlinkError::NoLink { .. })));
@@ -89,8 +97,13 @@ fn in_use() {
     for up_first in [false, true] {
         for _ in 0..100 {
             let mut socket = RouteSocket::open().unwrap();
-            let pair =
-                VethPair { name: "a0", peer_name: "b0", peer_namespace: None, mtu_bytes: 1500 };
+            let pair = VethPair {
+                name: "a0",
+                peer_name: "b0",
+                peer_namespace: None,
+                peer_hardware_address: None,
+                mtu_bytes: 1500,
+            };
             socket.create_veth(&pair).unwrap();
             let (a, b) = (socket.link("a0").unwrap().index, socket.link("b0").unwrap().index);
             socket.set_up(b, true).unwrap();

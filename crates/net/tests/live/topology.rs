@@ -59,6 +59,7 @@ fn workload(root: &mut RouteSocket, bridge: u32, number: u8) -> Workload {
         name: &name,
         peer_name: "eth0",
         peer_namespace: Some(&namespace),
+        peer_hardware_address: None,
         mtu_bytes: 1500,
     })
     .unwrap();

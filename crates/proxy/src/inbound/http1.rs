@@ -71,7 +71,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
             Ok(None) => return,
             Err(error) => return client.refuse(&error).await,
         };
-        match serve_request(worker, &peer, &mut client, request).await {
+        // In memory of its own, which an idle connection does not hold.
+        match Box::pin(serve_request(worker, &peer, &mut client, request)).await {
             Ok(true) => client.rest(Instant::now()),
             Ok(false) | Err(_) => return,
         }
@@ -79,7 +80,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
 }
 
 /// The phases of a request. Answers whether the connection takes another one.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     peer: &Peer,
     client: &mut Client,

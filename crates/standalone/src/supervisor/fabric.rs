@@ -120,6 +120,7 @@ impl Fabric {
             name: &name,
             peer_name: INTERFACE,
             peer_namespace: Some(&namespace),
+            peer_hardware_address: hardware_address(addresses),
             mtu_bytes: MTU_BYTES,
         })?;
         let port = Port { namespace, fabric: self.namespace.clone(), name };
@@ -204,6 +205,19 @@ fn everything(range: Cidr) -> Cidr {
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     Cidr::new(zero, 0).unwrap_or(range)
+}
+
+/// The hardware address that goes with a workload's addresses. A replica takes over the addresses of the one it
+/// replaces, and its neighbours go on with the hardware address that they remember for half a minute.
+fn hardware_address(addresses: &[IpAddr]) -> Option<[u8; 6]> {
+    addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            // Locally administered, unicast (IEEE 802 section 8.4).
+            Some([0x02, 0x68, a, b, c, d])
+        }
+        IpAddr::V6(_) => None,
+    })
 }
 
 #[cfg(test)]

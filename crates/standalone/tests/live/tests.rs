@@ -97,6 +97,8 @@ fn isolation(user: User) {
     assert!(run("cat /etc/hosts").contains("10.244.0.10 one\n"));
     assert!(run("cat /etc/nsswitch.conf").ends_with("hosts: files dns\n"));
     assert_eq!(run("ls /sys/class/net /proc/self/fd >/dev/null; echo $HOSTNAME"), "one\n");
+    let refused = run("echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward || true");
+    assert!(refused.contains("Read-only"), "{refused}");
     let (code, _) =
         mesh.exec("one", &["sh", "-c", "umount /etc/hosts || ip link add x type dummy"]);
     assert_ne!(code, 0);
@@ -414,10 +416,10 @@ fn stop(user: User) {
     mesh.block(async |client| client.stop(LONG).await).unwrap();
     assert_eq!(mesh.ended(), Some(0));
     assert_eq!(processes_in(&namespace), [0; 0]);
-    assert!(
-        !mesh.root().join("workloads").exists()
-            || std::fs::read_dir(mesh.root().join("workloads")).unwrap().count() == 0
-    );
+    let run = std::fs::read_dir(mesh.root().join("run")).unwrap();
+    let left: Vec<_> = run.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    assert!(!mesh.root().join("workloads").exists());
     // SIGTERM to the broker is as good.
     let mut mesh = Mesh::start(user);
     mesh.want(vec![workload("one", 10, IDLE)]);

@@ -460,7 +460,7 @@ fn capture(user: User) {
     let client = mesh.client.clone();
     let capturing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { client.capture(Duration::from_secs(2)).await.unwrap() })
+        runtime.block_on(async { client.capture(Duration::from_millis(600)).await.unwrap() })
     });
     while !capturing.is_finished() {
         mesh.exec("client", &["heddle", "fetch", "web:8080"]);

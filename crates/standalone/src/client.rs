@@ -224,7 +224,7 @@ impl Client {
         let limited = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
         let collected = limited.collect().await;
         collected
-            .map(|body| body.to_bytes())
+            .map(http_body_util::Collected::to_bytes)
             .map_err(|error| ClientError::Answer(error.to_string()))
     }
 

@@ -17,6 +17,7 @@ mod host;
 pub mod log;
 mod mesh;
 mod options;
+mod own_log;
 pub mod probe;
 pub mod state;
 pub mod status;

@@ -1,6 +1,6 @@
 //! Starting a mesh, and its broker.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use heddle_net::process::{Child, ExitStatus, Split, SplitError, split};
 
 use crate::options::Options;
 use crate::state::{Lock, StateDirectory, StateError};
-use crate::{host, supervisor};
+use crate::{host, own_log, supervisor};
 
 /// On top of the longest stop of the workloads: after that the kernel ends what is left.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -68,16 +68,7 @@ pub fn start(options: Options) -> Result<Mesh, StartError> {
     let broker_pid = std::process::id();
     match split(Namespaces::ALL)? {
         Split::Inside(channel) => {
-            let result = supervisor::run(options, &state, lock, channel.into(), broker_pid);
-            let code = match result {
-                Ok(()) => 0,
-                Err(error) => {
-                    let error = supervisor::chain(&error);
-                    tracing::error!(%error, "the supervisor failed");
-                    1
-                }
-            };
-            std::process::exit(code)
+            std::process::exit(inside(options, &state, lock, channel.into(), broker_pid))
         }
         Split::Outside(outside) => Ok(Mesh {
             init: outside.init,
@@ -86,6 +77,32 @@ pub fn start(options: Options) -> Result<Mesh, StartError> {
             _lock: lock,
         }),
     }
+}
+
+/// The life of the supervisor: its exit code.
+fn inside(
+    options: Options,
+    state: &StateDirectory,
+    lock: Lock,
+    channel: OwnedFd,
+    broker_pid: u32,
+) -> i32 {
+    let log = match own_log::begin(state, &options.own_environment) {
+        Ok(log) => log,
+        Err(error) => {
+            let path = state.supervisor_log();
+            let _ = writeln!(io::stderr(), "cannot write the log {}: {error}", path.display());
+            return 1;
+        }
+    };
+    let result = supervisor::run(options, state, lock, channel, broker_pid);
+    if let Err(error) = &result {
+        let error = supervisor::chain(error);
+        tracing::error!(%error, "the supervisor failed");
+    }
+    // Writes what waits.
+    drop(log);
+    i32::from(result.is_err())
 }
 
 impl Mesh {

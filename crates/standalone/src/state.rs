@@ -130,6 +130,11 @@ impl StateDirectory {
         self.root.join("logs")
     }
 
+    /// What the supervisor itself has to say.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.logs().join("supervisor.log")
+    }
+
     /// Files and volumes of running workloads; emptied at every start.
     pub fn workloads(&self) -> PathBuf {
         self.root.join("workloads")
@@ -155,7 +160,7 @@ impl StateDirectory {
             .mode(0o600)
             .open(&path)
             .map_err(error)?;
-        self.wait_for_lock(&mut file).map_err(|failure| match failure {
+        wait_for_lock(&mut file).map_err(|failure| match failure {
             LockFailure::Held(pid) => {
                 StateError::AlreadyRunning { directory: self.root.clone(), pid }
             }
@@ -166,23 +171,6 @@ impl StateDirectory {
         file.write_all(std::process::id().to_string().as_bytes()).map_err(error)?;
         self.remove_leftovers()?;
         Ok(Lock { file })
-    }
-
-    fn wait_for_lock(&self, file: &mut File) -> Result<(), LockFailure> {
-        let deadline = Instant::now() + END_OF_KILLED_MAX;
-        loop {
-            match rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(errno) => return Err(LockFailure::Io(errno.into())),
-            }
-            let pid = read_pid(file).unwrap_or(0);
-            let holder_lives = Path::new("/proc").join(pid.to_string()).exists();
-            if pid == 0 || holder_lives || Instant::now() >= deadline {
-                return Err(LockFailure::Held(pid));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Removes sockets and workload files that a killed mesh could not remove.
@@ -212,6 +200,23 @@ impl StateDirectory {
             Ok(()) => None,
             Err(_) => Some(read_pid(&mut file).unwrap_or(0)),
         }
+    }
+}
+
+fn wait_for_lock(file: &mut File) -> Result<(), LockFailure> {
+    let deadline = Instant::now() + END_OF_KILLED_MAX;
+    loop {
+        match rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(LockFailure::Io(errno.into())),
+        }
+        let pid = read_pid(file).unwrap_or(0);
+        let holder_lives = Path::new("/proc").join(pid.to_string()).exists();
+        if pid == 0 || holder_lives || Instant::now() >= deadline {
+            return Err(LockFailure::Held(pid));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

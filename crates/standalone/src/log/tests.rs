@@ -50,7 +50,8 @@ fn a_follower_misses_nothing_across_rotations() {
         write(&mut writer, step..(step + 9).min(60));
         followed.push_str(std::str::from_utf8(&follower.read_more().unwrap()).unwrap());
     }
-    let expected: String = (0..60).map(|line| format!("line {line}\n")).collect();
+    let expected: String =
+        (0..60).map(|line| format!("line {line}\n")).collect::<Vec<_>>().concat();
     assert_eq!(followed, expected);
     assert!(follower.read_more().unwrap().is_empty());
 }

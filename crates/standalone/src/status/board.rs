@@ -37,7 +37,7 @@ impl Board {
         if inner.mesh.desired_version == version {
             return;
         }
-        inner.mesh.desired_version = version.to_owned();
+        version.clone_into(&mut inner.mesh.desired_version);
         drop(inner);
         self.tell();
     }

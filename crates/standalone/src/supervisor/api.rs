@@ -4,6 +4,7 @@
 
 mod logs;
 
+use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,13 +153,20 @@ async fn capture(
         destination: destination.to_string(),
         bytes: bytes.len(),
         tls: looks_like_tls(bytes),
-        head: bytes.iter().take(HEAD_BYTES_MAX).map(|byte| format!("{byte:02x}")).collect(),
+        head: hexadecimal(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]),
     });
     Ok(Json(CaptureResult {
         dropped: captured.dropped,
         frames: captured.frames.len(),
         connections: connections.collect(),
     }))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether bytes begin with a TLS record: a known content type and version 3.x (RFC 8446 section 5.1).

@@ -83,7 +83,7 @@ impl Container {
             }
             let begun = Instant::now();
             let (cause, result) = match self.context.start_container(self).await {
-                Ok(process) => self.attend(process, &mut orders).await,
+                Ok(process) => Box::pin(self.attend(process, &mut orders)).await,
                 Err(message) => (Cause::Exited, Err(message)),
             };
             match cause {
@@ -106,7 +106,7 @@ impl Container {
             }
             let pause = backoff.after_run(begun.elapsed());
             let why = if let Cause::Unhealthy(why) = cause { Some(why) } else { None };
-            self.record_end(Phase::BackOff, &result, Some((why, pause)));
+            self.record_end(Phase::BackOff, &result, Some((why.as_deref(), pause)));
             self.pause(pause, &mut orders).await;
             self.update(|status| {
                 status.phase = Phase::Pending;
@@ -117,11 +117,10 @@ impl Container {
 
     fn starts_again(&self, result: &Result<i32, String>) -> bool {
         match (self.kind, self.policy) {
-            (ContainerKind::Sidecar, _) => true,
             // An init container that succeeded is done whatever the policy.
             (ContainerKind::Init, node::RestartPolicy::Always)
             | (_, node::RestartPolicy::OnFailure) => *result != Ok(0),
-            (ContainerKind::Application, node::RestartPolicy::Always) => true,
+            (ContainerKind::Sidecar, _) | (_, node::RestartPolicy::Always) => true,
             (_, node::RestartPolicy::Never) => false,
         }
     }
@@ -190,7 +189,7 @@ impl Container {
         &self,
         phase: Phase,
         result: &Result<i32, String>,
-        again: Option<(Option<String>, Duration)>,
+        again: Option<(Option<&str>, Duration)>,
     ) {
         let ended = match result {
             Ok(code) => format!("exited with {code}{}", explain_code(*code)),

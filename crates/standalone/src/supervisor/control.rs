@@ -100,7 +100,7 @@ async fn tell_ready(services: &Services) {
         tokio::time::sleep(READY_PERIOD).await;
     }
     update(services, |status| status.ready = true);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn update(services: &Services, change: impl FnOnce(&mut ProcessStatus)) {

@@ -170,10 +170,10 @@ impl Drop for Port {
     fn drop(&mut self) {
         // Without this the other end would stay until the kernel has taken the namespace apart. An error
         // means that it is gone already.
-        if let Ok(mut socket) = RouteSocket::open_in(&self.fabric) {
-            if let Ok(link) = socket.link(&self.name) {
-                let _ = socket.delete_link(link.index);
-            }
+        if let Ok(mut socket) = RouteSocket::open_in(&self.fabric)
+            && let Ok(link) = socket.link(&self.name)
+        {
+            let _ = socket.delete_link(link.index);
         }
     }
 }

@@ -41,10 +41,8 @@ pub(crate) fn hosts(hostname: &str, addresses: &[IpAddr], aliases: &[HostAlias])
 /// resolver, mDNS) ask a daemon of the host over a Unix socket, past the proxy.
 pub(crate) fn nsswitch_conf(of_host: &str) -> String {
     let is_hosts = |line: &&str| line.trim_start().starts_with("hosts:");
-    let mut text: String =
-        of_host.lines().filter(|line| !is_hosts(line)).map(|line| format!("{line}\n")).collect();
-    text.push_str("hosts: files dns\n");
-    text
+    let kept = of_host.lines().filter(|line| !is_hosts(line)).chain(["hosts: files dns"]);
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Text that cannot break out of its place in a line.

@@ -64,11 +64,17 @@ impl Launcher {
         Self { graves, _digger: Arc::new(digger) }
     }
 
-    /// Starts a process; an error is one sentence. Takes some milliseconds, on a thread for blocking work.
+    /// Starts a process; an error is one sentence. Takes some milliseconds, on a thread for blocking work. When the
+    /// future is dropped meanwhile, the process is killed and collected all the same: an uncollected one would
+    /// keep the PID namespace that it joined from ending.
     pub(crate) async fn start(&self, plan: Plan) -> Result<Process, String> {
-        match tokio::task::spawn_blocking(|| spawn(plan)).await {
-            Ok(Ok(child)) => Ok(Process { child: Some(child), graves: self.graves.clone() }),
-            Ok(Err(error)) => Err(chain(&error)),
+        let graves = self.graves.clone();
+        let start = move || match spawn(plan) {
+            Ok(child) => Ok(Process { child: Some(child), graves }),
+            Err(error) => Err(chain(&error)),
+        };
+        match tokio::task::spawn_blocking(start).await {
+            Ok(result) => result,
             Err(error) => Err(format!("cannot start a process: {error}")),
         }
     }
@@ -132,12 +138,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            if !matches!(child.try_wait(), Ok(Some(_))) {
-                let _ = child.kill();
-                // When the queue is full, the child stays uncollected until the supervisor's init ends.
-                let _ = self.graves.try_send(child);
-            }
+        if let Some(mut child) = self.child.take()
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            let _ = child.kill();
+            // When the queue is full, the child stays uncollected until the supervisor's init ends.
+            let _ = self.graves.try_send(child);
         }
     }
 }

@@ -160,10 +160,10 @@ async fn accept(listener: TcpListener, targets: Arc<Targets>) {
         };
         let target = targets.pick();
         connections.spawn(async move {
-            if let Some(target) = target {
-                if let Err(error) = relay(client, target).await {
-                    debug!(%peer, %target, %error, "relay ended");
-                }
+            if let Some(target) = target
+                && let Err(error) = relay(client, target).await
+            {
+                debug!(%peer, %target, %error, "relay ended");
             }
             drop(slot);
         });

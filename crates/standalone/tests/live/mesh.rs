@@ -243,6 +243,13 @@ impl Mesh {
         Self::start_in(user, folder)
     }
 
+    /// Waits for the broker's end: its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        // Waiting would close standard input, which is a wish to stop.
+        let _input = self.broker.stdin.take();
+        self.broker.wait().unwrap().code()
+    }
+
     /// The supervisor's process on the host: the child of the init, which is the broker's child.
     pub(crate) fn supervisor_pid(&self) -> u32 {
         children_of(children_of(self.broker.id())[0])[0]

@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Test] = &[
     ("the_control_plane_may_die", control),
     ("a_stop_leaves_nothing", stop),
     ("kill_minus_nine_leaves_nothing", kill),
+    ("a_capture_shows_what_goes_over_the_bridge", capture),
     ("one_state_directory_is_for_one_mesh", locked),
 ];
 
@@ -402,7 +403,7 @@ fn stop(user: User) {
     let namespace = mesh.user_namespace();
     assert!(processes_in(&namespace).len() > 3);
     mesh.block(async |client| client.stop(LONG).await).unwrap();
-    assert_eq!(mesh.broker.wait().unwrap().code(), Some(0));
+    assert_eq!(mesh.ended(), Some(0));
     assert_eq!(processes_in(&namespace), [0; 0]);
     assert!(
         !mesh.root().join("workloads").exists()
@@ -415,7 +416,7 @@ fn stop(user: User) {
     let namespace = mesh.user_namespace();
     let pid = mesh.broker.id().to_string();
     assert!(Command::new("kill").arg(pid).status().unwrap().success());
-    assert_eq!(mesh.broker.wait().unwrap().code(), Some(0));
+    assert_eq!(mesh.ended(), Some(0));
     assert_eq!(processes_in(&namespace), [0; 0]);
 }
 
@@ -436,8 +437,28 @@ fn kill(user: User) {
     let mut mesh = mesh;
     let supervisor = mesh.supervisor_pid().to_string();
     assert!(Command::new("kill").args(["-9", &supervisor]).status().unwrap().success());
-    assert_eq!(mesh.broker.wait().unwrap().code(), Some(4));
+    assert_eq!(mesh.ended(), Some(4));
     wait("processes are left", || processes_in(&namespace).is_empty());
+}
+
+fn capture(user: User) {
+    let mesh = Mesh::start(user);
+    mesh.want(vec![server("web", 10, 8080, "in the clear"), workload("client", 11, IDLE)]);
+    mesh.until_ready("web");
+    mesh.until_ready("client");
+    let client = mesh.client.clone();
+    let capturing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { client.capture(Duration::from_secs(2)).await.unwrap() })
+    });
+    while !capturing.is_finished() {
+        mesh.exec("client", &["heddle", "fetch", "web:8080"]);
+    }
+    let report = capturing.join().unwrap();
+    assert_eq!(report.dropped, 0);
+    let hex = "474554202f20485454502f312e31"; // GET / HTTP/1.1
+    let plain = report.connections.iter().any(|c| !c.tls && c.head.starts_with(hex));
+    assert!(plain && report.connections.len() > 1, "{report:?}");
 }
 
 fn locked(user: User) {

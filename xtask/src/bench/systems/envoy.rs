@@ -86,7 +86,10 @@ fn socket_address(address: SocketAddr) -> Value {
 fn tls(folder: &Path, own: &str, peer: &str, side: &str) -> Value {
     let file = |name: String| json!({"filename": folder.join(name)});
     let mut context = json!({"common_tls_context": {
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        "tls_params": {
+            "tls_minimum_protocol_version": "TLSv1_3",
+            "tls_maximum_protocol_version": "TLSv1_3",
+        },
         "alpn_protocols": ["istio-http/1.1"],
         "tls_certificates": [{
             "certificate_chain": file(format!("{own}.crt")),

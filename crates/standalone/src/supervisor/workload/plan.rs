@@ -19,7 +19,7 @@ impl Context {
     pub(super) fn container_plan(&self, container: &node::Container) -> Result<Plan, String> {
         let (program, arguments) =
             container.command.split_first().ok_or("the container has no command")?;
-        let mut plan = Plan::new(self.program(program));
+        let mut plan = Plan::new(self::program(program));
         plan.arguments = arguments.iter().map(OsString::from).collect();
         plan.environment = self.environment(container);
         plan.working_directory = Some(working_directory(container));
@@ -39,7 +39,7 @@ impl Context {
         command: &[String],
     ) -> Result<Plan, String> {
         let (program, arguments) = command.split_first().ok_or("no command is given")?;
-        let mut plan = Plan::new(self.program(program));
+        let mut plan = Plan::new(self::program(program));
         plan.arguments = arguments.iter().map(OsString::from).collect();
         plan.environment = self.environment(container);
         plan.working_directory = Some(working_directory(container));
@@ -71,11 +71,6 @@ impl Context {
         plan.capabilities = Capabilities::NET_ADMIN;
         plan.descriptors = vec![(link, CONTROL_DESCRIPTOR)];
         plan
-    }
-
-    /// `heddle` is this program, wherever it lies.
-    fn program(&self, name: &str) -> PathBuf {
-        if name == "heddle" { OWN_PROGRAM.into() } else { name.into() }
     }
 
     fn environment(&self, container: &node::Container) -> Vec<(OsString, OsString)> {
@@ -127,6 +122,11 @@ impl Context {
             Err(format!("{} is not a folder of this machine", source.display()))
         }
     }
+}
+
+/// `heddle` is this program, wherever it lies.
+fn program(name: &str) -> PathBuf {
+    if name == "heddle" { OWN_PROGRAM.into() } else { name.into() }
 }
 
 fn working_directory(container: &node::Container) -> PathBuf {

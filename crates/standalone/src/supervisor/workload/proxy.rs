@@ -132,7 +132,7 @@ async fn tell_ready(context: &Context, ready: &watch::Sender<bool>) {
     }
     update(context, |status| status.ready = true);
     ready.send_replace(true);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn ended(context: &Context, code: i32) -> String {

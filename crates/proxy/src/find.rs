@@ -93,7 +93,7 @@ pub(crate) async fn find(
         let scope = settings.scope.clone();
         let key = OutboundKey { scope, host, port: destination.port() };
         let outbound = match snapshot.outbounds.get(&key) {
-            Some(outbound) => Some(outbound.clone()),
+            held @ Some(_) => held.cloned(),
             None => {
                 let name = ResourceName::Outbound(key.clone());
                 let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
@@ -108,7 +108,7 @@ pub(crate) async fn find(
         let address = destination.ip().to_canonical();
         let network = settings.workload.network.clone();
         let known = match snapshot.workloads.get(&address) {
-            Some(workload) => Some(workload.clone()),
+            held @ Some(_) => held.cloned(),
             None => {
                 let name = ResourceName::Workload(network, address);
                 let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
@@ -139,8 +139,11 @@ fn permit(snapshot: &Snapshot, target: OutboundTarget) -> Result<Permit, Answer>
 #[derive(Default)]
 pub(crate) struct DirectDestinations {
     passthrough: RefCell<Option<Arc<DestinationState>>>,
-    workloads: RefCell<HashMap<SocketAddr, (Arc<Workload>, Arc<DestinationState>)>>,
+    workloads: RefCell<HashMap<SocketAddr, DirectWorkload>>,
 }
+
+/// The record that it was made of, and the destination.
+type DirectWorkload = (Arc<Workload>, Arc<DestinationState>);
 
 impl DirectDestinations {
     /// Whatever is outside of the mesh, as it is.

@@ -322,7 +322,16 @@ fn proxy(user: User) {
         container: Some("istio-proxy".into()),
         ..LogRequest::default()
     };
-    assert!(mesh.log(&request).contains("--control-fd 3 --workload standalone/Pod/default/meshed"));
+    let log = mesh.log(&request);
+    for line in [
+        "proxy --control-fd 3 --workload standalone/Pod/default/meshed\n",
+        "control plane: reached\n",
+        "localhost: resolved\n",
+        "the host's loopback: denied\n",
+        "a port of the host: denied\n",
+    ] {
+        assert!(log.contains(line), "{line} in {log}");
+    }
     let before = status.proxy.unwrap().pid;
     mesh.block(async |client| client.kill_proxy("meshed").await).unwrap();
     let after = mesh.until_workload("meshed", "the proxy is not back", |w| {

@@ -176,7 +176,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         );
         let delivered = within(decided.due, delivering).await;
         drop(active);
-        return ended.finish(delivered, decided, &endpoint, upstream);
+        return ended.finish(&delivered, decided, &endpoint, upstream);
     }
 }
 
@@ -199,7 +199,7 @@ impl Ended {
 
     fn finish(
         mut self,
-        delivered: Result<Result<Delivered, heddle_http::exchange::ResponseError>, TimeIsUp>,
+        delivered: &Result<Result<Delivered, heddle_http::exchange::ResponseError>, TimeIsUp>,
         decided: &Decided<'_>,
         endpoint: &UpstreamEndpoint,
         upstream: Option<PooledConnection>,

@@ -178,14 +178,13 @@ impl Client {
                     return Poll::Ready(Ok(None));
                 }
                 match self.connection.poll_fill(cx) {
-                    Poll::Ready(Ok(0)) if length == 0 => return Poll::Ready(Ok(None)),
+                    // Many peers close TLS without saying so; between requests that harms nobody.
+                    Poll::Ready(Ok(0) | Err(_)) if length == 0 => return Poll::Ready(Ok(None)),
                     Poll::Ready(Ok(0)) => {
                         let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                         return Poll::Ready(Err(error.into()));
                     }
                     Poll::Ready(Ok(_)) => {}
-                    // Many peers close TLS without saying so; between requests that harms nobody.
-                    Poll::Ready(Err(_)) if length == 0 => return Poll::Ready(Ok(None)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     Poll::Pending => {
                         if self.deadline.poll(cx).is_pending() {

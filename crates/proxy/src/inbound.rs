@@ -323,7 +323,8 @@ async fn resolve(
     guard: &DrainGuard,
 ) -> Option<What> {
     let patience = patience(worker, guard);
-    learn_caller(worker, &identified.peer).await;
+    let may_wait = matches!(what, What::Http | What::Http1 | What::Http2);
+    learn_caller(worker, &identified.peer, may_wait).await;
     match what {
         What::Http => match detect::client_speaks(&mut identified.client, patience).await {
             Spoken::Http2 => Some(What::Http2),
@@ -376,7 +377,7 @@ fn certificate_header(identity: &MeshIdentity, tls: &TlsStream, peer: &SpiffeId)
 
 /// Asks once who the caller is, for the labels of metrics: its workload, by its address. A peer without identity is not
 /// asked about, since nothing would tell whether the answer is about it.
-async fn learn_caller(worker: &Worker, peer: &Peer) {
+async fn learn_caller(worker: &Worker, peer: &Peer, may_wait: bool) {
     /// Metrics are not worth more delay of a first request.
     const WAIT_MAX: Duration = Duration::from_millis(250);
     let configuration = &worker.shared.configuration;
@@ -387,8 +388,12 @@ async fn learn_caller(worker: &Worker, peer: &Peer) {
     if is_known || peer.facts.peer_identity().is_none() || !snapshot.targets.is_in_mesh(address) {
         return;
     }
+    if !may_wait {
+        // A server that speaks first must be heard at once.
+        return configuration.want(name);
+    }
     let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
-    Box::pin(configuration.wait_for(name, WAIT_MAX, find)).await;
+    configuration.wait_for(name, WAIT_MAX, find).await;
 }
 
 /// Where the application is reached.
@@ -401,7 +406,10 @@ pub(crate) fn application(worker: &Worker, destination: SocketAddr) -> Target {
 
 /// The application behind each port, as a thread connects to it.
 #[derive(Default)]
-pub(crate) struct Applications(RefCell<HashMap<u16, (Arc<Inbound>, Arc<DestinationState>)>>);
+pub(crate) struct Applications(RefCell<HashMap<u16, Application>>);
+
+/// The policy that it was made under, and the destination.
+type Application = (Arc<Inbound>, Arc<DestinationState>);
 
 impl Applications {
     /// The application on a port, under this policy.

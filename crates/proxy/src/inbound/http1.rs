@@ -64,26 +64,20 @@ pub(crate) async fn serve_request(
     }
     let policy = inbound.inbound();
     let head = request.head(&client.connection);
-    let normal = match path::normalize(head.path_text(), policy.path_normalization) {
-        Ok(normal) => normal,
-        Err(_) => {
-            let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
+    let Ok(normal) = path::normalize(head.path_text(), policy.path_normalization) else {
+        let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
     };
     let head = match &normal {
         Some(path) => head.with_path(path),
         None => head,
     };
     let decision = inbound.decide_request(&peer.facts, &head);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(_) => {
-            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
+    let Ok(permit) = decision.verdict.into_permit() else {
+        let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
     };
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();

@@ -32,6 +32,7 @@ impl Completed {
 
     /// Itself, when it succeeded.
     #[track_caller]
+    #[must_use]
     pub fn success(self) -> Self {
         assert!(self.code == Some(0), "{self:#?}");
         self

@@ -42,8 +42,8 @@ pub(crate) fn analyze_sources(sources: &Sources) -> Analysis {
     translator.apply(expanded.objects.into_iter().map(Change::Upsert));
     findings.extend(translator.findings().iter().cloned());
     outcomes.extend(translator.outcomes());
-    findings.sort_by(|left, right| order(&left.origin).cmp(&order(&right.origin)));
-    outcomes.sort_by(|left, right| order(&left.origin).cmp(&order(&right.origin)));
+    findings.sort_by_key(|finding| order(&finding.origin));
+    outcomes.sort_by_key(|record| order(&record.origin));
     Analysis { findings, outcomes, objects: count }
 }
 

@@ -92,7 +92,7 @@ fn prepare(directory: &Path) -> Result<Vec<PathBuf>> {
 
 async fn play(mesh: &Mesh, files: &[PathBuf], arguments: &DemoArguments) -> Result<ExitCode> {
     let begun = Instant::now();
-    up::bring_up(mesh.client(), &super::files::Sources::read(files)?, Duration::from_secs(60))
+    up::bring_up(mesh.client(), &super::files::Sources::read(files)?, Duration::from_mins(1))
         .await?;
     out(&format!("ready after {:.1} s\n", begun.elapsed().as_secs_f64()))?;
     if arguments.check {

@@ -10,8 +10,8 @@ mod issue;
 use heddle_ir::resource::ResourceName;
 use tokio::sync::mpsc;
 
-pub use connector::Connector;
-pub use driver::{Driver, Setup};
+pub(crate) use connector::Connector;
+pub(crate) use driver::{Driver, Setup};
 pub(crate) use issue::FixedIssuer;
 
 use crate::configuration::Demand;
@@ -21,11 +21,11 @@ use crate::configuration::Demand;
 const DEMANDS_MAX: usize = 1024;
 
 /// The data plane's end of the queue of names that it lacks.
-pub struct Demands(mpsc::Sender<ResourceName>);
+pub(crate) struct Demands(mpsc::Sender<ResourceName>);
 
 impl Demands {
     /// The queue; the driver takes the other end.
-    pub fn new() -> (Self, mpsc::Receiver<ResourceName>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<ResourceName>) {
         let (sender, receiver) = mpsc::channel(DEMANDS_MAX);
         (Self(sender), receiver)
     }

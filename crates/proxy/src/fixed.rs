@@ -89,7 +89,7 @@ fn read(mut bytes: &[u8]) -> io::Result<Vec<(ResourceName, Resource)>> {
 }
 
 /// Runs until it is killed.
-pub fn run_fixed(options: FixedOptions) -> Result<(), ProxyError> {
+pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
     let started = Instant::now();
     let file = |name: &str| {
         let read = std::fs::read(options.folder.join(name));

@@ -163,6 +163,6 @@ pub(crate) fn proxy(arguments: &StaticProxyArguments) -> Result<ExitCode> {
         inbound: pair(&arguments.inbound)?,
         outbound: pair(&arguments.outbound)?,
     };
-    run_fixed(options).context("the proxy ended")?;
+    run_fixed(&options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,10 +10,11 @@ use tokio::net::UnixStream;
 
 /// Where the configuration comes from.
 #[derive(Clone)]
-pub enum Connector {
+pub(crate) enum Connector {
     /// The supervisor hands in connections that are introduced as this workload already.
     Broker(Client),
     /// A control plane's socket that this process may introduce itself on (tests, and whoever owns the socket).
+    #[expect(dead_code, reason = "a proxy outside of a standalone mesh is not started yet")]
     Socket(PathBuf, Peer),
 }
 

@@ -34,7 +34,7 @@ const IDLE_CHECK: Duration = Duration::from_mins(1);
 const DEMANDS_MAX: usize = 8192;
 
 /// What the driver is made of.
-pub struct Setup {
+pub(crate) struct Setup {
     /// Whose proxy this is.
     pub workload: WorkloadId,
     /// Takes the certificate.
@@ -51,7 +51,7 @@ pub struct Setup {
 type CertificateAnswer = (u64, Result<CertificateResponse, String>);
 
 /// The control thread's state.
-pub struct Driver {
+pub(crate) struct Driver {
     link: Link,
     client: Client,
     held: Held,
@@ -66,7 +66,7 @@ pub struct Driver {
 
 impl Driver {
     /// Nothing is held yet; `wanted` is the other end of [`super::Demands`].
-    pub fn new(
+    pub(crate) fn new(
         setup: Setup,
         connector: Connector,
         publisher: Publisher,
@@ -100,14 +100,14 @@ impl Driver {
     }
 
     /// Runs as long as the process.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut next_idle_check = Instant::now() + IDLE_CHECK;
         loop {
             self.transmit().await;
             let holds_on_demand = !self.demands.is_empty();
             tokio::select! {
                 event = self.link.next() => self.handle_link(event),
-                Some(name) = self.wanted.recv() => self.handle_want(name),
+                Some(name) = self.wanted.recv() => self.handle_want(&name),
                 Some((attempt, answer)) = self.certificate_answers.1.recv() => {
                     self.issuer.handle_answer(attempt, answer);
                     self.step_certificate();
@@ -155,7 +155,7 @@ impl Driver {
         match self.client.handle_response(response, check) {
             Ok(updates) => {
                 let effects = self.held.apply(updates, self.now_ms());
-                self.follow(effects);
+                self.follow(&effects);
                 if let Some(identity) = self.held.identity() {
                     self.issuer.set_identity(&identity);
                 }
@@ -165,13 +165,13 @@ impl Driver {
         }
     }
 
-    fn handle_want(&mut self, name: ResourceName) {
+    fn handle_want(&mut self, name: &ResourceName) {
         let now = self.now_ms();
-        if let Some(asked) = self.demands.get_mut(&name) {
+        if let Some(asked) = self.demands.get_mut(name) {
             *asked = now;
         } else if self.demands.len() < DEMANDS_MAX {
             self.demands.insert(name.clone(), now);
-            self.want(&name);
+            self.want(name);
         } else {
             warn!(%name, max = DEMANDS_MAX, "too many destinations in use; not asked for");
         }
@@ -179,11 +179,11 @@ impl Driver {
 
     fn want(&mut self, name: &ResourceName) {
         let effects = self.held.want(name, self.now_ms());
-        self.follow(effects);
+        self.follow(&effects);
     }
 
     /// Subscriptions that follow from what is held.
-    fn follow(&mut self, effects: Effects) {
+    fn follow(&mut self, effects: &Effects) {
         for name in &effects.unwant {
             self.client.unwant(name);
         }
@@ -205,27 +205,24 @@ impl Driver {
             debug!(%name, "let go: not used any more");
             self.demands.remove(&name);
             let effects = self.held.unwant(&name, now);
-            self.follow(effects);
+            self.follow(&effects);
         }
     }
 
     fn step_certificate(&mut self) {
         let (request, wait) = self.issuer.poll();
         if let Some(SigningRequest { attempt, message }) = request {
-            match self.link.connection() {
-                Some(connection) => {
-                    let answers = self.certificate_answers.0.clone();
-                    // Owned by the connection: when that is lost, the call fails and the answer is an error.
-                    tokio::spawn(async move {
-                        let answer = connection.create_certificate(message).await;
-                        let answer = answer.map_err(|status| status.message().to_owned());
-                        let _ = answers.send((attempt, answer)).await;
-                    });
-                }
-                None => {
-                    let reason = "no connection to the control plane".to_owned();
-                    self.issuer.handle_answer(attempt, Err(reason));
-                }
+            if let Some(connection) = self.link.connection() {
+                let answers = self.certificate_answers.0.clone();
+                // Owned by the connection: when that is lost, the call fails and the answer is an error.
+                tokio::spawn(async move {
+                    let answer = connection.create_certificate(message).await;
+                    let answer = answer.map_err(|status| status.message().to_owned());
+                    let _ = answers.send((attempt, answer)).await;
+                });
+            } else {
+                let reason = "no connection to the control plane".to_owned();
+                self.issuer.handle_answer(attempt, Err(reason));
             }
             let (_, wait) = self.issuer.poll();
             self.certificate_due = Instant::now() + wait;

@@ -62,7 +62,7 @@ impl NameTable {
             return found.clone();
         }
         // `reviews.default.svc` is the same as with the cluster's domain.
-        if name.ends_with(".svc")
+        if name.strip_suffix(".svc").is_some()
             && let Some(found) = self.exact.get(format!("{name}.cluster.local").as_str())
         {
             return found.clone();

@@ -19,7 +19,7 @@ use crate::support::{ClientSide, Mesh, PORT, ServerSide, VIRTUAL_ADDRESS, endpoi
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a test on a thread of its own kind: one event loop, local tasks.
-pub fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(PATIENCE, test).await.expect("the test takes too long");
@@ -27,16 +27,15 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 /// A pair of proxies.
-pub struct Pair {
-    pub outbound: SocketAddr,
-    pub inbound: SocketAddr,
-    pub client_worker: Rc<Worker>,
-    pub server_worker: Rc<Worker>,
-    pub client_publisher: Publisher,
-    pub server_publisher: Publisher,
+pub(crate) struct Pair {
+    pub(crate) outbound: SocketAddr,
+    pub(crate) inbound: SocketAddr,
+    pub(crate) client_worker: Rc<Worker>,
+    pub(crate) server_worker: Rc<Worker>,
+    pub(crate) server_publisher: Publisher,
 }
 
-pub async fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
@@ -44,12 +43,12 @@ pub async fn listen() -> (TcpListener, SocketAddr) {
 
 impl Pair {
     /// Before the application at this address.
-    pub async fn before(application: SocketAddr) -> Self {
+    pub(crate) async fn before(application: SocketAddr) -> Self {
         Self::with(application, |_| {}, |_| {}).await
     }
 
     /// The same with other configuration.
-    pub async fn with(
+    pub(crate) async fn with(
         application: SocketAddr,
         client_side: impl FnOnce(&mut ClientSide),
         server_side: impl FnOnce(&mut ServerSide),
@@ -72,69 +71,69 @@ impl Pair {
         let destination = SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
-        let (client_shared, client_publisher) =
+        let (client_shared, _) =
             shared(&client.effects(), mesh.identity("client"), None, overrides);
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
         spawn_local(outbound::serve(client_worker.clone(), listener));
-        Self { outbound, inbound, client_worker, server_worker, client_publisher, server_publisher }
+        Self { outbound, inbound, client_worker, server_worker, server_publisher }
     }
 
     /// A connection of the client's workload.
-    pub async fn connect(&self) -> Peer {
+    pub(crate) async fn connect(&self) -> Peer {
         Peer::new(TcpStream::connect(self.outbound).await.unwrap())
     }
 }
 
 /// One end of a connection that a test plays.
-pub struct Peer {
-    pub stream: TcpStream,
-    pub buffer: Vec<u8>,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// A message as a test sees it.
 #[derive(Debug)]
-pub struct Message {
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.head[9..12].parse().unwrap()
     }
 
     /// Values of a header, whose name is compared as it stands.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 impl Peer {
-    pub fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Reads something; false at the end.
-    pub async fn fill(&mut self) -> bool {
+    pub(crate) async fn fill(&mut self) -> bool {
         self.stream.read_buf(&mut self.buffer).await.is_ok_and(|count| count > 0)
     }
 
     /// Reads a head, which must come.
-    pub async fn head(&mut self) -> String {
+    pub(crate) async fn head(&mut self) -> String {
         self.try_head().await.expect("the connection ended before a head")
     }
 
-    pub async fn try_head(&mut self) -> Option<String> {
+    pub(crate) async fn try_head(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 let rest = self.buffer.split_off(end + 4);
@@ -147,7 +146,7 @@ impl Peer {
         }
     }
 
-    pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
             assert!(self.fill().await, "ended after {} of {count} bytes", self.buffer.len());
         }
@@ -156,7 +155,7 @@ impl Peer {
     }
 
     /// Reads a message whose body has a length, or none.
-    pub async fn message(&mut self) -> Message {
+    pub(crate) async fn message(&mut self) -> Message {
         let head = self.head().await;
         let length = head.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
@@ -167,19 +166,19 @@ impl Peer {
     }
 
     /// Everything until the end.
-    pub async fn rest(&mut self) -> Vec<u8> {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
         std::mem::take(&mut self.buffer)
     }
 
-    pub async fn get(&mut self, path: &str) -> Message {
+    pub(crate) async fn get(&mut self, path: &str) -> Message {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: server\r\n\r\n")).await;
         self.message().await
     }
 }
 
 /// A server: `serve` plays each of its connections.
-pub async fn application<F: Future<Output = ()> + 'static>(
+pub(crate) async fn application<F: Future<Output = ()> + 'static>(
     serve: impl Fn(Peer) -> F + 'static,
 ) -> SocketAddr {
     let (listener, address) = listen().await;
@@ -192,7 +191,7 @@ pub async fn application<F: Future<Output = ()> + 'static>(
 }
 
 /// A server that answers every request with the head that it got, in the body.
-pub async fn mirror() -> SocketAddr {
+pub(crate) async fn mirror() -> SocketAddr {
     application(|mut peer| async move {
         while let Some(head) = peer.try_head().await {
             let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
@@ -202,4 +201,9 @@ pub async fn mirror() -> SocketAddr {
         }
     })
     .await
+}
+
+/// Bytes in which a lost, doubled or moved piece is noticed.
+pub(crate) fn pattern(count: usize) -> Vec<u8> {
+    (0..251_u8).cycle().take(count).collect()
 }

@@ -11,7 +11,7 @@ use heddle_ir::matching::TextMatch;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Pair, Peer, application, mirror, run};
+use crate::harness::{Pair, Peer, application, mirror, pattern, run};
 use crate::support::identity;
 
 #[test]
@@ -39,9 +39,8 @@ fn requests_sent_ahead_are_answered_in_order() {
     run(async {
         let pair = Pair::before(mirror().await).await;
         let mut client = pair.connect().await;
-        let requests: String = (0..20)
-            .map(|i| format!("POST /{i} HTTP/1.1\r\nHost: server\r\nContent-Length: 3\r\n\r\nabc"))
-            .collect();
+        let one = |i| format!("POST /{i} HTTP/1.1\r\nHost: server\r\nContent-Length: 3\r\n\r\nabc");
+        let requests = (0..20).map(one).collect::<Vec<_>>().concat();
         client.send(requests).await;
         for i in 0..20 {
             let answer = client.message().await;
@@ -96,7 +95,7 @@ fn large_bodies_pass_in_both_directions_at_once() {
         let pair = Pair::before(app).await;
         let Peer { stream, .. } = pair.connect().await;
         let (read, mut write) = stream.into_split();
-        let body: Vec<u8> = (0..BYTES).map(|i| (i * 7 % 251) as u8).collect();
+        let body = pattern(BYTES);
         let sent = body.clone();
         tokio::task::spawn_local(async move {
             let head =

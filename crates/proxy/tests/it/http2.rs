@@ -15,7 +15,7 @@ use heddle_ir::protocol::Protocol;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::task::spawn_local;
 
-use crate::harness::{Pair, Peer, application, run};
+use crate::harness::{Pair, Peer, application, pattern, run};
 
 /// A server: `serve` plays each request.
 async fn h2_application<F: Future<Output = ()> + 'static>(
@@ -157,7 +157,7 @@ fn large_messages_pass_in_both_directions_at_once() {
         let pair = Pair::before(h2_application(echo).await).await;
         let mut sender = client(&pair).await;
         let (response, mut sink) = sender.send_request(request("/s.S/Bulk"), false).unwrap();
-        let body: Vec<u8> = (0..BYTES).map(|i| (i * 7 % 251) as u8).collect();
+        let body = pattern(BYTES);
         let sent = Bytes::from(body.clone());
         spawn_local(async move { send_all(&mut sink, sent, true).await });
         let mut response = response.await.unwrap();
@@ -290,7 +290,7 @@ fn a_call_that_takes_too_long_gets_deadline_exceeded() {
     run(async {
         let app = h2_application(|request, respond| async move {
             let _held = (request, respond);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let pair = Pair::with(

@@ -1,5 +1,7 @@
 //! A pair of proxies with real sockets between a client and a server that the tests play.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod harness;
 mod http1;
 mod http2;

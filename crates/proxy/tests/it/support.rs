@@ -37,18 +37,18 @@ use heddle_telemetry::istio::StandardMetrics;
 use heddle_tls::{Identity, Keys, SigningRoot, SystemClock, default_provider};
 
 /// The service port of the only service.
-pub const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 /// Its address.
-pub const VIRTUAL_ADDRESS: &str = "10.96.0.1";
+pub(crate) const VIRTUAL_ADDRESS: &str = "10.96.0.1";
 const HOST: &str = "server.default.svc.cluster.local";
 
 /// The root of a mesh of two workloads, `client` and `server`.
-pub struct Mesh {
+pub(crate) struct Mesh {
     root: SigningRoot,
 }
 
 impl Mesh {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (provider, now) = (default_provider(), SystemTime::now());
         let lifetime = Duration::from_hours(24);
         let root = SigningRoot::generate(provider, &trust_domain(), now, lifetime).unwrap();
@@ -56,7 +56,7 @@ impl Mesh {
     }
 
     /// The identity of a workload, installed.
-    pub fn identity(&self, workload: &str) -> Arc<Identity> {
+    pub(crate) fn identity(&self, workload: &str) -> Arc<Identity> {
         let (provider, id) = (default_provider(), identity(workload));
         let bundle = TrustBundle::new(
             1,
@@ -84,11 +84,11 @@ impl Mesh {
     }
 }
 
-pub fn trust_domain() -> TrustDomain {
+pub(crate) fn trust_domain() -> TrustDomain {
     TrustDomain::parse("cluster.local").unwrap()
 }
 
-pub fn identity(workload: &str) -> SpiffeId {
+pub(crate) fn identity(workload: &str) -> SpiffeId {
     SpiffeId::for_service_account(&trust_domain(), "default", workload).unwrap()
 }
 
@@ -96,7 +96,7 @@ fn origin() -> Origin {
     Origin::built_in("test")
 }
 
-pub fn workload(name: &str) -> Workload {
+pub(crate) fn workload(name: &str) -> Workload {
     Workload {
         id: WorkloadId::new(format!("standalone/Pod/default/{name}-0")),
         name: format!("{name}-0").into(),
@@ -131,7 +131,7 @@ fn scope() -> ScopeId {
     ScopeId("default".into())
 }
 
-pub fn pool() -> ConnectionPool {
+pub(crate) fn pool() -> ConnectionPool {
     ConnectionPool {
         connections_max: u32::MAX,
         connect_timeout: Duration::from_secs(10),
@@ -150,7 +150,7 @@ pub fn pool() -> ConnectionPool {
 }
 
 /// The retries that Istio has by default.
-pub fn default_retries() -> RetryPolicy {
+pub(crate) fn default_retries() -> RetryPolicy {
     RetryPolicy {
         attempts: 2,
         on: vec![
@@ -166,7 +166,7 @@ pub fn default_retries() -> RetryPolicy {
     }
 }
 
-pub fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoint {
+pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoint {
     let of = workload("server");
     Endpoint {
         workload: Some(of.id.clone()),
@@ -186,16 +186,16 @@ pub fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoint {
 }
 
 /// The resources of the client's proxy: one service with these endpoints.
-pub struct ClientSide {
-    pub limits: Limits,
-    pub protocol: Protocol,
-    pub endpoints: Vec<Endpoint>,
-    pub destination: Destination,
-    pub rules: Vec<HttpRule>,
+pub(crate) struct ClientSide {
+    pub(crate) limits: Limits,
+    pub(crate) protocol: Protocol,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) destination: Destination,
+    pub(crate) rules: Vec<HttpRule>,
 }
 
 impl ClientSide {
-    pub fn new(endpoints: Vec<Endpoint>) -> Self {
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
         Self {
             limits: Limits::default(),
             protocol: Protocol::Http1,
@@ -205,7 +205,7 @@ impl ClientSide {
         }
     }
 
-    pub fn effects(self) -> Vec<Effect> {
+    pub(crate) fn effects(self) -> Vec<Effect> {
         let host = Host::parse(HOST).unwrap();
         let set_key = EndpointSetKey { host: host.clone(), port: PORT };
         let key = OutboundKey { scope: scope(), host: HOST.into(), port: PORT };
@@ -253,7 +253,7 @@ impl ClientSide {
     }
 }
 
-pub fn destination() -> Destination {
+pub(crate) fn destination() -> Destination {
     let host = Host::parse(HOST).unwrap();
     Destination {
         id: DestinationId { host: host.clone(), port: PORT, subset: "".into() },
@@ -272,7 +272,7 @@ pub fn destination() -> Destination {
 }
 
 /// Everything goes to the only destination.
-pub fn rule() -> HttpRule {
+pub(crate) fn rule() -> HttpRule {
     HttpRule {
         origin: origin(),
         name: "default".into(),
@@ -295,17 +295,17 @@ pub fn rule() -> HttpRule {
 }
 
 /// The resources of the server's proxy.
-pub struct ServerSide {
-    pub limits: Limits,
-    pub protocol: Protocol,
-    pub mode: MutualTlsMode,
-    pub authorization: Authorization,
-    pub connection_pool: ConnectionPool,
-    pub port: u16,
+pub(crate) struct ServerSide {
+    pub(crate) limits: Limits,
+    pub(crate) protocol: Protocol,
+    pub(crate) mode: MutualTlsMode,
+    pub(crate) authorization: Authorization,
+    pub(crate) connection_pool: ConnectionPool,
+    pub(crate) port: u16,
 }
 
 impl ServerSide {
-    pub fn new(port: u16) -> Self {
+    pub(crate) fn new(port: u16) -> Self {
         Self {
             limits: Limits::default(),
             protocol: Protocol::Http1,
@@ -316,7 +316,7 @@ impl ServerSide {
         }
     }
 
-    pub fn effects(self) -> Vec<Effect> {
+    pub(crate) fn effects(self) -> Vec<Effect> {
         let own = settings("server", self.limits);
         let id = own.workload.id.clone();
         let inbound = Inbound {
@@ -348,14 +348,14 @@ impl ServerSide {
 }
 
 /// Nothing can be asked for.
-pub struct NoDemand;
+pub(crate) struct NoDemand;
 
 impl Demand for NoDemand {
     fn want(&self, _: ResourceName) {}
 }
 
 /// What a proxy's threads share, with this configuration.
-pub fn shared(
+pub(crate) fn shared(
     effects: &[Effect],
     identity: Arc<Identity>,
     metrics: Option<StandardMetrics>,

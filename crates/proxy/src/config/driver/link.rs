@@ -37,7 +37,7 @@ struct Session {
 enum State {
     Waiting(Instant),
     Connecting(JoinHandle<Result<Session, String>>),
-    Open(Session),
+    Open(Box<Session>),
 }
 
 pub(super) struct Link {
@@ -64,7 +64,7 @@ impl Link {
                     let outcome = task.await.unwrap_or_else(|error| Err(error.to_string()));
                     match outcome {
                         Ok(session) => {
-                            self.state = State::Open(session);
+                            self.state = State::Open(Box::new(session));
                             return LinkEvent::Opened;
                         }
                         Err(reason) => return self.lose(reason),

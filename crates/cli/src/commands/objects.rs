@@ -41,6 +41,12 @@ pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Resul
     if rejected(&answer) > 0 {
         bail!("{} of the objects were rejected", rejected(&answer));
     }
+    let nothing = answer["results"].as_array().is_none_or(Vec::is_empty);
+    let findings = answer["findings"].as_array();
+    if nothing && findings.is_some_and(|all| all.iter().any(|finding| finding["level"] == "error"))
+    {
+        bail!("the files hold nothing that can be applied");
+    }
     Ok(())
 }
 

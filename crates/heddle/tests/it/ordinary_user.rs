@@ -34,10 +34,11 @@ fn needs_no_root() {
 /// A user namespace in which no other may be made stands for a host that forbids them.
 #[test]
 fn a_host_that_forbids_user_namespaces_is_named() {
-    if !has(&["unshare", "sh"]) {
+    if !has(&["unshare", "setpriv", "sh"]) {
         return;
     }
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+         exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
     let before = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"];
     let mesh = Mesh::new(PROGRAM).through(&before);
     let probe = std::process::Command::new(before[0])
@@ -51,6 +52,6 @@ fn a_host_that_forbids_user_namespaces_is_named() {
     }
     let told = mesh.run_with(&["up", "-d", "-f", "-"], &client("client"));
     assert_eq!(told.code, Some(1), "{told:#?}");
-    assert!(told.stderr.contains("namespace"), "the cause: {told:#?}");
-    assert!(told.stderr.contains("max_user_namespaces"), "what to change: {told:#?}");
+    assert!(told.stderr.contains("this host forbids user namespaces"), "the cause: {told:#?}");
+    assert!(told.stderr.contains("sysctl user.max_user_namespaces"), "what to change: {told:#?}");
 }

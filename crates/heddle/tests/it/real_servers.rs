@@ -65,7 +65,8 @@ fn redis(mesh: &Mesh) {
     assert_eq!(opened, 3.0, "connections over mutual TLS");
     // A big value, both ways, through one connection.
     let big = "x".repeat(100_000);
-    assert_eq!(ask("redis", "6379", &["set", "big", &big]), "OK\n");
+    let set = ["exec", "client", "--", "redis-cli", "-h", "redis", "-x", "set", "big"];
+    assert_eq!(mesh.run_with(&set, &big).success().stdout, "OK\n");
     assert_eq!(ask("redis", "6379", &["get", "big"]).trim().len(), big.len());
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod r#gen;
 mod run;
 mod test;
 mod tidy;
@@ -32,8 +33,14 @@ enum Task {
     },
     /// Formatting, lints, rustdoc; warnings are errors
     Check,
-    /// Everything CI runs, in its order: tidy, check, test
+    /// Everything CI runs, in its order: tidy, check, gen --check, test
     Ci,
+    /// The pages of docs/ that the program writes out of its own tables
+    Gen {
+        /// Only says which are out of date, and fails
+        #[arg(long)]
+        check: bool,
+    },
     /// Every test that a change must pass, within 15 minutes after the build
     Test {
         /// Adds soaks, large generated runs and peers; keeps the output in docs/test-full.md
@@ -63,8 +70,10 @@ fn task(task: &Task) -> Result<()> {
         Task::Ci => {
             tidy::tidy()?;
             check::check()?;
+            r#gen::generate(true)?;
             test::test(false)
         }
+        Task::Gen { check } => r#gen::generate(*check),
         Task::Test { full } => test::test(*full),
         Task::Tidy => tidy::tidy(),
     }

@@ -105,6 +105,8 @@ pub(crate) enum InternalCommand {
     Control(ControlArguments),
     /// The first process of a detached mesh
     Mesh(MeshProcessArguments),
+    /// Writes the reference pages of this program below a folder, for `cargo xtask gen`
+    Reference(ReferenceArguments),
     /// A proxy alone, from files that `internal static` wrote
     StaticProxy(StaticProxyArguments),
     /// Writes the configuration that a workload's proxy would get, for `internal static-proxy`
@@ -129,6 +131,13 @@ pub(crate) struct MeshProcessArguments {
     /// How long certificates of workloads live
     #[arg(long)]
     pub(crate) certificate_lifetime_ms: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct ReferenceArguments {
+    /// The folder
+    #[arg(long)]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args)]

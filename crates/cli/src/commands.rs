@@ -9,6 +9,7 @@ pub(crate) mod internal;
 pub(crate) mod kinds;
 pub(crate) mod objects;
 pub(crate) mod print;
+pub(crate) mod reference;
 pub(crate) mod sample;
 pub(crate) mod signals;
 pub(crate) mod state;

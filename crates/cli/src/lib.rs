@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mesh = &arguments.mesh;
     match arguments.command {
-        Command::Analyze(arguments) => commands::analyze::run(&arguments),
+        Command::Analyze(arguments) => commands::analyze::run(mesh, &arguments),
         Command::Apply(arguments) => commands::objects::apply(mesh, &arguments),
         Command::Certs(arguments) => commands::objects::certs(mesh, &arguments),
         Command::Completions { shell } => commands::words::completions(shell),

@@ -3,7 +3,7 @@
 //! A change is carried out in one piece: translate, store, publish. Streams, watches and waits are woken and look at
 //! the state again; nobody is told what to do.
 
-mod apply;
+pub(crate) mod apply;
 pub(crate) mod describe;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of an ordinary buffer: most requests and responses fit whole.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 
+/// Bytes that an output begins with: a head and a short body.
+const OUTPUT_BYTES: usize = 4 * 1024;
 /// Bytes of a buffer of a connection that moves much.
 pub const LARGE_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -160,7 +162,7 @@ impl Output {
     /// An empty one.
     pub fn new() -> Self {
         let taken = FREE_OUTPUTS.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-        Self(taken.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)))
+        Self(taken.unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES)))
     }
 }
 
@@ -182,7 +184,7 @@ impl Drop for Output {
     fn drop(&mut self) {
         let mut memory = std::mem::take(&mut self.0);
         memory.clear();
-        if memory.capacity() <= 2 * BUFFER_BYTES {
+        if memory.capacity() <= 2 * OUTPUT_BYTES {
             keep(&FREE_OUTPUTS, memory, FREE_MAX);
         }
     }

@@ -57,7 +57,7 @@ mod tests {
             assert_eq!((Instant::now() - start).as_secs(), passes);
         }
         deadline.set(start + Duration::from_secs(100));
-        deadline.set(start + Duration::from_secs(60));
+        deadline.set(start + Duration::from_mins(1));
         poll_fn(|cx| deadline.poll(cx)).await;
         assert_eq!((Instant::now() - start).as_secs(), 60);
     }

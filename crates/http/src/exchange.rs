@@ -38,6 +38,7 @@ pub enum PumpError {
 
 /// One message on its way from a connection to another: its head, already rewritten, and its body as it comes.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the message")]
 pub struct Pump {
     /// The head and what of the body goes with it; with `keep_bytes_max` everything, for another try.
     staged: Output,

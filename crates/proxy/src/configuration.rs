@@ -62,6 +62,11 @@ impl Configuration {
         self.changes.clone()
     }
 
+    /// Asks for a resource and does not wait.
+    pub fn want(&self, name: ResourceName) {
+        self.demand.want(name);
+    }
+
     /// Asks for `name` and waits until a snapshot holds it, as `find` tells, or says that it does not exist.
     /// None when it does not exist or has not come within `wait_max`.
     pub async fn wait_for<T>(

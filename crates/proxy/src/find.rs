@@ -92,14 +92,13 @@ pub(crate) async fn find(
     if let Some(host) = table {
         let scope = settings.scope.clone();
         let key = OutboundKey { scope, host, port: destination.port() };
-        let outbound = match snapshot.outbounds.get(&key) {
-            Some(outbound) => Some(outbound.clone()),
-            None => {
-                let name = ResourceName::Outbound(key.clone());
-                let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
-                worker.shared.configuration.wait_for(name, limits.config_wait_max, find).await
-            }
-        };
+        let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
+        let mut outbound = find(&snapshot);
+        if outbound.is_none() {
+            let name = ResourceName::Outbound(key.clone());
+            let wait_max = limits.config_wait_max;
+            outbound = worker.shared.configuration.wait_for(name, wait_max, find).await;
+        }
         let outbound = outbound.ok_or_else(Answer::no_destination)?;
         outbound.touch(worker.now_ms(Instant::now()));
         return Ok(Found::Routes(outbound));
@@ -107,14 +106,13 @@ pub(crate) async fn find(
     if targets.is_in_mesh(destination.ip()) {
         let address = destination.ip().to_canonical();
         let network = settings.workload.network.clone();
-        let known = match snapshot.workloads.get(&address) {
-            Some(workload) => Some(workload.clone()),
-            None => {
-                let name = ResourceName::Workload(network, address);
-                let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
-                worker.shared.configuration.wait_for(name, limits.config_wait_max, find).await
-            }
-        };
+        let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
+        let mut known = find(&snapshot);
+        if known.is_none() {
+            let name = ResourceName::Workload(network, address);
+            let wait_max = limits.config_wait_max;
+            known = worker.shared.configuration.wait_for(name, wait_max, find).await;
+        }
         if let Some(workload) = known {
             let permit = permit(&snapshot, OutboundTarget::Configured)?;
             let state = worker.direct.workload(worker, &workload, destination);
@@ -139,8 +137,11 @@ fn permit(snapshot: &Snapshot, target: OutboundTarget) -> Result<Permit, Answer>
 #[derive(Default)]
 pub(crate) struct DirectDestinations {
     passthrough: RefCell<Option<Arc<DestinationState>>>,
-    workloads: RefCell<HashMap<SocketAddr, (Arc<Workload>, Arc<DestinationState>)>>,
+    workloads: RefCell<HashMap<SocketAddr, DirectWorkload>>,
 }
+
+/// The record that it was made of, and the destination.
+type DirectWorkload = (Arc<Workload>, Arc<DestinationState>);
 
 impl DirectDestinations {
     /// Whatever is outside of the mesh, as it is.

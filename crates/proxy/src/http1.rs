@@ -60,7 +60,7 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let Ok(mut pump) = pump else {
         let answer = Answer::bad_request(400);
         client.answer_instead(begun.asked, &answer, false).await?;
-        return Ok(answered(answer, begun.head_bytes));
+        return Ok(answered(&answer, begun.head_bytes));
     };
     let mut ended = attempts::run(decided, begun.asked, edits, &mut pump, client).await;
     let request_bytes = begun.head_bytes + pump.body_bytes();
@@ -87,10 +87,10 @@ pub(crate) async fn answer(
     answer: Answer,
 ) -> io::Result<Finished> {
     let keep = client.answer(&mut request, &answer).await?;
-    Ok(Finished { keep, ..answered(answer, begun.head_bytes) })
+    Ok(Finished { keep, ..answered(&answer, begun.head_bytes) })
 }
 
-fn answered(answer: Answer, request_bytes: u64) -> Finished {
+fn answered(answer: &Answer, request_bytes: u64) -> Finished {
     let flags = answer.flags();
     let ended = Ended { status: answer.status, flags, ..Ended::default() };
     Finished { ended, request_bytes, keep: false }

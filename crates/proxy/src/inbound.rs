@@ -1,10 +1,10 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
-mod http1;
+pub(crate) mod http1;
 mod http2;
 mod stream;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ use heddle_ir::proxy::{Limits, ProxySettings};
 use heddle_ir::request::ConnectionFacts;
 use heddle_ir::resource::ResourceName;
 use heddle_net::socket::original_destination;
+use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::alpn::Payload;
 use heddle_tls::{MeshIdentity, alpn, default_provider, sha256_hex};
 use heddle_wire::sniff::ClientHello;
@@ -33,6 +34,7 @@ use crate::detect::{self, First, Patience, Spoken};
 use crate::find::name_of;
 use crate::forward::stream::Opened;
 use crate::outbound::{canonical, patience};
+use crate::record::{self, Pair};
 use crate::snapshot::{DestinationState, Snapshot};
 use crate::upstream::Target;
 use crate::worker::Worker;
@@ -45,12 +47,54 @@ pub(crate) struct Accepted {
 }
 
 /// A connection of which it is known who is at its other end.
-pub(crate) struct Identified {
+struct Identified {
+    peer: Box<Peer>,
+    client: Connection,
+}
+
+impl Identified {
+    fn new(
+        accepted: Accepted,
+        facts: heddle_authz::Connection,
+        client: Connection,
+        client_certificate: Option<String>,
+    ) -> Self {
+        Self { peer: Box::new(Peer::new(accepted, facts, client_certificate)), client }
+    }
+}
+
+/// The other end of a connection, which stays the same for all its requests.
+pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
-    pub(crate) client: Connection,
-    /// What the peer's certificate says, for the application.
     pub(crate) client_certificate: Option<String>,
+    /// What counts its requests: of HTTP, and of gRPC.
+    recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
+}
+
+impl Peer {
+    pub(crate) fn new(
+        accepted: Accepted,
+        facts: heddle_authz::Connection,
+        client_certificate: Option<String>,
+    ) -> Self {
+        Self { accepted, facts, client_certificate, recorders: Default::default() }
+    }
+
+    pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {
+        let Self { accepted, facts, recorders, .. } = self;
+        let recorder = recorders[usize::from(grpc)].get_or_init(|| {
+            let (port, source) = (accepted.destination.port(), accepted.source.ip());
+            let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
+            worker.recorders.requests(pair, |metrics, kind| {
+                let snapshot = worker.shared.configuration.snapshot();
+                let services = record::services_on(&snapshot, port);
+                let identity = facts.peer_identity();
+                record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
+            })
+        });
+        recorder.as_ref()
+    }
 }
 
 /// What is known of the port before anything is read.
@@ -189,7 +233,7 @@ async fn shake_hands(
         (Payload::Detect, declared) => undetected(declared),
     };
     let client = Connection { transport: Transport::Tls(tls), buffer };
-    Some((Identified { accepted, facts, client, client_certificate }, what))
+    Some((Identified::new(accepted, facts, client, client_certificate), what))
 }
 
 /// What a connection carries whose peer has not said.
@@ -226,7 +270,7 @@ fn plaintext(
         Some(opened) => What::Stream(Some(opened)),
         None => undetected(port.declared),
     };
-    Some((Identified { accepted, facts, client, client_certificate: None }, what))
+    Some((Identified::new(accepted, facts, client, None), what))
 }
 
 fn opaque_tls(
@@ -239,8 +283,7 @@ fn opaque_tls(
     let facts = facts_of(transport, accepted, None, hello.server_name);
     match port.inbound.accept(&facts) {
         Acceptance::Accept => {
-            let identified = Identified { accepted, facts, client, client_certificate: None };
-            Some((identified, What::Stream(None)))
+            Some((Identified::new(accepted, facts, client, None), What::Stream(None)))
         }
         Acceptance::ProbesOnly(_) | Acceptance::Refuse(_) => None,
     }
@@ -252,39 +295,44 @@ async fn serve_identified(
     what: What,
     guard: DrainGuard,
 ) {
-    let patience = patience(worker, &guard);
-    let what = match what {
-        What::Http => match Box::pin(detect::client_speaks(&mut identified.client, patience)).await
-        {
-            Spoken::Http2 => What::Http2,
-            Spoken::Http1 | Spoken::Opaque | Spoken::Tls(_) => What::Http1,
-            Spoken::Ended => return,
-        },
-        What::Undeclared => {
-            match Box::pin(detect_undeclared(worker, &mut identified, patience)).await {
-                Some(what) => what,
-                None => return,
-            }
-        }
-        what => what,
-    };
+    let Some(what) = Box::pin(resolve(worker, &mut identified, what, &guard)).await else { return };
+    let Identified { peer, mut client } = identified;
     match what {
-        What::Http1 => http1::serve(worker, identified, guard).await,
-        What::Http2 => http2::serve(worker, identified, guard).await,
+        What::Http1 => http1::serve(worker, peer, client, guard).await,
+        What::Http2 => http2::serve(worker, peer, client, guard).await,
         What::Http | What::Undeclared | What::Stream(None) => {
             Box::pin(async {
-                let Identified { accepted, facts, mut client, .. } = identified;
-                learn_caller(worker, accepted, &facts).await;
-                if let Ok(opened) = stream::open(worker, accepted, &facts).await {
-                    stream::serve(worker, &facts, &mut client, opened).await;
+                if let Ok(opened) = stream::open(worker, peer.accepted, &peer.facts).await {
+                    stream::serve(worker, &peer.facts, &mut client, opened).await;
                 }
             })
             .await;
         }
         What::Stream(Some(opened)) => {
-            let Identified { facts, mut client, .. } = identified;
-            Box::pin(stream::serve(worker, &facts, &mut client, opened)).await;
+            Box::pin(stream::serve(worker, &peer.facts, &mut client, opened)).await;
         }
+    }
+}
+
+/// Settles what is carried, where the first bytes have to tell, and learns who the caller is. None when the client has
+/// ended.
+async fn resolve(
+    worker: &Rc<Worker>,
+    identified: &mut Identified,
+    what: What,
+    guard: &DrainGuard,
+) -> Option<What> {
+    let patience = patience(worker, guard);
+    let may_wait = matches!(what, What::Http | What::Http1 | What::Http2);
+    learn_caller(worker, &identified.peer, may_wait).await;
+    match what {
+        What::Http => match detect::client_speaks(&mut identified.client, patience).await {
+            Spoken::Http2 => Some(What::Http2),
+            Spoken::Http1 | Spoken::Opaque | Spoken::Tls(_) => Some(What::Http1),
+            Spoken::Ended => None,
+        },
+        What::Undeclared => detect_undeclared(worker, identified, patience).await,
+        What::Http1 | What::Http2 | What::Stream(_) => Some(what),
     }
 }
 
@@ -294,7 +342,8 @@ async fn detect_undeclared(
     identified: &mut Identified,
     patience: Patience<'_>,
 ) -> Option<What> {
-    let Identified { accepted, facts, client, .. } = identified;
+    let Identified { peer, client } = identified;
+    let Peer { accepted, facts, .. } = &**peer;
     let destination = accepted.destination;
     let (spoken, opened) = if worker.inbound_ports.client_first(destination) == Some(true) {
         (detect::client_speaks(client, patience).await, None)
@@ -328,19 +377,23 @@ fn certificate_header(identity: &MeshIdentity, tls: &TlsStream, peer: &SpiffeId)
 
 /// Asks once who the caller is, for the labels of metrics: its workload, by its address. A peer without identity is not
 /// asked about, since nothing would tell whether the answer is about it.
-async fn learn_caller(worker: &Worker, accepted: Accepted, facts: &heddle_authz::Connection) {
+async fn learn_caller(worker: &Worker, peer: &Peer, may_wait: bool) {
     /// Metrics are not worth more delay of a first request.
     const WAIT_MAX: Duration = Duration::from_millis(250);
     let configuration = &worker.shared.configuration;
-    let (snapshot, address) = (configuration.snapshot(), accepted.source.ip());
+    let (snapshot, address) = (configuration.snapshot(), peer.accepted.source.ip());
     let Some(settings) = &snapshot.settings else { return };
     let name = ResourceName::Workload(settings.workload.network.clone(), address);
     let is_known = snapshot.workloads.contains_key(&address) || snapshot.absent.contains(&name);
-    if is_known || facts.peer_identity().is_none() || !snapshot.targets.is_in_mesh(address) {
+    if is_known || peer.facts.peer_identity().is_none() || !snapshot.targets.is_in_mesh(address) {
         return;
     }
+    if !may_wait {
+        // A server that speaks first must be heard at once.
+        return configuration.want(name);
+    }
     let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();
-    Box::pin(configuration.wait_for(name, WAIT_MAX, find)).await;
+    configuration.wait_for(name, WAIT_MAX, find).await;
 }
 
 /// Where the application is reached.
@@ -353,7 +406,10 @@ pub(crate) fn application(worker: &Worker, destination: SocketAddr) -> Target {
 
 /// The application behind each port, as a thread connects to it.
 #[derive(Default)]
-pub(crate) struct Applications(RefCell<HashMap<u16, (Arc<Inbound>, Arc<DestinationState>)>>);
+pub(crate) struct Applications(RefCell<HashMap<u16, Application>>);
+
+/// The policy that it was made under, and the destination.
+type Application = (Arc<Inbound>, Arc<DestinationState>);
 
 impl Applications {
     /// The application on a port, under this policy.

@@ -19,6 +19,8 @@ mod origination;
 pub mod outbound;
 mod record;
 pub mod run;
+#[cfg(test)]
+mod sizes;
 pub mod snapshot;
 pub mod target;
 mod upstream;

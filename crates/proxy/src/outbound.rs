@@ -1,6 +1,6 @@
 //! From the workload to others: accept, detect, route, pick, connect, forward, record.
 
-mod http1;
+pub(crate) mod http1;
 mod http2;
 mod request_id;
 mod stream;

@@ -26,11 +26,11 @@ use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
 
 /// A connection that counts against the limit of its destination for as long as it is open.
-pub type PooledConnection = Upstream<ConnectionToken>;
+pub(crate) type PooledConnection = Upstream<ConnectionToken>;
 
 /// What is spoken on a connection; connections are not shared between protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum UpstreamProtocol {
+pub(crate) enum UpstreamProtocol {
     /// HTTP/1.
     Http1,
     /// HTTP/2.
@@ -41,7 +41,7 @@ pub enum UpstreamProtocol {
 
 /// Tells the pools of a thread apart. The source identity is that of the worker's workload.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EndpointKey {
+pub(crate) struct EndpointKey {
     target: TargetKey,
     protocol: UpstreamProtocol,
     /// Generation of the identity; 0 without TLS of the mesh.
@@ -58,7 +58,7 @@ enum TargetKey {
 
 /// Why no connection to an endpoint could be had.
 #[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
+pub(crate) enum UpstreamError {
     /// The endpoint's certificate does not prove the identity it must have.
     #[error("the endpoint is not who it must be")]
     Identity(#[from] PeerVerificationError),
@@ -102,7 +102,7 @@ pub enum UpstreamError {
 
 /// A unit of a destination's connection limit.
 #[derive(Debug)]
-pub struct ConnectionToken {
+pub(crate) struct ConnectionToken {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
 }
@@ -118,14 +118,14 @@ impl Drop for ConnectionToken {
 
 /// A unit of another limit, given back when it is dropped.
 #[derive(Debug)]
-pub struct LimitToken {
+pub(crate) struct LimitToken {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
 }
 
 impl LimitToken {
     /// Takes a unit.
-    pub fn acquire(state: &DestinationState, resource: Resource) -> Result<Self, Overflow> {
+    pub(crate) fn acquire(state: &DestinationState, resource: Resource) -> Result<Self, Overflow> {
         let limit = resource.limit(&state.destination.connection_pool);
         let token = state.limits.breakers.try_acquire(resource, limit)?;
         Ok(Self { limits: state.limits.clone(), token: Some(token) })
@@ -180,7 +180,7 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
 }
 
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
-pub struct UpstreamEndpoint {
+pub(crate) struct UpstreamEndpoint {
     state: Option<Weak<EndpointState>>,
     address: EndpointAddress,
     place: Place,
@@ -219,14 +219,14 @@ impl UpstreamEndpoint {
     }
 
     /// Whether connections to it are mutual TLS of the mesh.
-    pub fn is_mutual_tls(&self) -> bool {
+    pub(crate) fn is_mutual_tls(&self) -> bool {
         matches!(self.security, Security::Mesh { .. })
     }
 }
 
 /// Where a request goes.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// An endpoint.
     Endpoint(Arc<Endpoint>, Arc<EndpointState>),
     /// The address that the client connected to.
@@ -237,7 +237,7 @@ pub enum Target {
 
 impl Target {
     /// The endpoint.
-    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         match self {
             Self::Endpoint(endpoint, _) => Some(endpoint),
             Self::Address(_) | Self::Application(_) => None,

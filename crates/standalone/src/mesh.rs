@@ -53,7 +53,7 @@ pub struct Mesh {
     init: Child,
     channel: Option<OwnedFd>,
     stop_max: Duration,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Starts a mesh. Must be called while this process has one thread.
@@ -70,12 +70,9 @@ pub fn start(options: Options) -> Result<Mesh, StartError> {
         Split::Inside(channel) => {
             std::process::exit(inside(options, &state, lock, channel.into(), broker_pid))
         }
-        Split::Outside(outside) => Ok(Mesh {
-            init: outside.init,
-            channel: Some(outside.channel.into()),
-            stop_max,
-            _lock: lock,
-        }),
+        Split::Outside(outside) => {
+            Ok(Mesh { init: outside.init, channel: Some(outside.channel.into()), stop_max, lock })
+        }
     }
 }
 
@@ -120,7 +117,13 @@ impl Mesh {
             tokio::select! {
                 status = self.init.ended() => break status?,
                 // The supervisor has closed its end, and is about to end.
-                _ = &mut serving, if !served => served = true,
+                result = &mut serving, if !served => {
+                    served = true;
+                    if let Err(error) = result {
+                        let error = supervisor::chain(&error);
+                        tracing::error!(%error, "the mesh has lost its way to the host");
+                    }
+                }
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     // Its init passes the signal on to the supervisor.
@@ -129,6 +132,7 @@ impl Mesh {
                 () = tokio::time::sleep(deadline), if stopping => self.init.kill()?,
             }
         };
+        self.lock.clean_up();
         Ok(if stopping || ended == ExitStatus::Code(0) {
             Ended::Stopped
         } else {

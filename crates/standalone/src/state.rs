@@ -5,7 +5,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -149,6 +149,9 @@ impl StateDirectory {
                 .mode(0o700)
                 .create(&directory)
                 .map_err(StateError::file("make the directory", &directory))?;
+            // Others may have made it, and less private.
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))
+                .map_err(StateError::file("make private", &directory))?;
         }
         let path = self.lock_file();
         let error = |source| StateError::File { action: "lock", path: path.clone(), source };
@@ -170,7 +173,7 @@ impl StateDirectory {
         file.rewind().map_err(error)?;
         file.write_all(std::process::id().to_string().as_bytes()).map_err(error)?;
         self.remove_leftovers()?;
-        Ok(Lock { file })
+        Ok(Lock { file, state: self.clone() })
     }
 
     /// Removes sockets and workload files that a killed mesh could not remove.
@@ -237,9 +240,16 @@ fn read_pid(file: &mut File) -> Option<u32> {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    state: StateDirectory,
 }
 
 impl Lock {
+    /// Removes what a mesh that has ended leaves in the directory and the next one does not need. What cannot be
+    /// removed goes at the next start.
+    pub fn clean_up(&self) {
+        let _ = self.state.remove_leftovers();
+    }
+
     /// A second descriptor of the same lock, to be inherited.
     pub fn share(&self) -> io::Result<OwnedFd> {
         Ok(self.file.try_clone()?.into())
@@ -261,7 +271,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDirectory::new(folder.path().join("mesh")).unwrap();
         assert_eq!(state.running(), None);
+        fs::create_dir_all(state.logs()).unwrap();
         let lock = state.lock().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(state.root()), mode(&state.logs()), mode(&state.run())], [0o700; 3]);
         let Err(StateError::AlreadyRunning { pid, .. }) = state.lock() else { panic!() };
         assert_eq!(pid, std::process::id());
         assert_eq!(state.running(), Some(pid));

@@ -229,7 +229,8 @@ async fn serve(
         state,
     });
     let mut tasks = JoinSet::new();
-    let broker_gone = tasks.spawn(async move { drop(driver.run().await) });
+    let mut broker_link = JoinSet::new();
+    broker_link.spawn(driver.run());
     tasks.spawn(api::listen(Arc::clone(&services)).map_err(io_error("listen for commands"))?);
     tasks.spawn(exec::listen(Arc::clone(&services)).map_err(io_error("listen for commands"))?);
     let (control_orders, orders) = watch::channel(control::Order::default());
@@ -246,7 +247,8 @@ async fn serve(
         let command = tokio::select! {
             command = requests.recv() => command,
             _ = terminate.recv() => Some(Command::Stop),
-            () = finished(&broker_gone) => Some(Command::Stop),
+            // Without its broker there is no mesh: the kernel ends this process too, by then or soon.
+            Some(_) = broker_link.join_next() => Some(Command::Stop),
         };
         match command {
             Some(Command::KillControl) => control_orders.send_modify(|order| order.kills += 1),
@@ -265,14 +267,6 @@ async fn serve(
 pub(crate) async fn until<T>(watched: &mut watch::Receiver<T>, condition: impl FnMut(&T) -> bool) {
     // An error means that the sender is gone. Senders live longer than the tasks they speak to.
     let _ = watched.wait_for(condition).await;
-}
-
-/// Waits until a task has ended, without taking its result.
-async fn finished(task: &tokio::task::AbortHandle) {
-    let mut period = tokio::time::interval(Duration::from_millis(200));
-    while !task.is_finished() {
-        period.tick().await;
-    }
 }
 
 /// This program's file. None when it was replaced since it was started, or lies in what workloads do not see:

@@ -25,7 +25,7 @@ mod names;
 mod object;
 mod options;
 mod outbound;
-mod outcomes;
+pub mod outcomes;
 mod pod;
 mod protocol;
 mod proxy;

@@ -5,7 +5,7 @@
 
 use heddle_api::schema::TypeSchema;
 use heddle_api::{At, Resource as AnyObject, Tree, kinds};
-use heddle_diag::{Diagnostic, Outcome, OutcomeRecord};
+use heddle_diag::{Diagnostic, Dialect, Outcome, OutcomeRecord};
 
 use crate::codes;
 use crate::report::Report;
@@ -41,13 +41,22 @@ const VIRTUAL_SERVICE: Table = &[
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
-    ("http[].delegate", Applied),
+    (
+        "http[].delegate",
+        Unsupported("rules are not delegated yet: this comes with the routing issue"),
+    ),
     ("http[].rewrite", Applied),
     ("http[].timeout", Applied),
     ("http[].retries", Applied),
     ("http[].fault", Applied),
-    ("http[].mirror", Applied),
-    ("http[].mirrors", Applied),
+    (
+        "http[].mirror",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
+    (
+        "http[].mirrors",
+        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
+    ),
     (
         "http[].mirrorPercent",
         Unsupported("requests are not mirrored yet: this comes with the routing issue"),
@@ -128,7 +137,7 @@ const MESH_CONFIG: Table = &[
     ("defaultInboundHttpRetryPolicy", Applied),
     ("accessLogFile", Applied),
     ("accessLogEncoding", Applied),
-    ("accessLogFormat", Applied),
+    ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
     ("defaultTrafficPolicy", Applied),
     ("verifyCertificateAtClient", Ignored("deprecated: certificates of peers are always verified")),
     ("disableEnvoyListenerLog", Ignored("there is no such log")),
@@ -136,40 +145,91 @@ const MESH_CONFIG: Table = &[
     ("", Unsupported("this setting of the mesh is not read yet")),
 ];
 
-/// The table of an object's kind; none for kinds that are not enforced field by field.
-fn table(object: &AnyObject) -> Option<Table> {
-    Some(match object {
-        AnyObject::VirtualService(_) => VIRTUAL_SERVICE,
-        AnyObject::DestinationRule(_) => DESTINATION_RULE,
-        AnyObject::ServiceEntry(_) => SERVICE_ENTRY,
-        AnyObject::WorkloadEntry(_) => WORKLOAD_ENTRY,
-        AnyObject::PeerAuthentication(_) => PEER_AUTHENTICATION,
-        AnyObject::AuthorizationPolicy(_) => AUTHORIZATION_POLICY,
-        AnyObject::MeshConfig(_) => MESH_CONFIG,
-        _ => return None,
-    })
-}
+/// The tables of the kinds that are enforced field by field.
+const TABLES: &[(&str, Table)] = &[
+    ("AuthorizationPolicy", AUTHORIZATION_POLICY),
+    ("DestinationRule", DESTINATION_RULE),
+    ("MeshConfig", MESH_CONFIG),
+    ("PeerAuthentication", PEER_AUTHENTICATION),
+    ("ServiceEntry", SERVICE_ENTRY),
+    ("VirtualService", VIRTUAL_SERVICE),
+    ("WorkloadEntry", WORKLOAD_ENTRY),
+];
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
+const NOT_ENFORCED: &[(&str, &str)] = &[
+    ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
+    ("Gateway", "gateways come with the gateway issue; nothing listens for it"),
+    ("MeshNetworks", "networks come with the multi-cluster issue"),
+    ("ProxyConfig", "settings of single proxies come with the installation issue"),
+    (
+        "RequestAuthentication",
+        "tokens come with the security issue; rules that need them fail closed",
+    ),
+    (
+        "Sidecar",
+        "every workload sees everything that is exported to it; scoping comes with the routing issue",
+    ),
+    ("Telemetry", "telemetry settings come with the observability issue"),
+    ("TrafficExtension", "extensions are not run"),
+    ("WasmPlugin", "extensions are not run"),
+    ("WorkloadGroup", "workloads do not register themselves yet"),
+];
+
+/// What becomes of a field of a kind in general.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldRule {
+    /// The kind, of Istio.
+    pub kind: &'static str,
+    /// The path below `spec`, with `[]` for the items of a list; empty for everything that no other path covers.
+    pub path: &'static str,
+    /// What becomes of it and of everything below it that has no rule of its own.
+    pub outcome: Outcome,
+    /// Why; empty where it is applied.
+    pub why: &'static str,
+}
+
+/// Every rule, for reference pages, by kind.
+pub fn field_rules() -> Vec<FieldRule> {
+    let fields = TABLES.iter().flat_map(|(kind, table)| {
+        table.iter().map(move |(path, becomes)| {
+            let (outcome, why) = match becomes {
+                Applied => (Outcome::Applied, ""),
+                Ignored(why) => (Outcome::Ignored, *why),
+                Unsupported(why) => (Outcome::Unsupported, *why),
+            };
+            FieldRule { kind, path, outcome, why }
+        })
+    });
+    let kinds = NOT_ENFORCED.iter().map(|(kind, why)| FieldRule {
+        kind,
+        path: "",
+        outcome: Outcome::Unsupported,
+        why,
+    });
+    fields.chain(kinds).collect()
+}
+
+/// The name under which the tables have an object of Istio; none for other objects.
+fn istio_kind(object: &AnyObject) -> Option<&'static str> {
+    match object {
+        AnyObject::MeshConfig(_) => Some("MeshConfig"),
+        AnyObject::MeshNetworks(_) => Some("MeshNetworks"),
+        AnyObject::Other(_) => None,
+        other => other.kind().filter(|kind| kind.dialect == Dialect::Istio).map(|kind| kind.kind),
+    }
+}
+
+/// The table of an object's kind; none for kinds that are not enforced field by field.
+fn table(object: &AnyObject) -> Option<Table> {
+    let kind = istio_kind(object)?;
+    TABLES.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
+}
+
+/// Why an object of Istio is not enforced; none where it is.
 fn not_enforced(object: &AnyObject) -> Option<&'static str> {
-    Some(match object {
-        AnyObject::Gateway(_) => "gateways come with the gateway issue; nothing listens for it",
-        AnyObject::Sidecar(_) => {
-            "every workload sees everything that is exported to it; scoping comes with the routing issue"
-        }
-        AnyObject::WorkloadGroup(_) => "workloads do not register themselves yet",
-        AnyObject::ProxyConfig(_) => "settings of single proxies come with the installation issue",
-        AnyObject::EnvoyFilter(_) => {
-            "there is no Envoy; what the filter does has to be said by other objects"
-        }
-        AnyObject::RequestAuthentication(_) => {
-            "tokens come with the security issue; rules that need them fail closed"
-        }
-        AnyObject::Telemetry(_) => "telemetry settings come with the observability issue",
-        AnyObject::WasmPlugin(_) | AnyObject::TrafficExtension(_) => "extensions are not run",
-        AnyObject::MeshNetworks(_) => "networks come with the multi-cluster issue",
-        _ => return None,
-    })
+    let kind = istio_kind(object)?;
+    NOT_ENFORCED.iter().find(|(known, _)| *known == kind).map(|(_, why)| *why)
 }
 
 /// Adds the outcome of every field to what the report of an object says.

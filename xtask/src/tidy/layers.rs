@@ -11,8 +11,8 @@ use super::Findings;
 /// The last layer without clock, socket, file, environment, async or log.
 const PURE_LAYER_MAX: u64 = 4;
 /// What pure crates may use from outside.
-const PURE_DEPENDENCIES: [&str; 6] =
-    ["granit-parser", "httparse", "memchr", "prost", "regex", "sha2"];
+const PURE_DEPENDENCIES: [&str; 7] =
+    ["granit-parser", "httparse", "memchr", "prost", "regex", "sha2", "thiserror"];
 /// Names that say nothing about what a crate is for.
 const FORBIDDEN_NAMES: [&str; 6] = ["common", "core", "helpers", "misc", "shared", "util"];
 

@@ -9,8 +9,9 @@ use heddle_translate::workloads::{Allocation, expand};
 use heddle_translate::{Change, Options, Translator};
 
 use super::files::Sources;
+use super::objects;
 use super::print::{out, table};
-use crate::arguments::{AnalyzeArguments, FailureLevel, Output};
+use crate::arguments::{AnalyzeArguments, FailureLevel, MeshArguments, Output};
 
 /// What istioctl exits with, too, when it finds something at the failure level.
 const FOUND: u8 = 79;
@@ -56,7 +57,10 @@ fn order(origin: &heddle_diag::Origin) -> (String, u32, u32) {
     }
 }
 
-pub(crate) fn run(arguments: &AnalyzeArguments) -> Result<ExitCode> {
+pub(crate) fn run(mesh: &MeshArguments, arguments: &AnalyzeArguments) -> Result<ExitCode> {
+    if arguments.files.is_empty() {
+        return run_live(mesh, arguments);
+    }
     let sources = Sources::read(&arguments.files)?;
     let analysis = analyze_sources(&sources);
     match arguments.output.output {
@@ -72,6 +76,31 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> Result<ExitCode> {
         FailureLevel::Error => Level::Error,
     };
     let failed = analysis.findings.iter().any(|finding| finding.level >= threshold);
+    Ok(if failed { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+/// The same of a running mesh's objects.
+fn run_live(mesh: &MeshArguments, arguments: &AnalyzeArguments) -> Result<ExitCode> {
+    let analysis = objects::analysis_of_mesh(mesh)?;
+    let findings = analysis["findings"].as_array().cloned().unwrap_or_default();
+    match arguments.output.output {
+        Output::Json | Output::Yaml => out(&format!("{analysis}\n"))?,
+        Output::Text => {
+            for finding in &findings {
+                out(&format!("{}\n", objects::finding_text(finding)))?;
+            }
+            let outcomes = analysis["outcomes"].as_array().map_or(0, Vec::len);
+            out(&format!("{} findings, {outcomes} fields not as written\n", findings.len()))?;
+        }
+    }
+    let failing: &[&str] = match arguments.failure_threshold {
+        FailureLevel::Info => &["info", "warning", "error"],
+        FailureLevel::Warning => &["warning", "error"],
+        FailureLevel::Error => &["error"],
+    };
+    let failed = findings
+        .iter()
+        .any(|finding| finding["level"].as_str().is_some_and(|level| failing.contains(&level)));
     Ok(if failed { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }
 

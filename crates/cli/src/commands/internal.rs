@@ -14,7 +14,7 @@ use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
 
 use super::signals::stop_signal;
 use super::state::runtime;
-use super::{static_files, up};
+use super::{reference, static_files, up};
 use crate::arguments::{ControlArguments, InternalCommand, ProxyArguments};
 
 /// What is logged, for every part of a mesh: `info`, or `info,heddle_proxy=debug`.
@@ -39,6 +39,7 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
             let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
             up::background(&arguments.directory, lifetime)
         }
+        InternalCommand::Reference(arguments) => reference::write(&arguments),
         InternalCommand::Static(arguments) => static_files::write(&arguments),
         InternalCommand::StaticProxy(arguments) => static_files::proxy(&arguments),
     }

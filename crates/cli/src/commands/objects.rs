@@ -33,21 +33,31 @@ fn files_of(sources: &Sources) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Applies files and prints a line per object and finding; an error when something was rejected.
-pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Result<()> {
+/// Applies files and prints a line per object and finding. What has an error gets its safe meaning and everything
+/// else goes on; gives the number of objects that are not as written.
+pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Result<usize> {
     let api = ControlApi::of(client);
-    let answer = api.post("/v1/objects", &json!({"files": files_of(sources)?})).await?;
+    let request = json!({"files": files_of(sources)?, "keep_broken": true});
+    let answer = api.post("/v1/objects", &request).await?;
     print_applied(&answer)?;
-    if rejected(&answer) > 0 {
-        bail!("{} of the objects were rejected", rejected(&answer));
-    }
-    let nothing = answer["results"].as_array().is_none_or(Vec::is_empty);
-    let findings = answer["findings"].as_array();
-    if nothing && findings.is_some_and(|all| all.iter().any(|finding| finding["level"] == "error"))
-    {
+    let errors = answer["findings"].as_array().map_or(0, |findings| {
+        findings.iter().filter(|finding| finding["level"] == "error").count()
+    });
+    if errors > 0 && answer["results"].as_array().is_none_or(Vec::is_empty) {
         bail!("the files hold nothing that can be applied");
     }
-    Ok(())
+    Ok(errors.max(rejected(&answer)))
+}
+
+/// What a running mesh says of its objects: findings and outcomes, as `analyze -o json` prints them.
+pub(crate) fn analysis_of_mesh(mesh: &MeshArguments) -> Result<Value> {
+    let client = client(mesh)?;
+    let answer = runtime()?.block_on(ControlApi::of(&client).get("/v1/objects"))?;
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    let all = |field: &str| -> Vec<Value> {
+        items.iter().filter_map(|item| item[field].as_array()).flatten().cloned().collect()
+    };
+    Ok(json!({"findings": all("findings"), "outcomes": all("outcomes")}))
 }
 
 /// Whether every proxy concerned has acknowledged everything.
@@ -79,7 +89,7 @@ fn print_applied(answer: &Value) -> Result<()> {
 }
 
 /// A finding as the control plane's JSON has it, on a line or two.
-fn finding_text(finding: &Value) -> String {
+pub(crate) fn finding_text(finding: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let origin = &finding["origin"];
     let mut line = format!(

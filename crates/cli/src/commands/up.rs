@@ -166,13 +166,18 @@ pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Durati
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
         return Ok(());
     }
-    objects::apply_and_print(client, sources).await?;
+    let errors = objects::apply_and_print(client, sources).await?;
+    if errors > 0 {
+        out(&format!(
+            "{errors} errors: what they are about has its safe meaning, the rest goes on\n"
+        ))?;
+    }
     let begun = Instant::now();
     let mut shown = String::new();
     loop {
         let status = client.status().await.map_err(told)?;
         let state = progress(&status);
-        if state != shown {
+        if state != shown && !status.workloads.is_empty() {
             out(&format!("{state}\n"))?;
             shown = state;
         }

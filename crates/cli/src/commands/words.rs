@@ -16,10 +16,15 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {
 }
 
 pub(crate) fn man() -> Result<ExitCode> {
+    out(&man_page()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The page in roff.
+pub(crate) fn man_page() -> Result<String> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Arguments::command())
         .render(&mut page)
         .context("cannot make the page")?;
-    out(&String::from_utf8(page).context("the page is not text")?)?;
-    Ok(ExitCode::SUCCESS)
+    String::from_utf8(page).context("the page is not text")
 }

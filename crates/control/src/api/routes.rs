@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::objects::{File, read};
+use crate::state::apply::OnErrors;
 use crate::state::describe::{Selection, describe_findings};
 use crate::{Applied, ControlError, Shared};
 
@@ -58,6 +59,9 @@ type Answer = Result<Json<Value>, Failure>;
 #[derive(Deserialize)]
 pub(super) struct ApplyRequest {
     files: Vec<File>,
+    /// Take objects with errors in their safe meaning.
+    #[serde(default)]
+    keep_broken: bool,
     #[serde(default)]
     dry_run: bool,
 }
@@ -89,10 +93,11 @@ pub(super) async fn apply(
     Json(request): Json<ApplyRequest>,
 ) -> Answer {
     within(&request.files)?;
-    let ApplyRequest { files, dry_run } = request;
+    let ApplyRequest { files, keep_broken, dry_run } = request;
+    let errors = if keep_broken { OnErrors::SafeMeaning } else { OnErrors::Reject };
     // Reading is work; meanwhile streams go on.
     let (files, read) = read_aside(files).await?;
-    let applied = shared.state().apply(&files, read, dry_run, SystemTime::now())?;
+    let applied = shared.state().apply(&files, read, errors, dry_run, SystemTime::now())?;
     Ok(Json(describe(&applied)))
 }
 

@@ -29,6 +29,15 @@ pub enum Action {
     Unchanged,
 }
 
+/// What becomes of an object with an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnErrors {
+    /// It is rejected; what was there before stays.
+    Reject,
+    /// It is taken, and means what is safe: refuse, never match, or answer with an error.
+    SafeMeaning,
+}
+
 /// One object of a request.
 #[derive(Clone, Debug)]
 pub struct ObjectResult {
@@ -52,11 +61,13 @@ pub struct Applied {
 }
 
 impl State {
-    /// Applies what was read from files. What cannot be accepted is rejected, and everything else goes on.
+    /// Applies what was read from files, and everything else goes on. What has an error is rejected, as a cluster's
+    /// admission would, and what was there stays; or it is taken with its safe meaning, as `errors` says.
     pub(crate) fn apply(
         &mut self,
         files: &[File],
         read: Read,
+        errors: OnErrors,
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Applied, ControlError> {
@@ -69,7 +80,7 @@ impl State {
             candidate.set_created(&uid, created);
         }
         let mut applied = Applied { findings: read.findings, ..Applied::default() };
-        let rejected = self.validate(&candidates, &mut applied);
+        let rejected = self.validate(&candidates, errors, &mut applied);
         let accepted: Vec<_> =
             candidates.iter().filter(|c| !rejected.contains(&c.key)).cloned().collect();
         for candidate in &candidates {
@@ -122,11 +133,17 @@ impl State {
 
     /// Says what is wrong with candidates, and which of them cannot be accepted: those that could not be read in full,
     /// and those that their own project would reject.
-    fn validate(&mut self, candidates: &[Candidate], applied: &mut Applied) -> BTreeSet<ObjectKey> {
+    fn validate(
+        &mut self,
+        candidates: &[Candidate],
+        errors: OnErrors,
+        applied: &mut Applied,
+    ) -> BTreeSet<ObjectKey> {
+        let is_unusable = |c: &&Candidate| errors == OnErrors::Reject && c.has_errors();
         let mut rejected: BTreeSet<ObjectKey> =
-            candidates.iter().filter(|c| c.has_errors()).map(|c| c.key.clone()).collect();
+            candidates.iter().filter(is_unusable).map(|c| c.key.clone()).collect();
         let mut wanted = self.objects.clone();
-        for candidate in candidates.iter().filter(|c| !c.has_errors()) {
+        for candidate in candidates.iter().filter(|c| !is_unusable(c)) {
             wanted.try_put(candidate.clone());
         }
         let tried = self.plan.try_objects(wanted.all());
@@ -134,14 +151,15 @@ impl State {
         for candidate in candidates {
             applied.findings.extend(candidate.findings.iter().cloned());
             applied.outcomes.extend(candidate.outcomes.iter().cloned());
-            if candidate.has_errors() {
+            if is_unusable(&candidate) {
                 continue;
             }
             for object in candidate.objects() {
                 let report = self.plan.translator().report(&ObjectKey::of(&object));
                 let refuses =
                     |finding: &&Diagnostic| finding.code.id == heddle_translate::codes::REJECTED.id;
-                if report.findings.iter().any(|finding| refuses(&finding)) {
+                let refused = report.findings.iter().any(|finding| refuses(&finding));
+                if refused && errors == OnErrors::Reject {
                     rejected.insert(candidate.key.clone());
                 }
                 applied.findings.extend(report.findings.iter().cloned());

@@ -86,7 +86,7 @@ fn a_hundred_megabytes_are_refused_at_once() {
     let mut writer = std::fs::File::create(&file).unwrap();
     let line = "# nothing but words, again and again and again and again and again and again\n";
     let block = line.repeat(10_000);
-    for _ in 0..(100_000_000 / block.len() + 1) {
+    for _ in 0..=100_000_000 / block.len() {
         writer.write_all(block.as_bytes()).unwrap();
     }
     let path = file.display().to_string();

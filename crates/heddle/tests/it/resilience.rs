@@ -165,7 +165,7 @@ fn fewer_replicas_under_load_fail_no_request() {
     let traffic = mesh.start_load("client", &["--rate", "200", "--connections", "4", URL]);
     let of_both = |mesh: &Mesh| {
         let labels = [("reporter", "destination"), ("response_code", "200")];
-        mesh.metric("ratings-v1-1", "istio_requests_total", &labels) > 20.0
+        mesh.metric("ratings-v1-1", "istio_requests_total", &labels) > 20
     };
     heddle_testkit::wait("no traffic at the second replica", || of_both(&mesh));
     mesh.apply(&application(1));

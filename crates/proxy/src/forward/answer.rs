@@ -7,28 +7,28 @@ use heddle_wire::http1;
 
 /// An answer of the proxy's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What went wrong, for records; none: nothing did.
-    pub reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
     /// For the peer: short, nothing of the inside.
-    pub body: Cow<'static, [u8]>,
+    pub(crate) body: Cow<'static, [u8]>,
     /// Further headers; names are lower case.
-    pub headers: Vec<(Cow<'static, str>, String)>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     /// The status that a gRPC client gets; none: as the HTTP status maps.
-    pub grpc_status: Option<u8>,
+    pub(crate) grpc_status: Option<u8>,
 }
 
 impl Answer {
     /// An answer with a text.
-    pub fn text(status: u16, reason: Reason, body: &'static str) -> Self {
+    pub(crate) fn text(status: u16, reason: Reason, body: &'static str) -> Self {
         let body = Cow::Borrowed(body.as_bytes());
         Self { status, reason: Some(reason), body, headers: Vec::new(), grpc_status: None }
     }
 
     /// Refused by authorisation.
-    pub fn denied() -> Self {
+    pub(crate) fn denied() -> Self {
         Self {
             grpc_status: Some(7),
             ..Self::text(403, Reason::AuthorizationDenied, "RBAC: access denied")
@@ -36,22 +36,22 @@ impl Answer {
     }
 
     /// No route matched.
-    pub fn no_route() -> Self {
+    pub(crate) fn no_route() -> Self {
         Self { grpc_status: Some(12), ..Self::text(404, Reason::NoRoute, "") }
     }
 
     /// There is nothing that the destination could be.
-    pub fn no_destination() -> Self {
+    pub(crate) fn no_destination() -> Self {
         Self::text(503, Reason::DestinationUnknown, "")
     }
 
     /// No endpoint is there to be picked.
-    pub fn no_healthy_upstream() -> Self {
+    pub(crate) fn no_healthy_upstream() -> Self {
         Self::text(503, Reason::NoHealthyEndpoint, "no healthy upstream")
     }
 
     /// A limit was reached.
-    pub fn overflow() -> Self {
+    pub(crate) fn overflow() -> Self {
         let body =
             "upstream connect error or disconnect/reset before headers. reset reason: overflow";
         let mut answer = Self::text(503, Reason::CircuitOverflow, body);
@@ -60,28 +60,28 @@ impl Answer {
     }
 
     /// No connection to the endpoint.
-    pub fn connect_failure() -> Self {
+    pub(crate) fn connect_failure() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: remote connection failure";
         Self::text(503, Reason::ConnectFailure, body)
     }
 
     /// The endpoint closed before it answered.
-    pub fn connection_terminated() -> Self {
+    pub(crate) fn connection_terminated() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: connection termination";
         Self::text(503, Reason::UpstreamClosed, body)
     }
 
     /// The endpoint answered something that is not HTTP.
-    pub fn upstream_protocol_error() -> Self {
+    pub(crate) fn upstream_protocol_error() -> Self {
         let body = "upstream connect error or disconnect/reset before headers. \
                     reset reason: protocol error";
         Self::text(502, Reason::UpstreamProtocol, body)
     }
 
     /// The answer took too long.
-    pub fn upstream_timeout() -> Self {
+    pub(crate) fn upstream_timeout() -> Self {
         Self {
             grpc_status: Some(4),
             ..Self::text(504, Reason::RequestTimeout, "upstream request timeout")
@@ -89,23 +89,23 @@ impl Answer {
     }
 
     /// The request is not valid HTTP/1, or too large.
-    pub fn bad_request(status: u16) -> Self {
+    pub(crate) fn bad_request(status: u16) -> Self {
         Self::text(status, Reason::ClientProtocol, "")
     }
 
     /// The same for another reason.
     #[must_use]
-    pub fn because(self, reason: Reason) -> Self {
+    pub(crate) fn because(self, reason: Reason) -> Self {
         Self { reason: Some(reason), ..self }
     }
 
     /// The response flags of records.
-    pub fn flags(&self) -> ResponseFlags {
+    pub(crate) fn flags(&self) -> ResponseFlags {
         self.reason.map_or(ResponseFlags::NONE, Reason::flags)
     }
 
     /// The gRPC status of the answer (grpc/doc/http-grpc-status-mapping).
-    pub fn grpc_code(&self) -> u8 {
+    pub(crate) fn grpc_code(&self) -> u8 {
         self.grpc_status.unwrap_or(match self.status {
             400 => 13,
             401 => 16,
@@ -118,7 +118,7 @@ impl Answer {
     }
 
     /// The answer as HTTP/1. A gRPC client gets its status in the head, as gRPC over HTTP/1 proxies do.
-    pub fn write_http1(&self, method: &str, is_grpc: bool, close: bool, out: &mut Vec<u8>) {
+    pub(crate) fn write_http1(&self, method: &str, is_grpc: bool, close: bool, out: &mut Vec<u8>) {
         let mut headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
         if is_grpc {

@@ -78,7 +78,7 @@ struct Tries<'a> {
     tried: Vec<Arc<EndpointState>>,
     retries: u32,
     replaced_stale: bool,
-    _retry_token: Option<LimitToken>,
+    retry_token: Option<LimitToken>,
 }
 
 /// One try that got a connection.
@@ -105,12 +105,11 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     client: &mut Client,
 ) -> Ended {
     let mut ended = Ended { state: Some(decided.state.clone()), ..Ended::default() };
-    let _request = match LimitToken::acquire(decided.state, Resource::Requests) {
-        Ok(token) => token,
-        Err(_) => return ended.answer(Answer::overflow()),
+    let Ok(_request) = LimitToken::acquire(decided.state, Resource::Requests) else {
+        return ended.answer(Answer::overflow());
     };
     let mut tries =
-        Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, _retry_token: None };
+        Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, retry_token: None };
     loop {
         let Some(target) = pick(decided, &tries.tried) else {
             return ended.answer(Answer::no_healthy_upstream());
@@ -140,7 +139,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                     ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
                     return ended;
                 }
-                let reused = upstream.as_ref().is_some_and(|upstream| upstream.is_reused());
+                let reused = upstream.as_ref().is_some_and(PooledConnection::is_reused);
                 drop(upstream);
                 match tries.after_failure(&target, &failure, reused, pump).await {
                     Some(answer) => return ended.give_up(&tries, answer),
@@ -177,7 +176,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         );
         let delivered = within(decided.due, delivering).await;
         drop(active);
-        return ended.finish(delivered, decided, &endpoint, upstream);
+        return ended.finish(&delivered, decided, &endpoint, upstream);
     }
 }
 
@@ -200,7 +199,7 @@ impl Ended {
 
     fn finish(
         mut self,
-        delivered: Result<Result<Delivered, heddle_http::exchange::ResponseError>, TimeIsUp>,
+        delivered: &Result<Result<Delivered, heddle_http::exchange::ResponseError>, TimeIsUp>,
         decided: &Decided<'_>,
         endpoint: &UpstreamEndpoint,
         upstream: Option<PooledConnection>,
@@ -378,7 +377,8 @@ impl Tries<'_> {
         if !pump.restart() {
             return false;
         }
-        self._retry_token = Some(token);
+        // Dropping the one before gives its unit back.
+        self.retry_token = Some(token);
         self.retries += 1;
         true
     }

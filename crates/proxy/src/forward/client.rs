@@ -25,9 +25,16 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// And for so long.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
-thread_local! {
-    static REQUESTS: RefCell<Vec<Box<RequestIndex>>> = const { RefCell::new(Vec::new()) };
-    static RESPONSES: RefCell<Vec<Box<ResponseIndex>>> = const { RefCell::new(Vec::new()) };
+#[expect(clippy::vec_box, reason = "an index is lent as it is, and large to move")]
+mod free {
+    use super::{RefCell, RequestIndex, ResponseIndex};
+
+    thread_local! {
+        pub(super) static REQUESTS: RefCell<Vec<Box<RequestIndex>>> =
+            const { RefCell::new(Vec::new()) };
+        pub(super) static RESPONSES: RefCell<Vec<Box<ResponseIndex>>> =
+            const { RefCell::new(Vec::new()) };
+    }
 }
 
 /// The index of a request head, lent by the thread.
@@ -37,7 +44,7 @@ pub(crate) struct LentRequestIndex(Option<Box<RequestIndex>>);
 pub(crate) struct LentResponseIndex(Option<Box<ResponseIndex>>);
 
 macro_rules! lent {
-    ($lent:ident, $index:ident, $free:ident) => {
+    ($lent:ident, $index:ident, $free:path) => {
         impl $lent {
             pub(crate) fn new(fields_max: usize) -> Self {
                 let free = $free.with_borrow_mut(Vec::pop);
@@ -63,8 +70,8 @@ macro_rules! lent {
     };
 }
 
-lent!(LentRequestIndex, RequestIndex, REQUESTS);
-lent!(LentResponseIndex, ResponseIndex, RESPONSES);
+lent!(LentRequestIndex, RequestIndex, free::REQUESTS);
+lent!(LentResponseIndex, ResponseIndex, free::RESPONSES);
 
 /// A connection that a client sends HTTP/1 requests on.
 pub(crate) struct Client {
@@ -171,14 +178,13 @@ impl Client {
                     return Poll::Ready(Ok(None));
                 }
                 match self.connection.poll_fill(cx) {
-                    Poll::Ready(Ok(0)) if length == 0 => return Poll::Ready(Ok(None)),
+                    // Many peers close TLS without saying so; between requests that harms nobody.
+                    Poll::Ready(Ok(0) | Err(_)) if length == 0 => return Poll::Ready(Ok(None)),
                     Poll::Ready(Ok(0)) => {
                         let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                         return Poll::Ready(Err(error.into()));
                     }
                     Poll::Ready(Ok(_)) => {}
-                    // Many peers close TLS without saying so; between requests that harms nobody.
-                    Poll::Ready(Err(_)) if length == 0 => return Poll::Ready(Ok(None)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     Poll::Pending => {
                         if self.deadline.poll(cx).is_pending() {

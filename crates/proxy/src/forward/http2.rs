@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -87,10 +86,7 @@ pub(crate) async fn serve_connection<F: Future<Output = ()> + 'static>(
             Poll::Pending
         })
         .await;
-        let (request, respond) = match accepted {
-            Some(Ok(accepted)) => accepted,
-            Some(Err(_)) | None => return,
-        };
+        let Some(Ok((request, respond))) = accepted else { return };
         let started = Instant::now();
         deadline.set(started + limits.idle_timeout);
         let (head, body) = request.into_parts();
@@ -263,9 +259,4 @@ pub(crate) fn answer(
         body.send_data(Bytes::from(answer.body.clone().into_owned()), true)?;
     }
     Ok(())
-}
-
-/// An error of HTTP/2 as one of reading or writing.
-pub(crate) fn io_error(error: h2::Error) -> io::Error {
-    io::Error::other(error)
 }

@@ -31,8 +31,8 @@ pub(crate) struct Upload {
     keep_bytes_max: usize,
     /// Not all that was sent is kept.
     dropped: bool,
-    /// All data have come; with trailers, if any.
-    ended: Option<Option<HeaderMap>>,
+    /// All data have come.
+    ended: Option<End>,
     /// What of `kept` the present try has sent.
     replayed: usize,
     /// A piece that waits for the sink's window.
@@ -41,15 +41,21 @@ pub(crate) struct Upload {
     pub(crate) bytes: u64,
 }
 
+/// The end of a body.
+enum End {
+    Plain,
+    Trailers(HeaderMap),
+}
+
 /// How a direction of a stream broke.
 enum Broken {
     Source(h2::Error),
-    Sink(h2::Error),
+    Sink,
 }
 
 impl Upload {
     pub(crate) fn new(body: RecvStream, keep_bytes_max: usize) -> Self {
-        let ended = body.is_end_stream().then_some(None);
+        let ended = body.is_end_stream().then_some(End::Plain);
         Self {
             body,
             kept: Vec::new(),
@@ -66,7 +72,7 @@ impl Upload {
 
     /// Whether there is no body at all.
     fn is_empty(&self) -> bool {
-        matches!(self.ended, Some(None)) && self.kept.is_empty() && !self.dropped
+        matches!(self.ended, Some(End::Plain)) && self.kept.is_empty() && !self.dropped
     }
 
     fn restart(&mut self) -> bool {
@@ -88,7 +94,7 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             if self.waiting.is_some() {
-                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(Broken::Sink)?;
+                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(|_| Broken::Sink)?;
                 continue;
             }
             if let Some(piece) = self.kept.get(self.replayed) {
@@ -96,12 +102,12 @@ impl Upload {
                 self.replayed += 1;
                 continue;
             }
-            if let Some(trailers) = &self.ended {
-                let sent = match trailers {
-                    Some(trailers) => sink.send_trailers(trailers.clone()),
-                    None => sink.send_data(Bytes::new(), true),
+            if let Some(end) = &self.ended {
+                let sent = match end {
+                    End::Trailers(trailers) => sink.send_trailers(trailers.clone()),
+                    End::Plain => sink.send_data(Bytes::new(), true),
                 };
-                sent.map_err(Broken::Sink)?;
+                sent.map_err(|_| Broken::Sink)?;
                 self.finished = true;
                 continue;
             }
@@ -118,7 +124,7 @@ impl Upload {
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
-                    self.ended = Some(trailers);
+                    self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
                 }
             }
         }
@@ -185,7 +191,7 @@ impl Download {
     ) -> Poll<Result<(), Broken>> {
         loop {
             if self.waiting.is_some() {
-                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(Broken::Sink)?;
+                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(|_| Broken::Sink)?;
                 continue;
             }
             match ready!(self.body.poll_data(cx)) {
@@ -204,7 +210,7 @@ impl Download {
                         }
                         None => sink.send_data(Bytes::new(), true),
                     };
-                    return Poll::Ready(sent.map_err(Broken::Sink));
+                    return Poll::Ready(sent.map_err(|_| Broken::Sink));
                 }
             }
         }
@@ -327,14 +333,14 @@ async fn deliver(
         if let Poll::Ready(outcome) = download.poll(cx, &mut sink) {
             return Poll::Ready(outcome);
         }
-        sink.poll_reset(cx).map(|_| Err(Broken::Sink(Reason::CANCEL.into())))
+        sink.poll_reset(cx).map(|_| Err(Broken::Sink))
     });
     let outcome = within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
     let grpc = download.grpc_status;
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(Broken::Sink(_))) => {
+        Ok(Err(Broken::Sink)) => {
             attempt.sink.send_reset(Reason::CANCEL);
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
         }

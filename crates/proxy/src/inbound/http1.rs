@@ -1,77 +1,42 @@
 //! HTTP/1 requests to the workload.
 
-use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use heddle_http::Output;
 use heddle_http::drain::DrainGuard;
+use heddle_http::{Connection, Output};
 use heddle_ir::proxy::Limits;
 use heddle_telemetry::ResponseFlags;
-use heddle_telemetry::istio::RequestRecorder;
 use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
 
-use super::{Accepted, Identified, application};
+use super::{Peer, application};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::Decided;
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
-use crate::record::{self, Pair};
 use crate::worker::Worker;
 
-/// What stays the same for the requests of a connection.
-pub(crate) struct Peer {
-    pub(crate) accepted: Accepted,
-    pub(crate) facts: heddle_authz::Connection,
-    pub(crate) client_certificate: Option<String>,
-    /// What counts its requests: of HTTP, and of gRPC.
-    recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
-}
-
-impl Peer {
-    pub(crate) fn new(
-        accepted: Accepted,
-        facts: heddle_authz::Connection,
-        client_certificate: Option<String>,
-    ) -> Self {
-        Self { accepted, facts, client_certificate, recorders: Default::default() }
-    }
-
-    pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {
-        let Self { accepted, facts, recorders, .. } = self;
-        let recorder = recorders[usize::from(grpc)].get_or_init(|| {
-            let (port, source) = (accepted.destination.port(), accepted.source.ip());
-            let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
-            worker.recorders.requests(pair, |metrics, kind| {
-                let snapshot = worker.shared.configuration.snapshot();
-                let services = record::services_on(&snapshot, port);
-                let identity = facts.peer_identity();
-                record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
-            })
-        });
-        recorder.as_ref()
-    }
-}
-
 /// Serves the requests of one connection, one after the other.
-pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: DrainGuard) {
-    let Identified { accepted, facts, client, client_certificate } = identified;
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    peer: Box<Peer>,
+    connection: Connection,
+    guard: DrainGuard,
+) {
     let snapshot = worker.shared.configuration.snapshot();
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
-    super::learn_caller(worker, accepted, &facts).await;
-    let peer = Peer::new(accepted, facts, client_certificate);
-    let mut client = Client::new(client, ClientLimits::new(&limits), guard);
+    let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
     loop {
         let request = match client.next_request().await {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(error) => return client.refuse(&error).await,
         };
-        match serve_request(worker, &peer, &mut client, request).await {
+        // In memory of its own, which an idle connection does not hold.
+        match Box::pin(serve_request(worker, &peer, &mut client, request)).await {
             Ok(true) => client.rest(Instant::now()),
             Ok(false) | Err(_) => return,
         }
@@ -79,7 +44,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: Dr
 }
 
 /// The phases of a request. Answers whether the connection takes another one.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     peer: &Peer,
     client: &mut Client,
@@ -99,26 +64,20 @@ async fn serve_request(
     }
     let policy = inbound.inbound();
     let head = request.head(&client.connection);
-    let normal = match path::normalize(head.path_text(), policy.path_normalization) {
-        Ok(normal) => normal,
-        Err(_) => {
-            let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
+    let Ok(normal) = path::normalize(head.path_text(), policy.path_normalization) else {
+        let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
     };
     let head = match &normal {
         Some(path) => head.with_path(path),
         None => head,
     };
     let decision = inbound.decide_request(&peer.facts, &head);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(_) => {
-            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
+    let Ok(permit) = decision.verdict.into_permit() else {
+        let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
     };
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use heddle_telemetry::ResponseFlags;
 use heddle_wire::path;
 
-use super::http1::{Peer, own_edits};
-use super::{Identified, application};
+use super::http1::own_edits;
+use super::{Peer, application};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::Decided;
 use crate::forward::http2::{self, Head, Stream};
@@ -17,13 +18,16 @@ use crate::http2::{Finished, answered, forward, record};
 use crate::worker::Worker;
 
 /// Serves the requests of one connection.
-pub(crate) async fn serve(worker: &Rc<Worker>, identified: Identified, guard: DrainGuard) {
-    let Identified { accepted, facts, client, client_certificate } = identified;
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    peer: Box<Peer>,
+    client: Connection,
+    guard: DrainGuard,
+) {
     let snapshot = worker.shared.configuration.snapshot();
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
-    super::learn_caller(worker, accepted, &facts).await;
-    let peer = Rc::new(Peer::new(accepted, facts, client_certificate));
+    let peer: Rc<Peer> = Rc::from(peer);
     let keep_bytes_max = limits.retry_body_bytes_max as usize;
     let serving = http2::serve_connection(client, &limits, guard, |stream| {
         let (worker, peer) = (worker.clone(), peer.clone());

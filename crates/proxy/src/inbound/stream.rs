@@ -86,5 +86,5 @@ async fn newly_denied(worker: &Worker, facts: &Facts) {
         }
     }
     // Nothing publishes any more: what holds now holds on.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

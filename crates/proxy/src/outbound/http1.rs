@@ -47,7 +47,9 @@ pub(crate) async fn serve(
             Ok(None) => return,
             Err(error) => return client.refuse(&error).await,
         };
-        match serve_request(worker, accepted, &mut client, &mut finder, request).await {
+        // In memory of its own, which an idle connection does not hold.
+        let serving = Box::pin(serve_request(worker, accepted, &mut client, &mut finder, request));
+        match serving.await {
             Ok(true) => client.rest(Instant::now()),
             Ok(false) | Err(_) => return,
         }
@@ -55,7 +57,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request. Answers whether the connection takes another one.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     accepted: Accepted,
     client: &mut Client,

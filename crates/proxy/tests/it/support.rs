@@ -48,17 +48,11 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    #[allow(dead_code, reason = "the bench reads a root that two processes share")]
     pub fn new() -> Self {
         let (provider, now) = (default_provider(), SystemTime::now());
-        let lifetime = Duration::from_secs(86_400);
+        let lifetime = Duration::from_hours(24);
         let root = SigningRoot::generate(provider, &trust_domain(), now, lifetime).unwrap();
         Self { root }
-    }
-
-    #[allow(dead_code, reason = "tests make their own root")]
-    pub fn from_pem(certificate: &str, key: &str) -> Self {
-        Self { root: SigningRoot::from_pem(default_provider(), certificate, key).unwrap() }
     }
 
     /// The identity of a workload, installed.
@@ -75,8 +69,8 @@ impl Mesh {
         let (key, request) = keys.make_key(&id).unwrap();
         let now = SystemTime::now();
         let validity = Validity {
-            not_before: now - Duration::from_secs(60),
-            not_after: now + Duration::from_secs(3600),
+            not_before: now - Duration::from_mins(1),
+            not_after: now + Duration::from_hours(1),
         };
         let serial = self.root.new_serial().unwrap();
         let chain = self.root.sign(&request, &id, validity, serial).unwrap();
@@ -146,8 +140,8 @@ pub fn pool() -> ConnectionPool {
         requests_max: u32::MAX,
         requests_per_connection_max: 0,
         retries_max: u32::MAX,
-        http_idle_timeout: Some(Duration::from_secs(3600)),
-        tcp_idle_timeout: Some(Duration::from_secs(3600)),
+        http_idle_timeout: Some(Duration::from_hours(1)),
+        tcp_idle_timeout: Some(Duration::from_hours(1)),
         connection_duration_max: None,
         concurrent_streams_max: 1024,
         upgrade_to_http2: false,

@@ -72,15 +72,37 @@ fn broker(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// Answers for a proxy's health, and passes nothing on. The file `unhealthy` in the working directory of the test
-/// is not seen here: what it does, it does at once.
+/// Tells what its supervisor grants, then answers for a proxy's health and passes nothing on.
 fn proxy(arguments: &[String]) -> ExitCode {
     println!("proxy {}", arguments.join(" "));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(ask());
     let listener = TcpListener::bind("0.0.0.0:15021").unwrap();
     for stream in listener.incoming() {
         answer(stream.unwrap(), "ready");
     }
     ExitCode::SUCCESS
+}
+
+async fn ask() {
+    use heddle_net::broker::{Client, Error, Grant, RefusalKind, Request};
+    let supervisor = heddle_net::process::inherited_descriptor(3).unwrap();
+    let (client, driver) = Client::new(supervisor).unwrap();
+    tokio::spawn(driver.run());
+    for (what, request) in [
+        ("control plane", Request::Control),
+        ("localhost", Request::Resolve("localhost".into())),
+        ("the host's loopback", Request::Connect("127.0.0.1:1".parse().unwrap())),
+        ("a port of the host", Request::Listen("127.0.0.1:0".parse().unwrap())),
+    ] {
+        let word = match client.request(&request).await {
+            Ok(Grant::Addresses(_)) => "resolved",
+            Ok(Grant::Descriptor(_)) => "reached",
+            Err(Error::Refused(refusal)) if refusal.kind == RefusalKind::Denied => "denied",
+            Err(error) => panic!("{what}: {error:?}"),
+        };
+        println!("{what}: {word}");
+    }
 }
 
 /// Serves a text over HTTP on a port: `serve PORT TEXT`.

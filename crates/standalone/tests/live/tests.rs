@@ -97,6 +97,8 @@ fn isolation(user: User) {
     assert!(run("cat /etc/hosts").contains("10.244.0.10 one\n"));
     assert!(run("cat /etc/nsswitch.conf").ends_with("hosts: files dns\n"));
     assert_eq!(run("ls /sys/class/net /proc/self/fd >/dev/null; echo $HOSTNAME"), "one\n");
+    let refused = run("echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward || true");
+    assert!(refused.contains("Read-only"), "{refused}");
     let (code, _) =
         mesh.exec("one", &["sh", "-c", "umount /etc/hosts || ip link add x type dummy"]);
     assert_ne!(code, 0);
@@ -322,7 +324,16 @@ fn proxy(user: User) {
         container: Some("istio-proxy".into()),
         ..LogRequest::default()
     };
-    assert!(mesh.log(&request).contains("--control-fd 3 --workload standalone/Pod/default/meshed"));
+    let log = mesh.log(&request);
+    for line in [
+        "proxy --control-fd 3 --workload standalone/Pod/default/meshed\n",
+        "control plane: reached\n",
+        "localhost: resolved\n",
+        "the host's loopback: denied\n",
+        "a port of the host: denied\n",
+    ] {
+        assert!(log.contains(line), "{line} in {log}");
+    }
     let before = status.proxy.unwrap().pid;
     mesh.block(async |client| client.kill_proxy("meshed").await).unwrap();
     let after = mesh.until_workload("meshed", "the proxy is not back", |w| {
@@ -405,10 +416,10 @@ fn stop(user: User) {
     mesh.block(async |client| client.stop(LONG).await).unwrap();
     assert_eq!(mesh.ended(), Some(0));
     assert_eq!(processes_in(&namespace), [0; 0]);
-    assert!(
-        !mesh.root().join("workloads").exists()
-            || std::fs::read_dir(mesh.root().join("workloads")).unwrap().count() == 0
-    );
+    let run = std::fs::read_dir(mesh.root().join("run")).unwrap();
+    let left: Vec<_> = run.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["lock"]);
+    assert!(!mesh.root().join("workloads").exists());
     // SIGTERM to the broker is as good.
     let mut mesh = Mesh::start(user);
     mesh.want(vec![workload("one", 10, IDLE)]);
@@ -449,7 +460,7 @@ fn capture(user: User) {
     let client = mesh.client.clone();
     let capturing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { client.capture(Duration::from_secs(2)).await.unwrap() })
+        runtime.block_on(async { client.capture(Duration::from_millis(600)).await.unwrap() })
     });
     while !capturing.is_finished() {
         mesh.exec("client", &["heddle", "fetch", "web:8080"]);

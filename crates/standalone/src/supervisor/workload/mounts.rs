@@ -28,7 +28,12 @@ pub(super) struct Mounts {
 impl Mounts {
     /// What every container needs.
     pub(super) fn new() -> Self {
-        let mut list = vec![Mount::Proc { target: "/proc".into() }];
+        // The kernel's settings of the workload's network are not the workload's to change.
+        let settings = PathBuf::from("/proc/sys");
+        let mut list = vec![
+            Mount::Proc { target: "/proc".into() },
+            Mount::Bind { source: settings.clone(), target: settings, read_only: true },
+        ];
         let hidden = NAME_CACHES.map(Path::new).into_iter().filter(|path| !path.is_symlink());
         let covers = hidden.map(|path| (path, HIDING_BYTES_MAX));
         for (path, bytes_max) in covers.chain([(Path::new("/dev/shm"), SHARED_MEMORY_BYTES_MAX)]) {

@@ -32,7 +32,7 @@ impl Completed {
 
     /// Itself, when it succeeded.
     #[track_caller]
-    #[must_use]
+    #[expect(clippy::must_use_candidate, clippy::return_self_not_must_use, reason = "an assertion")]
     pub fn success(self) -> Self {
         assert!(self.code == Some(0), "{self:#?}");
         self

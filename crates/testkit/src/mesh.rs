@@ -158,14 +158,14 @@ impl Mesh {
 
     /// The sum of what a workload's proxy counts under a name with all of these labels.
     #[track_caller]
-    pub fn metric(&self, workload: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn metric(&self, workload: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
         let text = self.must(&["metrics", workload]);
         let label = |(key, value): &(&str, &str)| format!("{key}=\"{value}\"");
         let labels: Vec<String> = labels.iter().map(label).collect();
         text.lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
             .filter(|line| labels.iter().all(|label| line.contains(label.as_str())))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
     }
 

@@ -43,6 +43,9 @@ pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Resul
     let errors = answer["findings"].as_array().map_or(0, |findings| {
         findings.iter().filter(|finding| finding["level"] == "error").count()
     });
+    if errors > 0 && answer["results"].as_array().is_none_or(Vec::is_empty) {
+        bail!("the files hold nothing that can be applied");
+    }
     Ok(errors.max(rejected(&answer)))
 }
 

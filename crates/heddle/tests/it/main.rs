@@ -5,11 +5,82 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod bad_input;
+mod life;
+mod ordinary_user;
+mod policy;
 mod real_servers;
+mod resilience;
+mod samples;
 
 use heddle_testkit::Mesh;
 
-/// A mesh of the program that was built with these tests.
+/// The program that was built with these tests.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_heddle");
+/// The sample application.
+const BOOKINFO: &str = include_str!("../../../../examples/bookinfo.yaml");
+
+/// A mesh of that program.
 fn mesh() -> Mesh {
-    Mesh::new(env!("CARGO_BIN_EXE_heddle"))
+    Mesh::new(PROGRAM)
+}
+
+/// A Deployment, its account and its Service with one port called `http`.
+fn sample(name: &str, service: &str, version: &str, replicas: u32) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {service}}}
+spec:
+  selector: {{app: {service}}}
+  ports: [{{name: http, port: 9080}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {service}, version: {version}}}}}
+  template:
+    metadata: {{labels: {{app: {service}, version: {version}}}}}
+    spec:
+      serviceAccountName: {name}
+      containers:
+        - name: {service}
+          command: [heddle, sample, serve, {service}, --version, {version}, --port, \"9080\"]
+          ports: [{{containerPort: 9080}}]
+          readinessProbe: {{httpGet: {{path: /health, port: 9080}}, periodSeconds: 1}}
+---
+"
+    )
+}
+
+/// A Deployment with an account of its own that only waits for commands.
+fn client(name: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {name}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      serviceAccountName: {name}
+      containers:
+        - name: {name}
+          command: [sleep, infinity]
+---
+"
+    )
 }

@@ -79,6 +79,26 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
+    ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
+    ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
+    (
+        "trafficPolicy.portLevelSettings[].connectionPool.tcp.tcpKeepalive",
+        Unsupported(NO_KEEPALIVE),
+    ),
+    (
+        "trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
+        Unsupported(NO_UPGRADE),
+    ),
+    ("subsets[].trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
+    ("subsets[].trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
+    (
+        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.tcp.tcpKeepalive",
+        Unsupported(NO_KEEPALIVE),
+    ),
+    (
+        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
+        Unsupported(NO_UPGRADE),
+    ),
 ];
 
 const SERVICE_ENTRY: Table = &[
@@ -118,6 +138,13 @@ const AUTHORIZATION_POLICY: Table = &[
     ("rules", Applied),
 ];
 
+const NO_KEEPALIVE: &str =
+    "connections have the operating system's keepalive; setting it comes with the routing issue";
+const NO_UPGRADE: &str =
+    "a request keeps the client's HTTP version; this comes with the routing issue";
+const NO_ACCESS_LOG: &str =
+    "requests are counted, not logged yet; this comes with the observability issue";
+
 const MESH_CONFIG: Table = &[
     ("trustDomain", Applied),
     ("trustDomainAliases", Applied),
@@ -128,15 +155,15 @@ const MESH_CONFIG: Table = &[
     ("defaultVirtualServiceExportTo", Applied),
     ("defaultDestinationRuleExportTo", Applied),
     ("connectTimeout", Applied),
-    ("tcpKeepalive", Applied),
-    ("h2UpgradePolicy", Applied),
+    ("tcpKeepalive", Unsupported(NO_KEEPALIVE)),
+    ("h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     ("protocolDetectionTimeout", Applied),
     ("defaultConfig.drainDuration", Applied),
     ("pathNormalization", Applied),
     ("defaultHttpRetryPolicy", Applied),
     ("defaultInboundHttpRetryPolicy", Applied),
-    ("accessLogFile", Applied),
-    ("accessLogEncoding", Applied),
+    ("accessLogFile", Unsupported(NO_ACCESS_LOG)),
+    ("accessLogEncoding", Unsupported(NO_ACCESS_LOG)),
     ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
     ("defaultTrafficPolicy", Applied),
     ("verifyCertificateAtClient", Ignored("deprecated: certificates of peers are always verified")),

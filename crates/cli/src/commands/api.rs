@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -42,7 +42,26 @@ impl ControlApi {
         self.request("POST", path, Some(body)).await
     }
 
+    /// Whether what a path waits for was reached in its time.
+    pub(crate) async fn reached(&self, path: &str) -> Result<bool> {
+        match self.answer("GET", path, None).await? {
+            (StatusCode::REQUEST_TIMEOUT, _) => Ok(false),
+            (status, _) if status.is_success() => Ok(true),
+            (_, value) => Err(refused(&value)),
+        }
+    }
+
     async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, value) = self.answer(method, path, body).await?;
+        if status.is_success() { Ok(value) } else { Err(refused(&value)) }
+    }
+
+    async fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -72,7 +91,7 @@ impl ControlApi {
             let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
             format!("unexpected answer of the control plane ({status}): {text}")
         })?;
-        if status.is_success() { Ok(value) } else { Err(refused(&value)) }
+        Ok((status, value))
     }
 
     /// A control plane that is being started again is waited for.

@@ -60,10 +60,15 @@ pub(crate) fn analysis_of_mesh(mesh: &MeshArguments) -> Result<Value> {
     Ok(json!({"findings": all("findings"), "outcomes": all("outcomes")}))
 }
 
-/// Whether every proxy concerned has acknowledged everything.
-pub(crate) async fn settled(client: &Client) -> Result<bool> {
-    let status = ControlApi::of(client).get("/v1/status").await?;
-    Ok(status["unsettled"].as_array().is_none_or(Vec::is_empty))
+/// Whether every replica that shall run is ready, waiting for it as long as `patience`.
+pub(crate) async fn ready_within(client: &Client, patience: Duration) -> Result<bool> {
+    let path = format!("/v1/wait?for=ready&timeout_ms={}", patience.as_millis());
+    ControlApi::of(client).reached(&path).await
+}
+
+/// Waits until every proxy concerned has acknowledged everything.
+pub(crate) async fn wait_applied(client: &Client, timeout: Duration) -> Result<()> {
+    wait_for(&ControlApi::of(client), "applied", timeout).await.map(drop)
 }
 
 fn rejected(answer: &Value) -> usize {

@@ -5,7 +5,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
+use heddle_standalone::status::{MeshStatus, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
 use tokio::process::Command;
 
@@ -175,30 +175,22 @@ pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Durati
     let begun = Instant::now();
     let mut shown = String::new();
     loop {
+        // The control plane knows what shall run, the supervisor what does.
+        let ready = objects::ready_within(client, POLL_PERIOD).await?;
         let status = client.status().await.map_err(told)?;
         let state = progress(&status);
         if state != shown && !status.workloads.is_empty() {
             out(&format!("{state}\n"))?;
             shown = state;
         }
-        if is_ready(&status) && objects::settled(client).await? {
-            print_published(&status)?;
-            return Ok(());
+        if ready {
+            objects::wait_applied(client, timeout.saturating_sub(begun.elapsed())).await?;
+            return print_published(&status);
         }
         if begun.elapsed() > timeout {
             return Err(not_ready(&status, timeout));
         }
-        tokio::time::sleep(POLL_PERIOD).await;
     }
-}
-
-/// Whether every workload is ready, or has ended as it should.
-pub(crate) fn is_ready(status: &MeshStatus) -> bool {
-    !status.workloads.is_empty()
-        && status
-            .workloads
-            .iter()
-            .all(|workload| workload.ready || workload.phase == Phase::Succeeded)
 }
 
 fn progress(status: &MeshStatus) -> String {

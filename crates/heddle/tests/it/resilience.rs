@@ -151,9 +151,8 @@ fn retries(mesh: &Mesh) {
     };
     let none = with("attempts: 0");
     assert!(none["failed"].as_u64().unwrap() > 0, "one of two fails: {none:#}");
-    let some = with("attempts: 5, retryOn: 5xx, backoff: 1ms");
-    // A retry may pick the failing one again: one request in 64 finds it six times.
-    assert!(some["failed"].as_u64().unwrap() <= 4, "five retries find the other: {some:#}");
+    let some = with("attempts: 1, retryOn: 5xx, backoff: 1ms");
+    assert_eq!(some["failed"], 0, "a retry avoids the one that has failed: {some:#}");
     tell(0);
 }
 

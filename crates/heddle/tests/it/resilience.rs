@@ -98,9 +98,13 @@ fn broken_routes(mesh: &Mesh) {
         format!("{path}:{line}:")
     };
     assert!(told.stdout.contains(&place("subset: v9")), "{told:#?}");
-    let _ = mesh.run(&["apply", "--wait", "-f", &path]);
+    let zero = told.stdout.split("HED0211").nth(1).unwrap_or_default();
+    assert!(zero.contains(&format!("{path}:")), "weights of sum 0: {told:#?}");
+    mesh.must(&["apply", "--wait", "-f", &path]);
     let missing = load(mesh, 10, &["http://ratings:9080/status/200"]);
     assert_eq!(missing["statuses"]["503"], 10, "{missing:#}");
+    let nobody = load(mesh, 10, &["http://ratings:9080/delay/1"]);
+    assert_eq!(nobody["statuses"]["503"], 10, "weights of sum 0: {nobody:#}");
     let rest = load(mesh, 10, &[URL]);
     assert_eq!(rest["versions"]["ratings-v1"], 10, "{rest:#}");
     let other = load(mesh, 10, &["http://details:9080/details/0"]);

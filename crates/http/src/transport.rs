@@ -64,7 +64,7 @@ impl Transport {
     }
 
     /// Writes from the front of `data`, which must not be empty; answers how many bytes were taken. Taken is
-    /// not always sent: [`Transport::poll_flush`] sends the rest, as does the next write.
+    /// not always sent: a flush sends the rest, as does the next write.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, data),

@@ -2,7 +2,7 @@
 //! parents them.
 //!
 //! The caller has many threads, and between fork and exec such a process may do next to nothing. So a
-//! start has two steps: [`spawn`] runs this same program again with the argument [`RUN_PLAN`], and that
+//! start has two steps: [`spawn()`] runs this same program again with the argument [`RUN_PLAN`], and that
 //! fresh process, with one thread, calls [`run_plan`], which reads the plan from its standard input,
 //! makes the namespaces and mounts, gives its privileges away and becomes the program asked for. The
 //! binary must pass that argument on before it starts any thread.
@@ -12,7 +12,7 @@
 //!                     └────(otherwise)──▶ the program
 //! ```
 //!
-//! [`split`] is how a supervisor gets into namespaces of its own under an init: whatever part of it is
+//! [`split()`] is how a supervisor gets into namespaces of its own under an init: whatever part of it is
 //! killed, nothing it started is left.
 
 mod child;

@@ -1,7 +1,7 @@
 //! `heddle internal reference`: the pages of `docs/` that are written out of the program's own tables, so that
 //! they cannot say something else than the program does. `cargo xtask gen` calls it.
 //!
-//! Each page is a function from tables to text; only [`write`] touches files.
+//! Each page is a function from tables to text; only [`write()`] touches files.
 
 use std::fmt::Write as _;
 use std::path::Path;

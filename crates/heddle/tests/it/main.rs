@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod bad_input;
+mod http_features;
 mod life;
 mod ordinary_user;
 mod policy;

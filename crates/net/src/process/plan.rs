@@ -36,7 +36,7 @@ pub struct Plan {
     pub capabilities: Capabilities,
     /// Whether it can ever gain privileges by starting a program (set-user-id files, file capabilities).
     pub new_privileges: bool,
-    /// Whether it is killed when the process that called [`super::spawn`] ends.
+    /// Whether it is killed when the process that called [`super::spawn()`] ends.
     pub die_with_parent: bool,
     /// Whether it leads a session of its own, away from the caller's terminal.
     pub new_session: bool,

@@ -20,7 +20,7 @@ use super::plan::{Capabilities, Limit, Mount};
 use crate::namespace::{self, Namespaces, NetworkNamespace};
 use crate::socket::DescriptorChannel;
 
-/// The argument with which [`super::spawn`] runs this program again; see [`run_plan`].
+/// The argument with which [`super::spawn()`] runs this program again; see [`run_plan`].
 pub const RUN_PLAN: &str = "internal-run-plan";
 
 /// The highest number a descriptor of the plan may be given.
@@ -68,7 +68,7 @@ impl Report {
 /// The plan could not be carried out. Where the starter still listens it has been told.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The process was not started by [`super::spawn`].
+    /// The process was not started by [`super::spawn()`].
     #[error("`{RUN_PLAN}` is internal: standard input brings no plan")]
     NoPlan(#[source] io::Error),
     /// A step failed.

@@ -87,7 +87,7 @@ enum Report {
 ///
 /// Where user namespaces are forbidden, root goes on without one. With a mount namespace, mounts are
 /// private inside; with a PID namespace as well, `/proc` shows the inside only (with a PID namespace
-/// alone it goes on showing the outside, and [`super::spawn`] does not work).
+/// alone it goes on showing the outside, and [`super::spawn()`] does not work).
 pub fn split(namespaces: Namespaces) -> Result<Split, SplitError> {
     let pair = || DescriptorChannel::pair().map_err(step("open a channel"));
     let ((outside, inside), (reports, reporter)) = (pair()?, pair()?);

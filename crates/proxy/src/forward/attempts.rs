@@ -156,7 +156,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             rate_limited: head.values("x-envoy-ratelimited").next().is_some(),
         };
         tries.observe(&target, Observation::Response(status));
-        if tries.retries_after(seen, pump) {
+        if tries.retries_after(&target, seen, pump) {
             drop(upstream);
             tries.pause().await;
             continue;
@@ -320,10 +320,7 @@ impl Tries<'_> {
             return None;
         }
         self.observe(target, observation);
-        if self.retries_after(outcome, pump) {
-            if let Target::Endpoint(_, state) = target {
-                self.tried.push(state.clone());
-            }
+        if self.retries_after(target, outcome, pump) {
             self.pause().await;
             return None;
         }
@@ -365,7 +362,7 @@ impl Tries<'_> {
     }
 
     /// Whether the request is tried again after this outcome; if so it counts as a retry and begins anew.
-    fn retries_after(&mut self, outcome: TryOutcome, pump: &mut Pump) -> bool {
+    fn retries_after(&mut self, target: &Target, outcome: TryOutcome, pump: &mut Pump) -> bool {
         let Decided { retry, state, due, .. } = *self.decided;
         if self.retries >= retry.attempts
             || !retry::is_retriable(retry, outcome)
@@ -380,6 +377,9 @@ impl Tries<'_> {
         // Dropping the one before gives its unit back.
         self.retry_token = Some(token);
         self.retries += 1;
+        if let Target::Endpoint(_, tried) = target {
+            self.tried.push(tried.clone());
+        }
         true
     }
 

@@ -285,7 +285,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         let counted = seen_as_http(status, in_head);
         tries.observe(&target, Observation::Response(counted));
-        if tries.retries_after(seen, upload) {
+        if tries.retries_after(&target, seen, upload) {
             tries.pause().await;
             continue;
         }
@@ -459,17 +459,14 @@ impl Tries<'_> {
             }
         };
         self.observe(target, observation);
-        if !self.retries_after(outcome, upload) {
+        if !self.retries_after(target, outcome, upload) {
             return Some(answer);
-        }
-        if let Target::Endpoint(_, state) = target {
-            self.tried.push(state.clone());
         }
         self.pause().await;
         None
     }
 
-    fn retries_after(&mut self, outcome: TryOutcome, upload: &mut Upload) -> bool {
+    fn retries_after(&mut self, target: &Target, outcome: TryOutcome, upload: &mut Upload) -> bool {
         let Decided { retry, state, due, .. } = *self.decided;
         if self.retries >= retry.attempts
             || !retry::is_retriable(retry, outcome)
@@ -483,6 +480,9 @@ impl Tries<'_> {
         }
         self.retry_token = Some(token);
         self.retries += 1;
+        if let Target::Endpoint(_, tried) = target {
+            self.tried.push(tried.clone());
+        }
         true
     }
 

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Status(OutputArguments),
     /// Check files and say what would happen to every field
     Analyze(AnalyzeArguments),
-    /// Show every certificate and the roots; rotate the root
+    /// Show the roots and how many certificates were issued; rotate the root
     Certs(CertsArguments),
     /// Explain a finding's code, for example HED0101
     Explain(ExplainArguments),
@@ -193,7 +193,7 @@ pub(crate) struct DemoArguments {
     /// Only these scenes, by number
     #[arg(long, value_delimiter = ',', value_name = "N", requires = "check")]
     pub(crate) scenes: Vec<usize>,
-    /// Print a line per second instead of the live view
+    /// Print the table again and again instead of redrawing it
     #[arg(long)]
     pub(crate) plain: bool,
 }

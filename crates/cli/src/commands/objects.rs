@@ -105,15 +105,19 @@ pub(crate) fn finding_text(finding: &Value) -> String {
     );
     let file = text(&origin["file"]);
     if !file.is_empty() {
-        line.push_str(&format!(
-            "  --> {file}:{}:{}  {} {}/{} {}\n",
-            origin["line"],
-            origin["column"],
-            text(&origin["kind"]),
-            text(&origin["namespace"]),
-            text(&origin["name"]),
-            text(&origin["field"])
-        ));
+        line.push_str(&format!("  --> {file}:{}:{}", origin["line"], origin["column"]));
+        let namespace = match text(&origin["namespace"]) {
+            empty if empty.is_empty() => empty,
+            namespace => format!("{namespace}/"),
+        };
+        let named = format!("{namespace}{}", text(&origin["name"]));
+        // A document that cannot be read is no object: then there is only the place.
+        let subject = [text(&origin["kind"]), named, text(&origin["field"])];
+        let subject: Vec<String> = subject.into_iter().filter(|part| !part.is_empty()).collect();
+        if !subject.is_empty() {
+            line.push_str(&format!("  {}", subject.join(" ")));
+        }
+        line.push('\n');
     }
     if let Some(hint) = finding["hint"].as_str() {
         line.push_str(&format!("hint: {hint}\n"));
@@ -330,4 +334,20 @@ pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<
         out(&table(&rows))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_names_only_what_it_has() {
+        let place = json!({"file": "x.yaml", "line": 2, "column": 5});
+        let finding =
+            json!({"level": "error", "code": "HED0001", "message": "not YAML", "origin": place});
+        assert_eq!(finding_text(&finding), "error[HED0001]: not YAML\n  --> x.yaml:2:5\n");
+        let place = json!({"file": "x.yaml", "line": 2, "column": 5, "kind": "Node", "name": "n"});
+        let finding = json!({"level": "info", "code": "HED0104", "message": "m", "origin": place});
+        assert_eq!(finding_text(&finding), "info[HED0104]: m\n  --> x.yaml:2:5  Node n\n");
+    }
 }

@@ -3,19 +3,16 @@
 use std::fmt::Write as _;
 
 use heddle_telemetry::metrics::{Buckets, GroupDefinition, Kind};
-use heddle_telemetry::{Reason, ResponseFlag, istio, mesh};
+use heddle_telemetry::{ResponseFlag, istio};
 
 use super::{NOTE, cell};
 
-/// Every group that is recorded, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 7] = [
+/// Every group that proxies record, with its heading.
+const GROUPS: [(&str, &GroupDefinition); 4] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
     ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),
     ("Versions", &istio::BUILDS),
-    ("Failures", &mesh::CONNECTIONS),
-    ("Peers", &mesh::PEERS),
-    ("Certificates", &mesh::CERTIFICATES),
 ];
 
 pub(super) fn page() -> String {
@@ -42,12 +39,9 @@ pub(super) fn page() -> String {
     for flag in ResponseFlag::ALL {
         let _ = writeln!(page, "| `{}` | {} |", flag.code(), cell(flag.meaning()));
     }
-    let reasons: Vec<String> =
-        Reason::ALL.iter().map(|reason| format!("`{}`", reason.as_str())).collect();
-    let _ = write!(
-        page,
-        "\n## Reasons\n\nThe label `reason` of `heddle_connections_failed_total` is one of {}.\n",
-        reasons.join(", ")
+    page.push_str(
+        "\n## The registry itself\n\nA proxy holds at most so many label combinations; what finds no room is counted with labels that all say `overflow`: \
+         `heddle_metric_series` is how many it holds, `heddle_metric_series_overflow_total` how often one found no room.\n",
     );
     page
 }

@@ -8,9 +8,8 @@ use heddle_telemetry::{ResponseFlag, istio};
 use super::{NOTE, cell};
 
 /// Every group that proxies record, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 4] = [
+const GROUPS: [(&str, &GroupDefinition); 3] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
-    ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),
     ("Versions", &istio::BUILDS),
 ];

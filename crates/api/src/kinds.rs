@@ -10,8 +10,10 @@ use heddle_diag::{Dialect, Origin};
 use crate::decode::{Decode, Decoder, Findings};
 use crate::istio;
 use crate::kubernetes;
+use crate::linkerd;
 use crate::meta::Meta;
 use crate::object::{Object, Written};
+use crate::smi;
 use crate::tree::At;
 use crate::value::Free;
 
@@ -39,6 +41,8 @@ pub struct Kind {
 pub enum Body {
     /// Under `spec`.
     Spec,
+    /// Under `spec`, or beside `metadata` as older versions have it.
+    SpecOrTop,
     /// Beside `metadata`.
     Top,
     /// It is kept as a tree and not decoded.
@@ -182,6 +186,21 @@ kinds! {
     Telemetry(istio::Telemetry) = Istio "telemetry.istio.io" "telemetries" ["v1", "v1alpha1"] NAMESPACED Spec;
     WasmPlugin(istio::WasmPlugin) = Istio "extensions.istio.io" "wasmplugins" ["v1alpha1"] NAMESPACED Spec;
     TrafficExtension(istio::TrafficExtension) = Istio "extensions.istio.io" "trafficextensions" ["v1alpha1"] NAMESPACED Spec;
+    Server(linkerd::Server) = Linkerd "policy.linkerd.io" "servers" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
+    ServerAuthorization(linkerd::ServerAuthorization) = Linkerd "policy.linkerd.io" "serverauthorizations" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    LinkerdAuthorizationPolicy as "AuthorizationPolicy" (linkerd::AuthorizationPolicy) = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;
+    MeshTlsAuthentication as "MeshTLSAuthentication" (linkerd::MeshTlsAuthentication) = Linkerd "policy.linkerd.io" "meshtlsauthentications" ["v1alpha1"] NAMESPACED Spec;
+    NetworkAuthentication(linkerd::NetworkAuthentication) = Linkerd "policy.linkerd.io" "networkauthentications" ["v1alpha1"] NAMESPACED Spec;
+    EgressNetwork(linkerd::EgressNetwork) = Linkerd "policy.linkerd.io" "egressnetworks" ["v1alpha1"] NAMESPACED Spec;
+    HttpLocalRateLimitPolicy as "HTTPLocalRateLimitPolicy" (linkerd::HttpLocalRateLimitPolicy) = Linkerd "policy.linkerd.io" "httplocalratelimitpolicies" ["v1alpha1"] NAMESPACED Spec;
+    ServiceProfile(linkerd::ServiceProfile) = Linkerd "linkerd.io" "serviceprofiles" ["v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    ExternalWorkload(linkerd::ExternalWorkload) = Linkerd "workload.linkerd.io" "externalworkloads" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    Link(linkerd::Link) = Linkerd "multicluster.linkerd.io" "links" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    TrafficSplit(smi::TrafficSplit) = Smi "split.smi-spec.io" "trafficsplits" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    TrafficTarget(smi::TrafficTarget) = Smi "access.smi-spec.io" "traffictargets" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    HttpRouteGroup as "HTTPRouteGroup" (smi::HttpRouteGroup) = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiTcpRoute as "TCPRoute" (smi::PortsRoute) = Smi "specs.smi-spec.io" "tcproutes" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiUdpRoute as "UDPRoute" (smi::PortsRoute) = Smi "specs.smi-spec.io" "udproutes" ["v1alpha4"] NAMESPACED SpecOrTop;
 }
 
 impl Resource {

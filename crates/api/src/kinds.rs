@@ -48,14 +48,24 @@ pub enum Body {
 pub(crate) const NAMESPACED: bool = true;
 pub(crate) const CLUSTER: bool = false;
 
+/// The kind as objects write it: the variant's name, unless the table gives another.
+macro_rules! kind_name {
+    ($variant:ident) => {
+        stringify!($variant)
+    };
+    ($variant:ident $name:literal) => {
+        $name
+    };
+}
+
 macro_rules! kinds {
-    ($( $variant:ident($type:ty) = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
+    ($( $variant:ident($type:ty) $($name:literal)? = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
         /// An object of any kind.
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub enum Resource {
             $(
-                #[doc = concat!("`", stringify!($variant), "` of the group `", $group, "`.")]
+                #[doc = concat!("`", kind_name!($variant $($name)?), "` of the group `", $group, "`.")]
                 $variant(Arc<Object<$type>>),
             )+
             /// The mesh configuration, out of the ConfigMap `istio` (or `istio-<revision>`), key `mesh`.
@@ -102,7 +112,7 @@ macro_rules! kinds {
         pub const TYPED: &[Kind] = &[$( Kind {
             dialect: Dialect::$dialect,
             group: $group,
-            kind: stringify!($variant),
+            kind: kind_name!($variant $($name)?),
             plural: $plural,
             versions: &[$($version),+],
             namespaced: $namespaced,
@@ -119,7 +129,7 @@ macro_rules! kinds {
             mut written: Written,
         ) -> (Resource, Findings) {
             match kind.map(|kind| (kind.group, kind.kind)) {
-                $( Some(($group, stringify!($variant))) => {
+                $( Some(($group, kind_name!($variant $($name)?))) => {
                     let spec = decoder.body::<$type>(body);
                     let findings = decoder.finish();
                     written.broken = findings.broken_places();

@@ -52,24 +52,24 @@ pub enum Body {
 pub(crate) const NAMESPACED: bool = true;
 pub(crate) const CLUSTER: bool = false;
 
-/// The kind as objects write it: the variant's name, unless another is given.
+/// The kind as objects write it: the variant's name, unless the table gives another.
 macro_rules! kind_name {
     ($variant:ident) => {
         stringify!($variant)
     };
-    ($variant:ident $kind:literal) => {
-        $kind
+    ($variant:ident $name:literal) => {
+        $name
     };
 }
 
 macro_rules! kinds {
-    ($( $variant:ident $(as $kind:literal)? ($type:ty) = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
+    ($( $variant:ident($type:ty) $($name:literal)? = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
         /// An object of any kind.
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub enum Resource {
             $(
-                #[doc = concat!("`", kind_name!($variant $($kind)?), "` of the group `", $group, "`.")]
+                #[doc = concat!("`", kind_name!($variant $($name)?), "` of the group `", $group, "`.")]
                 $variant(Arc<Object<$type>>),
             )+
             /// The mesh configuration, out of the ConfigMap `istio` (or `istio-<revision>`), key `mesh`.
@@ -116,7 +116,7 @@ macro_rules! kinds {
         pub const TYPED: &[Kind] = &[$( Kind {
             dialect: Dialect::$dialect,
             group: $group,
-            kind: kind_name!($variant $($kind)?),
+            kind: kind_name!($variant $($name)?),
             plural: $plural,
             versions: &[$($version),+],
             namespaced: $namespaced,
@@ -133,7 +133,7 @@ macro_rules! kinds {
             mut written: Written,
         ) -> (Resource, Findings) {
             match kind.map(|kind| (kind.group, kind.kind)) {
-                $( Some(($group, kind_name!($variant $($kind)?))) => {
+                $( Some(($group, kind_name!($variant $($name)?))) => {
                     let spec = decoder.body::<$type>(body);
                     let findings = decoder.finish();
                     written.broken = findings.broken_places();
@@ -188,19 +188,19 @@ kinds! {
     TrafficExtension(istio::TrafficExtension) = Istio "extensions.istio.io" "trafficextensions" ["v1alpha1"] NAMESPACED Spec;
     Server(linkerd::Server) = Linkerd "policy.linkerd.io" "servers" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
     ServerAuthorization(linkerd::ServerAuthorization) = Linkerd "policy.linkerd.io" "serverauthorizations" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
-    LinkerdAuthorizationPolicy as "AuthorizationPolicy" (linkerd::AuthorizationPolicy) = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;
-    MeshTlsAuthentication as "MeshTLSAuthentication" (linkerd::MeshTlsAuthentication) = Linkerd "policy.linkerd.io" "meshtlsauthentications" ["v1alpha1"] NAMESPACED Spec;
+    LinkerdAuthorizationPolicy(linkerd::AuthorizationPolicy) "AuthorizationPolicy" = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;
+    MeshTlsAuthentication(linkerd::MeshTlsAuthentication) "MeshTLSAuthentication" = Linkerd "policy.linkerd.io" "meshtlsauthentications" ["v1alpha1"] NAMESPACED Spec;
     NetworkAuthentication(linkerd::NetworkAuthentication) = Linkerd "policy.linkerd.io" "networkauthentications" ["v1alpha1"] NAMESPACED Spec;
     EgressNetwork(linkerd::EgressNetwork) = Linkerd "policy.linkerd.io" "egressnetworks" ["v1alpha1"] NAMESPACED Spec;
-    HttpLocalRateLimitPolicy as "HTTPLocalRateLimitPolicy" (linkerd::HttpLocalRateLimitPolicy) = Linkerd "policy.linkerd.io" "httplocalratelimitpolicies" ["v1alpha1"] NAMESPACED Spec;
+    HttpLocalRateLimitPolicy(linkerd::HttpLocalRateLimitPolicy) "HTTPLocalRateLimitPolicy" = Linkerd "policy.linkerd.io" "httplocalratelimitpolicies" ["v1alpha1"] NAMESPACED Spec;
     ServiceProfile(linkerd::ServiceProfile) = Linkerd "linkerd.io" "serviceprofiles" ["v1alpha2", "v1alpha1"] NAMESPACED Spec;
     ExternalWorkload(linkerd::ExternalWorkload) = Linkerd "workload.linkerd.io" "externalworkloads" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
     Link(linkerd::Link) = Linkerd "multicluster.linkerd.io" "links" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
     TrafficSplit(smi::TrafficSplit) = Smi "split.smi-spec.io" "trafficsplits" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
     TrafficTarget(smi::TrafficTarget) = Smi "access.smi-spec.io" "traffictargets" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
-    HttpRouteGroup as "HTTPRouteGroup" (smi::HttpRouteGroup) = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
-    SmiTcpRoute as "TCPRoute" (smi::PortsRoute) = Smi "specs.smi-spec.io" "tcproutes" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
-    SmiUdpRoute as "UDPRoute" (smi::PortsRoute) = Smi "specs.smi-spec.io" "udproutes" ["v1alpha4"] NAMESPACED SpecOrTop;
+    HttpRouteGroup(smi::HttpRouteGroup) "HTTPRouteGroup" = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiTcpRoute(smi::PortsRoute) "TCPRoute" = Smi "specs.smi-spec.io" "tcproutes" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiUdpRoute(smi::PortsRoute) "UDPRoute" = Smi "specs.smi-spec.io" "udproutes" ["v1alpha4"] NAMESPACED SpecOrTop;
 }
 
 impl Resource {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use heddle_diag::{Dialect, Origin};
 
 use crate::decode::{Decode, Decoder, Findings};
+use crate::gateway_api;
 use crate::istio;
 use crate::kubernetes;
 use crate::linkerd;
@@ -186,6 +187,18 @@ kinds! {
     Telemetry(istio::Telemetry) = Istio "telemetry.istio.io" "telemetries" ["v1", "v1alpha1"] NAMESPACED Spec;
     WasmPlugin(istio::WasmPlugin) = Istio "extensions.istio.io" "wasmplugins" ["v1alpha1"] NAMESPACED Spec;
     TrafficExtension(istio::TrafficExtension) = Istio "extensions.istio.io" "trafficextensions" ["v1alpha1"] NAMESPACED Spec;
+    GatewayClass(gateway_api::GatewayClass) = GatewayApi "gateway.networking.k8s.io" "gatewayclasses" ["v1", "v1beta1", "v1alpha2"] CLUSTER Spec;
+    GatewayApiGateway(gateway_api::Gateway) "Gateway" = GatewayApi "gateway.networking.k8s.io" "gateways" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    ListenerSet(gateway_api::ListenerSet) = GatewayApi "gateway.networking.k8s.io" "listenersets" ["v1", "v1alpha1"] NAMESPACED Spec;
+    XListenerSet(gateway_api::ListenerSet) = GatewayApi "gateway.networking.x-k8s.io" "xlistenersets" ["v1alpha1"] NAMESPACED Spec;
+    HttpRoute(gateway_api::HttpRoute) "HTTPRoute" = GatewayApi "gateway.networking.k8s.io" "httproutes" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    GrpcRoute(gateway_api::GrpcRoute) "GRPCRoute" = GatewayApi "gateway.networking.k8s.io" "grpcroutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    TlsRoute(gateway_api::TlsRoute) "TLSRoute" = GatewayApi "gateway.networking.k8s.io" "tlsroutes" ["v1", "v1alpha3", "v1alpha2"] NAMESPACED Spec;
+    TcpRoute(gateway_api::TcpRoute) "TCPRoute" = GatewayApi "gateway.networking.k8s.io" "tcproutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    UdpRoute(gateway_api::UdpRoute) "UDPRoute" = GatewayApi "gateway.networking.k8s.io" "udproutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    ReferenceGrant(gateway_api::ReferenceGrant) = GatewayApi "gateway.networking.k8s.io" "referencegrants" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    BackendTlsPolicy(gateway_api::BackendTlsPolicy) "BackendTLSPolicy" = GatewayApi "gateway.networking.k8s.io" "backendtlspolicies" ["v1", "v1alpha3", "v1alpha2"] NAMESPACED Spec;
+    LinkerdHttpRoute(gateway_api::HttpRoute) "HTTPRoute" = Linkerd "policy.linkerd.io" "httproutes" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
     Server(linkerd::Server) = Linkerd "policy.linkerd.io" "servers" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
     ServerAuthorization(linkerd::ServerAuthorization) = Linkerd "policy.linkerd.io" "serverauthorizations" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
     LinkerdAuthorizationPolicy(linkerd::AuthorizationPolicy) "AuthorizationPolicy" = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;

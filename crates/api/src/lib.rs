@@ -43,6 +43,7 @@ mod check;
 pub mod codes;
 mod decode;
 mod fragment;
+pub mod gateway_api;
 pub mod istio;
 pub mod kinds;
 pub mod kubernetes;

@@ -15,8 +15,7 @@ const fn kind(
     Kind { dialect, group, kind, plural, versions, namespaced, body: Body::Raw }
 }
 
-const GATEWAY: &str = "gateway.networking.k8s.io";
-const LINKERD_POLICY: &str = "policy.linkerd.io";
+const GATEWAY_EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
 
 /// The kinds of the other dialects, and those of Kubernetes that only matter to them.
 pub(crate) const RECOGNISED: &[Kind] = &[
@@ -47,87 +46,21 @@ pub(crate) const RECOGNISED: &[Kind] = &[
     kind(Dialect::Kubernetes, "", "Endpoints", "endpoints", &["v1"], NAMESPACED),
     kind(
         Dialect::GatewayApi,
-        GATEWAY,
-        "GatewayClass",
-        "gatewayclasses",
-        &["v1", "v1beta1", "v1alpha2"],
-        CLUSTER,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "Gateway",
-        "gateways",
-        &["v1", "v1beta1", "v1alpha2"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "ListenerSet",
-        "listenersets",
-        &["v1", "v1alpha1"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "HTTPRoute",
-        "httproutes",
-        &["v1", "v1beta1", "v1alpha2"],
-        NAMESPACED,
-    ),
-    kind(Dialect::GatewayApi, GATEWAY, "GRPCRoute", "grpcroutes", &["v1", "v1alpha2"], NAMESPACED),
-    kind(Dialect::GatewayApi, GATEWAY, "TCPRoute", "tcproutes", &["v1", "v1alpha2"], NAMESPACED),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "TLSRoute",
-        "tlsroutes",
-        &["v1", "v1alpha3", "v1alpha2"],
-        NAMESPACED,
-    ),
-    kind(Dialect::GatewayApi, GATEWAY, "UDPRoute", "udproutes", &["v1", "v1alpha2"], NAMESPACED),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "ReferenceGrant",
-        "referencegrants",
-        &["v1", "v1beta1", "v1alpha2"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        GATEWAY,
-        "BackendTLSPolicy",
-        "backendtlspolicies",
-        &["v1", "v1alpha3", "v1alpha2"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        "gateway.networking.x-k8s.io",
-        "XListenerSet",
-        "xlistenersets",
-        &["v1alpha1"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::GatewayApi,
-        "gateway.networking.x-k8s.io",
+        GATEWAY_EXPERIMENTAL,
         "XBackendTrafficPolicy",
         "xbackendtrafficpolicies",
         &["v1alpha1"],
         NAMESPACED,
     ),
     kind(
-        Dialect::Linkerd,
-        LINKERD_POLICY,
-        "HTTPRoute",
-        "httproutes",
-        &["v1beta3", "v1beta2", "v1beta1", "v1alpha1"],
+        Dialect::GatewayApi,
+        GATEWAY_EXPERIMENTAL,
+        "XBackend",
+        "xbackends",
+        &["v1alpha1"],
         NAMESPACED,
     ),
+    kind(Dialect::GatewayApi, GATEWAY_EXPERIMENTAL, "XMesh", "xmeshes", &["v1alpha1"], CLUSTER),
     kind(
         Dialect::Cilium,
         "cilium.io",

@@ -8,25 +8,25 @@ use heddle_api::{At, Reader, Resource, Tree, Value, kinds};
 
 /// A CRD's schema at a place.
 #[derive(Clone, Copy)]
-struct Upstream<'a> {
-    tree: &'a Tree,
-    at: At,
+pub(crate) struct Upstream<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) at: At,
 }
 
 impl<'a> Upstream<'a> {
-    fn get(self, name: &str) -> Option<Self> {
+    pub(crate) fn get(self, name: &str) -> Option<Self> {
         Some(Self { tree: self.tree, at: self.tree.field(self.at, name)? })
     }
 
-    fn path(self, names: &[&str]) -> Option<Self> {
+    pub(crate) fn path(self, names: &[&str]) -> Option<Self> {
         names.iter().try_fold(self, |here, name| here.get(name))
     }
 
-    fn text(self, name: &str) -> Option<&'a str> {
+    pub(crate) fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).map(|here| &**self.tree.text(here.at))
     }
 
-    fn items(self) -> Vec<Self> {
+    pub(crate) fn items(self) -> Vec<Self> {
         self.tree.children(self.at).map(|at| Self { tree: self.tree, at }).collect()
     }
 
@@ -69,13 +69,13 @@ impl<'a> Upstream<'a> {
 }
 
 #[derive(Default)]
-struct Comparison {
-    differences: Vec<String>,
-    fields: usize,
+pub(crate) struct Comparison {
+    pub(crate) differences: Vec<String>,
+    pub(crate) fields: usize,
 }
 
 impl Comparison {
-    fn differ(&mut self, path: &str, what: impl Into<String>) {
+    pub(crate) fn differ(&mut self, path: &str, what: impl Into<String>) {
         self.differences.push(format!("{path}: {}", what.into()));
     }
 
@@ -148,11 +148,15 @@ impl Comparison {
         if count("minItems", "maxItems").or(count("minProperties", "maxProperties")) != ours.count {
             self.differ(path, "count differs");
         }
-        if upstream.texts("x-kubernetes-list-map-keys").first().copied() != ours.unique {
+        let set = (upstream.text("x-kubernetes-list-type") == Some("set")).then_some("");
+        if upstream.texts("x-kubernetes-list-map-keys").first().copied().or(set) != ours.unique {
             self.differ(path, "unique key differs");
         }
         if upstream.get("pattern").is_some() && ours.check.is_none() {
             self.differ(path, "pattern is not checked");
+        }
+        if item.is_some_and(|item| item.get("pattern").is_some()) && ours.item_check.is_none() {
+            self.differ(path, "pattern of items is not checked");
         }
         let millisecond = upstream.rules().iter().any(|rule| rule.contains("duration(self)"));
         if millisecond != ours.duration_min_ns.is_some() {
@@ -190,7 +194,7 @@ impl Comparison {
         }
     }
 
-    fn value(&mut self, path: &str, ours: &TypeSchema, upstream: Upstream<'_>) {
+    pub(crate) fn value(&mut self, path: &str, ours: &TypeSchema, upstream: Upstream<'_>) {
         let kind = upstream.text("type").unwrap_or_default();
         let item = upstream.get("items").or(upstream.get("additionalProperties"));
         match (ours, kind) {

@@ -122,6 +122,7 @@ fn one(
         headers,
         query,
         claims: Vec::new(),
+        parts: Vec::new(),
     })
 }
 

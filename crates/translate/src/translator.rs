@@ -107,6 +107,7 @@ impl Translator {
             ResourceName::Endpoints(key) => {
                 self.engine.value(&EndpointsKey(key.clone())).map(Resource::Endpoints)
             }
+            ResourceName::Gateway(_) | ResourceName::Secret(_) => None,
             ResourceName::Inbound(workload) => {
                 self.engine.value(&InboundKey(self.pod_key(workload)?)).map(Resource::Inbound)
             }
@@ -142,7 +143,7 @@ impl Translator {
                     self.engine.forget(&ProxyKey(key));
                 }
             }
-            ResourceName::TrustBundle => {}
+            ResourceName::Gateway(_) | ResourceName::Secret(_) | ResourceName::TrustBundle => {}
             ResourceName::Workload(network, address) => {
                 self.engine.forget(&AddressKey(network.clone(), *address));
             }

@@ -1,4 +1,5 @@
-//! The findings of this crate: 02 routing, 03 destinations and services, 04 security, 05 workloads and the mesh.
+//! The findings of this crate: 02 routing, 03 destinations and services, 04 security, 05 workloads and the mesh,
+//! 07 Linkerd and SMI.
 
 heddle_diag::codes! {
     UNKNOWN_HOST = "HED0201", "destination host unknown", ["IST0101"],
@@ -114,6 +115,23 @@ heddle_diag::codes! {
     DENIES_EVERYTHING = "HED0410", "denies everything", [],
         "An ALLOW policy without rules matches nothing, and its presence makes every request that no other policy allows be \
          refused.";
+
+    UNKNOWN_REFERENCE = "HED0701", "refers to what is not there", [],
+        "The object refers to another one that does not exist, in this namespace or at all. Linkerd drops the whole object \
+         then, and only its controller's log tells. heddle takes the part that refers to it for one that never holds.";
+    PROFILE_WINS = "HED0702", "a ServiceProfile decides for the service", [],
+        "Linkerd lets a ServiceProfile take the place of all routes and annotations of its Service, as a whole. Move what \
+         they say into the profile, or delete the profile and say it with routes and annotations.";
+    MISPLACED_BUDGET = "HED0703", "retry budget below a route", [],
+        "A ServiceProfile has one retry budget for all of its routes, beside `routes`. Below a route the field is unknown: \
+         the API server drops or refuses it. heddle reads it as the budget of the profile.";
+    UNUSED_PROFILE = "HED0704", "profile for nobody", [],
+        "The name of a ServiceProfile is the full host of the Service (`web.shop.svc.cluster.local`). It acts for clients in \
+         its own namespace, or for all of them where that is the Service's.";
+    ANNOTATION = "HED0705", "annotation not valid", [],
+        "Linkerd takes an annotation that it cannot read for one that is not there, and tells only its own log.";
+    SECOND_SPLIT = "HED0706", "an older TrafficSplit decides", [],
+        "Of several TrafficSplits of one Service the oldest counts; SMI leaves open what happens.";
 
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \

@@ -17,6 +17,7 @@ use crate::codes;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
 use crate::istio::traffic_policy::Policies;
+use crate::linkerd::balancer;
 use crate::mesh::MeshKey;
 use crate::names::{covering_texts, full_name, is_near};
 use crate::object::by_age;
@@ -327,7 +328,8 @@ impl<'a> Destinations<'a> {
             return Ok(index);
         }
         let rules = rules_for(self.reader, &self.client, &service.host, &service.namespace);
-        let destination = destination(self.reader, service, port, id, &rules, subset)?;
+        let destination =
+            destination(self.reader, self.client.namespace, service, port, id, &rules, subset)?;
         self.list.push(Arc::new(destination));
         Ok(self.list.len() - 1)
     }
@@ -339,8 +341,10 @@ pub(crate) struct Missing {
     pub(crate) hint: Option<String>,
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is another part of what decides")]
 fn destination(
     reader: &Reader<'_>,
+    client_namespace: &str,
     service: &Service,
     port: &ServicePort,
     id: DestinationId,
@@ -382,7 +386,7 @@ fn destination(
         EndpointSource::Set(EndpointSetKey { host: id.host.clone(), port: port.number })
     };
     let (tls, names) = policies.tls(&mesh, &mut unused);
-    Ok(Destination {
+    let mut destination = Destination {
         service_namespace: if service.external {
             Arc::default()
         } else {
@@ -406,7 +410,10 @@ fn destination(
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
-    })
+    };
+    let decided = policies.decided();
+    balancer::shape(reader, client_namespace, service, port, &decided, &mut destination);
+    Ok(destination)
 }
 
 type Subset<'a> = (&'a Arc<Object<DestinationRule>>, &'a heddle_api::istio::Subset);

@@ -12,6 +12,8 @@ pub enum Profile {
     Heddle,
     /// Exactly what Istio with sidecars does, its silent failures included.
     IstioSidecar,
+    /// Exactly what Linkerd does, its silent failures included.
+    Linkerd,
 }
 
 /// Which pods have a proxy.

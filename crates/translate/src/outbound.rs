@@ -11,10 +11,12 @@ use crate::destinations::Destinations;
 use crate::engine::{Derivation, Reader};
 use crate::istio::virtual_service::{Claim, ClaimsKey};
 use crate::istio::{http_rule, l4_rule};
+use crate::linkerd::{self, service_profile};
 use crate::mesh::MeshKey;
 use crate::report::Report;
 use crate::scope::Scope;
 use crate::service::{Service, ServiceKey, ServicePort};
+use crate::smi::traffic_split;
 
 /// Routes to a host and port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -78,6 +80,22 @@ impl Table<'_> {
         let retry = self.reader.read(&MeshKey).outbound_retry.clone();
         // What there is to say about the objects is said by their own reports.
         let mut unused = Report::default();
+        if let Some((service, port)) = self.service
+            && let Some(profile) = service_profile::of(self.reader, self.client.namespace, service)
+        {
+            // A profile decides as a whole, whatever else there is (API.md hazard 16).
+            let both = (service, port);
+            let destinations = &mut self.destinations;
+            let reader = self.reader;
+            return service_profile::http(
+                reader,
+                &profile,
+                both,
+                &retry,
+                destinations,
+                &mut unused,
+            );
+        }
         for Claim(object) in self.claims {
             let rules = http_rule::translate(
                 object,
@@ -91,8 +109,24 @@ impl Table<'_> {
             }
         }
         let Some((service, port)) = self.service else { return Vec::new() };
+        if let Some(split) = traffic_split::of(self.reader, service).first() {
+            let both = (service, port);
+            let destinations = &mut self.destinations;
+            return traffic_split::http(
+                self.reader,
+                split,
+                both,
+                &retry,
+                destinations,
+                &mut unused,
+            );
+        }
         match self.destinations.add(service, port, None) {
-            Ok(index) => vec![http_rule::default_rule(port.origin.clone(), index, retry)],
+            Ok(index) => {
+                let mut rule = http_rule::default_rule(port.origin.clone(), index, retry);
+                linkerd::retry::of_service(self.reader, port, &mut rule);
+                vec![rule]
+            }
             Err(_) => Vec::new(),
         }
     }
@@ -102,6 +136,17 @@ impl Table<'_> {
             return (Vec::new(), Vec::new());
         }
         let mut unused = Report::default();
+        if let Some((service, port)) = self.service
+            && let Some(profile) = service_profile::of(self.reader, self.client.namespace, service)
+            && let Some(rule) = service_profile::streams(
+                self.reader,
+                &profile,
+                (service, port),
+                &mut self.destinations,
+            )
+        {
+            return (Vec::new(), vec![rule]);
+        }
         for Claim(object) in self.claims {
             let tls = l4_rule::tls(object, &self.client, &mut self.destinations, &mut unused);
             let tcp = l4_rule::tcp(object, &self.client, &mut self.destinations, &mut unused);
@@ -110,6 +155,14 @@ impl Table<'_> {
             }
         }
         let Some((service, port)) = self.service else { return (Vec::new(), Vec::new()) };
+        let (reader, both) = (self.reader, (service, port));
+        let split = traffic_split::of(reader, service);
+        if let Some(rule) = split
+            .first()
+            .and_then(|split| traffic_split::streams(reader, split, both, &mut self.destinations))
+        {
+            return (Vec::new(), vec![rule]);
+        }
         let destination = self.destinations.add(service, port, None).ok();
         let origin = port.origin.clone();
         let backend = TcpBackend { origin: origin.clone(), destination, weight: 1 };

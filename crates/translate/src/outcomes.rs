@@ -9,6 +9,7 @@ use heddle_diag::{Diagnostic, Dialect, Outcome, OutcomeRecord};
 
 use crate::codes;
 use crate::report::Report;
+use crate::{linkerd, smi};
 
 /// What becomes of a field and everything below it, unless a longer path says otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,11 @@ pub(crate) enum Becomes {
 }
 
 use Becomes::{Applied, Ignored, Unsupported};
+
+/// Tables by kind.
+type Tables = &'static [(&'static str, Table)];
+/// Reasons by kind.
+type Reasons = &'static [(&'static str, &'static str)];
 
 /// Paths below `spec`; `[]` stands for the items of a list, `*` for the entries of a mapping.
 pub(crate) type Table = &'static [(&'static str, Becomes)];
@@ -206,6 +212,8 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
 /// What becomes of a field of a kind in general.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FieldRule {
+    /// Whose kind it is.
+    pub dialect: Dialect,
     /// The kind, of Istio or a workload of Kubernetes.
     pub kind: &'static str,
     /// The path below `spec`, with `[]` for the items of a list; empty for everything that no other path covers.
@@ -216,19 +224,30 @@ pub struct FieldRule {
     pub why: &'static str,
 }
 
-/// Every rule, for reference pages, by kind.
+/// Every rule, for reference pages, by dialect and kind.
 pub fn field_rules() -> Vec<FieldRule> {
-    let fields = TABLES.iter().chain(crate::workloads::fields::TABLES).flat_map(|(kind, table)| {
+    let workloads = rules_of(Dialect::Kubernetes, crate::workloads::fields::TABLES, &[]);
+    let dialects = [Dialect::Istio, Dialect::Linkerd, Dialect::Smi].into_iter();
+    let of = |dialect| {
+        let (tables, reasons) = tables(dialect);
+        rules_of(dialect, tables, reasons)
+    };
+    dialects.flat_map(of).chain(workloads).collect()
+}
+
+fn rules_of(dialect: Dialect, tables: Tables, reasons: Reasons) -> Vec<FieldRule> {
+    let fields = tables.iter().flat_map(|(kind, table)| {
         table.iter().map(move |(path, becomes)| {
             let (outcome, why) = match becomes {
                 Applied => (Outcome::Applied, ""),
                 Ignored(why) => (Outcome::Ignored, *why),
                 Unsupported(why) => (Outcome::Unsupported, *why),
             };
-            FieldRule { kind, path, outcome, why }
+            FieldRule { dialect, kind, path, outcome, why }
         })
     });
-    let kinds = NOT_ENFORCED.iter().map(|(kind, why)| FieldRule {
+    let kinds = reasons.iter().map(|(kind, why)| FieldRule {
+        dialect,
         kind,
         path: "",
         outcome: Outcome::Unsupported,
@@ -237,26 +256,36 @@ pub fn field_rules() -> Vec<FieldRule> {
     fields.chain(kinds).collect()
 }
 
-/// The name under which the tables have an object of Istio; none for other objects.
-fn istio_kind(object: &AnyObject) -> Option<&'static str> {
+/// The tables of a dialect, and its kinds that are not enforced.
+fn tables(dialect: Dialect) -> (Tables, Reasons) {
+    match dialect {
+        Dialect::Istio => (TABLES, NOT_ENFORCED),
+        Dialect::Linkerd => (linkerd::outcomes::TABLES, linkerd::outcomes::NOT_ENFORCED),
+        Dialect::Smi => (smi::outcomes::TABLES, &[]),
+        _ => (&[], &[]),
+    }
+}
+
+/// The dialect of an object and the name under which its tables have it; none for objects without a table.
+fn named(object: &AnyObject) -> Option<(Dialect, &'static str)> {
     match object {
-        AnyObject::MeshConfig(_) => Some("MeshConfig"),
-        AnyObject::MeshNetworks(_) => Some("MeshNetworks"),
+        AnyObject::MeshConfig(_) => Some((Dialect::Istio, "MeshConfig")),
+        AnyObject::MeshNetworks(_) => Some((Dialect::Istio, "MeshNetworks")),
         AnyObject::Other(_) => None,
-        other => other.kind().filter(|kind| kind.dialect == Dialect::Istio).map(|kind| kind.kind),
+        other => other.kind().map(|kind| (kind.dialect, kind.kind)),
     }
 }
 
 /// The table of an object's kind; none for kinds that are not enforced field by field.
 fn table(object: &AnyObject) -> Option<Table> {
-    let kind = istio_kind(object)?;
-    TABLES.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
+    let (dialect, kind) = named(object)?;
+    tables(dialect).0.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
 }
 
-/// Why an object of Istio is not enforced; none where it is.
+/// Why an object is not enforced; none where it is.
 fn not_enforced(object: &AnyObject) -> Option<&'static str> {
-    let kind = istio_kind(object)?;
-    NOT_ENFORCED.iter().find(|(known, _)| *known == kind).map(|(_, why)| *why)
+    let (dialect, kind) = named(object)?;
+    tables(dialect).1.iter().find(|(known, _)| *known == kind).map(|(_, why)| *why)
 }
 
 /// Adds the outcome of every field to what the report of an object says.
@@ -271,7 +300,7 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
     let schema = schema_of(object);
     let root = match object {
         AnyObject::MeshConfig(_) => Some(written.root()),
-        _ => written.field(written.root(), "spec"),
+        _ => Some(written.field(written.root(), "spec").unwrap_or(written.root())),
     };
     let (Some(schema), Some(root)) = (schema, root) else { return };
     fill_below(object, root, &schema, table, report);

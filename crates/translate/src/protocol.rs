@@ -12,7 +12,9 @@ pub(crate) fn parse(text: &str) -> Option<Protocol> {
         "http2" | "kubernetes.io/h2c" => Protocol::Http2,
         "grpc" | "grpc-web" => Protocol::Grpc,
         "https" | "tls" | "kubernetes.io/wss" => Protocol::Tls,
-        "tcp" | "mongo" | "mysql" | "redis" => Protocol::Tcp,
+        "tcp" | "mongo" | "mysql" | "redis" | "linkerd.io/opaque" | "linkerd.io/tcp" => {
+            Protocol::Tcp
+        }
         "udp" => Protocol::Udp,
         _ => return None,
     })

@@ -13,7 +13,7 @@ use crate::istio::{
     virtual_service_report,
 };
 use crate::object::ObjectKey;
-use crate::{kubernetes, mesh, outcomes};
+use crate::{kubernetes, linkerd, mesh, outcomes, smi};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -126,7 +126,17 @@ impl Derivation for ObjectReportKey {
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }
-            AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
+            AnyObject::Service(object) => {
+                kubernetes::report(reader, object, &mut report);
+                linkerd::balancer::report(reader, object, &mut report);
+            }
+            AnyObject::ServiceProfile(object) => {
+                linkerd::report_service_profile(reader, object, &mut report);
+            }
+            AnyObject::TrafficSplit(object) => {
+                smi::report_traffic_split(reader, object, &mut report);
+            }
+            AnyObject::HttpRouteGroup(object) => smi::report_route_group(object, &mut report),
             _ => {}
         }
         outcomes::complete(&object, &mut report);

@@ -16,6 +16,7 @@ use heddle_ir::protocol::Protocol;
 
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::export::Export;
+use crate::linkerd::opaque_ports;
 use crate::mesh::MeshKey;
 use crate::names::service_host;
 use crate::object::{ObjectKey, by_age};
@@ -201,7 +202,12 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
             Some(kubernetes::Protocol::Udp) => Protocol::Udp,
             Some(kubernetes::Protocol::Sctp) => Protocol::Tcp,
             Some(kubernetes::Protocol::Tcp) | None => {
-                protocol::of_port(port.app_protocol.as_deref(), port.name.as_deref(), port.port)
+                let declared = protocol::of_port(
+                    port.app_protocol.as_deref(),
+                    port.name.as_deref(),
+                    port.port,
+                );
+                opaque_ports::protocol(reader, object, port, declared)
             }
         },
         origin: object.origin_at(port.at),

@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Pod,
     Service,
     ServiceEntry,
+    ServiceProfile,
+    TrafficSplit,
     VirtualService,
     WorkloadEntry,
 }
@@ -61,6 +63,8 @@ impl Kind {
             AnyObject::Pod(_) => Self::Pod,
             AnyObject::Service(_) => Self::Service,
             AnyObject::ServiceEntry(_) => Self::ServiceEntry,
+            AnyObject::ServiceProfile(_) => Self::ServiceProfile,
+            AnyObject::TrafficSplit(_) => Self::TrafficSplit,
             AnyObject::VirtualService(_) => Self::VirtualService,
             AnyObject::WorkloadEntry(_) => Self::WorkloadEntry,
             _ => Self::Other,

@@ -30,6 +30,8 @@ pub(crate) fn outbound_default(profile: Profile) -> RetryPolicy {
             "default retries (only before the request was sent)",
         ),
         Profile::IstioSidecar => (istio_default(), "default retries (Istio)"),
+        // Linkerd retries nothing that nobody asked it to (API.md hazard 14).
+        Profile::Linkerd => return RetryPolicy::never(),
     };
     RetryPolicy {
         attempts: 2,

@@ -103,6 +103,14 @@ impl<'a> Policies<'a> {
         }
     }
 
+    /// Whether how endpoints are picked, and when they are left alone, is said at all.
+    pub(crate) fn decided(&self) -> crate::linkerd::balancer::Decided {
+        crate::linkerd::balancer::Decided {
+            load_balancer: self.load_balancer.is_some(),
+            outlier_detection: self.outlier.is_some(),
+        }
+    }
+
     pub(crate) fn load_balancing(&self, report: &mut Report) -> LoadBalancing {
         self.load_balancer.map_or(LoadBalancing::LeastRequest, |block| {
             load_balancer::translate(block.rule, block.value, report)
@@ -384,7 +392,7 @@ pub(crate) fn outlier(
             }
             (Profile::Heddle, Some(_), _) => "`consecutive5xxErrors` stands beside it and counts",
             (_, _, Err(_)) => "a negative count means nothing",
-            (Profile::IstioSidecar, ..) => "Istio reads it and does nothing",
+            (Profile::IstioSidecar | Profile::Linkerd, ..) => "Istio reads it and does nothing",
         };
         report.warning(
             codes::CONSECUTIVE_ERRORS,

@@ -233,6 +233,12 @@ fn rule(out: &mut String, rule: &HttpRule) {
         writeln!(out, "  rewrite {:?}", rule.rewrite).unwrap();
     }
     writeln!(out, "  timeout {:?} retry {}", rule.timeout, retry(&rule.retry)).unwrap();
+    if rule.stream_timeouts != heddle_ir::http_route::StreamTimeouts::default() {
+        writeln!(out, "  {:?}", rule.stream_timeouts).unwrap();
+    }
+    for failure in &rule.failures {
+        writeln!(out, "  failure {} to {}", failure.first, failure.last).unwrap();
+    }
     if let Some(cors) = &rule.cors {
         writeln!(
             out,
@@ -276,6 +282,10 @@ fn matched(one: &HttpMatch) -> String {
     }
     for query in &one.query {
         write!(text, " ?{}={:?}", query.name, query.value).unwrap();
+    }
+    for part in &one.parts {
+        let not = if part.invert { "not " } else { "" };
+        write!(text, " {not}{:?}={:?}", part.part, part.value).unwrap();
     }
     text
 }
@@ -330,6 +340,21 @@ fn destination(out: &mut String, index: usize, one: &Destination) {
         pool.upgrade_to_http2
     )
     .unwrap();
+    if let Some(accrual) = &one.failure_accrual {
+        writeln!(
+            out,
+            "   accrual after {} for {:?} to {:?} jitter {} ({})",
+            accrual.failures_max,
+            accrual.pause_min,
+            accrual.pause_max,
+            accrual.jitter_percent,
+            place(&accrual.origin)
+        )
+        .unwrap();
+    }
+    if let Some(budget) = &one.retry_budget {
+        writeln!(out, "   {budget:?}").unwrap();
+    }
     if let Some(outlier) = &one.outlier_detection {
         writeln!(
             out,

@@ -54,11 +54,12 @@ fn fields(page: &mut String) {
     );
     let told = |kind: &Kind| {
         kind.dialect == Dialect::Istio
-            || kind.dialect == Dialect::Kubernetes && rules.contains_key(kind.kind)
+            || kind.dialect == Dialect::Kubernetes
+                && rules.contains_key(&(kind.dialect.as_str(), kind.kind))
     };
     for (kind, schema) in schemas().into_iter().filter(|(kind, _)| told(kind)) {
         let _ = write!(page, "\n## {}\n\n", kind.kind);
-        match rules.get(kind.kind) {
+        match rules.get(&(kind.dialect.as_str(), kind.kind)) {
             Some(Rules::Whole(why)) => {
                 let _ = writeln!(page, "Decoded and not enforced: {}.", cell(why));
             }
@@ -79,14 +80,15 @@ enum Rules {
     Fields(Vec<(&'static str, &'static str, &'static str)>),
 }
 
-fn rules_by_kind() -> BTreeMap<&'static str, Rules> {
+fn rules_by_kind() -> BTreeMap<(&'static str, &'static str), Rules> {
     let mut rules = BTreeMap::new();
     for rule in field_rules() {
+        let key = (rule.dialect.as_str(), rule.kind);
         if rule.path.is_empty() && rule.kind != "MeshConfig" {
-            rules.insert(rule.kind, Rules::Whole(rule.why));
+            rules.insert(key, Rules::Whole(rule.why));
             continue;
         }
-        let entry = rules.entry(rule.kind).or_insert_with(|| Rules::Fields(Vec::new()));
+        let entry = rules.entry(key).or_insert_with(|| Rules::Fields(Vec::new()));
         if let Rules::Fields(rows) = entry {
             rows.push((rule.path, rule.outcome.as_str(), rule.why));
         }

@@ -1,0 +1,15 @@
+//! Linkerd's dialect (API.md section 7): profiles, annotations, servers and their policy.
+//!
+//! Routes of the shape that the Gateway API has (HTTPRoute, GRPCRoute) are translated with that dialect; what only
+//! Linkerd knows of them is here: annotations, and parents of the kind Server and EgressNetwork.
+
+pub(crate) mod annotations;
+pub(crate) mod balancer;
+mod condition;
+pub(crate) mod opaque_ports;
+pub(crate) mod outcomes;
+pub(crate) mod retry;
+pub(crate) mod service_profile;
+mod service_profile_report;
+
+pub(crate) use service_profile_report::report as report_service_profile;

@@ -244,9 +244,9 @@ fn read_varint(input: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Problem::OutOfRange.into())
 }
 
-/// Field numbers of a struct.
+/// Field numbers of a struct. With `= default` a field of that type that is not there means the type's default.
 macro_rules! message {
-    ($type:ty { $($tag:literal $field:ident),* $(,)? }) => {
+    ($type:ty $(= $default:ident)? { $($tag:literal $field:ident),* $(,)? }) => {
         impl $crate::wire::Item for $type {
             fn write(&self, tag: u32, out: &mut Vec<u8>) {
                 let Self { $($field),* } = self;
@@ -261,6 +261,14 @@ macro_rules! message {
                 fields.finish()?;
                 Ok(value)
             }
+
+            $( fn absent() -> Option<Self> {
+                Some(Self::$default())
+            }
+
+            fn is_absent(&self) -> bool {
+                *self == Self::$default()
+            } )?
         }
 
         #[cfg(test)]
@@ -272,9 +280,10 @@ macro_rules! message {
     };
 }
 
-/// Numbers of the variants of an enum with content: a message with the variant under 1 and its content above.
+/// Numbers of the variants of an enum with content: a message with the variant under 1 and its content above. `= default`
+/// as with `message!`.
 macro_rules! choice {
-    ($type:ty { $(
+    ($type:ty $(= $default:ident)? { $(
         $code:literal $variant:ident
         $( ( $($value_tag:literal $value:ident),+ ) )?
         $( { $($field_tag:literal $field:ident),+ } )?
@@ -302,6 +311,14 @@ macro_rules! choice {
                 fields.finish()?;
                 Ok(value)
             }
+
+            $( fn absent() -> Option<Self> {
+                Some(Self::$default())
+            }
+
+            fn is_absent(&self) -> bool {
+                *self == Self::$default()
+            } )?
         }
 
         #[cfg(test)]

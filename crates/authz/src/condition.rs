@@ -227,6 +227,7 @@ fn remote_address(
 ) -> IpAddr {
     let believed = match &client.forwarders {
         Forwarders::Everyone => true,
+        Forwarders::Nobody => false,
         Forwarders::Identities(identities) => {
             connection.peer_identity().is_some_and(|peer| identities.contains(peer))
         }

@@ -1,5 +1,6 @@
 //! What a proxy enforces for its own workload.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use heddle_diag::Origin;
@@ -10,6 +11,7 @@ use crate::authorization::Authorization;
 use crate::destination::ConnectionPool;
 use crate::http_route::{RetryPolicy, RouteTable};
 use crate::protocol::Protocol;
+use crate::rate_limit::RateLimits;
 
 /// Ports, mutual TLS and authorisation of one workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +39,8 @@ pub struct Inbound {
     pub retry: RetryPolicy,
     /// Addresses that the node's health checks come from. Empty: no request is taken for a health check.
     pub probe_sources: Vec<Cidr>,
+    /// Limits on the rate of requests.
+    pub rate_limits: RateLimits,
 }
 
 /// A port of the workload.
@@ -55,6 +59,11 @@ pub struct InboundPort {
     /// itself, whatever backends they have, and their name is [`crate::authorization::Attribute::Route`]. None: requests
     /// need no route.
     pub routes: Option<Arc<RouteTable>>,
+    /// Where the application listens for this port; none: on the port itself, at the address that was called
+    /// (Istio's Sidecar `defaultEndpoint`).
+    pub application: Option<SocketAddr>,
+    /// Limits towards the application on this port; none: those of the workload.
+    pub connection_pool: Option<ConnectionPool>,
 }
 
 /// How the address of a client is told from that of the peer.
@@ -71,19 +80,15 @@ pub struct ClientAddress {
 }
 
 /// Peers that are believed about where a request comes from.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Forwarders {
     /// Every one, plaintext included (what stock Istio does in a sidecar).
     Everyone,
     /// Those that prove one of these identities: gateways.
     Identities(Vec<SpiffeId>),
-}
-
-impl Default for Forwarders {
     /// Nobody.
-    fn default() -> Self {
-        Self::Identities(Vec::new())
-    }
+    #[default]
+    Nobody,
 }
 
 /// A service, as telemetry names it.

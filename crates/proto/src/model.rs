@@ -3,7 +3,9 @@
 mod authentication;
 mod authorization;
 mod destination;
+mod gateway;
 mod origin;
+mod rate_limit;
 mod route;
 mod traffic;
 mod workload;

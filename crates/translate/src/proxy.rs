@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
-use heddle_ir::proxy::{Limits, ProxySettings};
+use heddle_ir::proxy::{Limits, ProxyRole, ProxySettings};
 
 use crate::engine::{Derivation, Reader};
 use crate::mesh::MeshKey;
@@ -29,6 +29,7 @@ impl Derivation for ProxyKey {
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
             egress: None,
+            role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))
     }
 }

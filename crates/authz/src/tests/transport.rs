@@ -85,6 +85,8 @@ fn probed() -> Inbound {
             services: Vec::new(),
             probe_paths: vec!["/healthz?verbose=1".into()],
             routes: None,
+            application: None,
+            connection_pool: None,
         }],
         mutual_tls: mutual_tls(MutualTlsMode::Strict),
         probe_sources: vec![Cidr::parse("10.1.0.0/24").unwrap()],

@@ -10,8 +10,8 @@ use crate::wire::{Item, Malformed, Raw, choice, codes, message, write_nested};
 
 message!(Authorization { 1 systems, 2 authorizers });
 message!(SystemPolicies { 1 without_allow, 2 policies, 3 ports, 4 enforcement });
-choice!(Ports = default { 1 All, 2 Except(2 ports), 3 Only(3 ports) });
-choice!(Enforcement = default { 1 Audit(2 origin), 2 Enforce });
+choice!(Ports, absent All { 1 All, 2 Except(2 ports), 3 Only(3 ports) });
+choice!(Enforcement, absent Enforce { 1 Audit(2 origin), 2 Enforce });
 choice!(Fallback { 1 Allow, 2 Deny(2 origin) });
 codes!(PolicyAction { 1 Allow, 2 Audit, 3 Deny, 4 Custom });
 message!(Policy { 1 origin, 2 action, 3 dry_run, 4 rules, 5 authorizer });

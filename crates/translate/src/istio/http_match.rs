@@ -121,6 +121,7 @@ fn one(
         authority: authority.filter(|value| *value != TextMatch::Present),
         headers,
         query,
+        claims: Vec::new(),
     })
 }
 

@@ -6,7 +6,8 @@ use heddle_api::Object;
 use heddle_api::istio::{HttpRoute, HttpRouteDestination, VirtualService};
 use heddle_diag::Origin;
 use heddle_ir::http_route::{
-    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryPolicy, Rewrite, WeightedBackend,
+    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryPolicy, Rewrite, StreamTimeouts,
+    WeightedBackend,
 };
 
 use crate::client::Client;
@@ -84,6 +85,10 @@ fn rule(
         retry,
         cors,
         fault,
+        mirrors: Vec::new(),
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }
 
@@ -336,5 +341,9 @@ pub(crate) fn default_rule(origin: Origin, destination: usize, retry: RetryPolic
         retry,
         cors: None,
         fault: None,
+        mirrors: Vec::new(),
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }

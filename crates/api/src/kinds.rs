@@ -11,8 +11,10 @@ use crate::decode::{Decode, Decoder, Findings};
 use crate::gateway_api;
 use crate::istio;
 use crate::kubernetes;
+use crate::linkerd;
 use crate::meta::Meta;
 use crate::object::{Object, Written};
+use crate::smi;
 use crate::tree::At;
 use crate::value::Free;
 
@@ -40,6 +42,8 @@ pub struct Kind {
 pub enum Body {
     /// Under `spec`.
     Spec,
+    /// Under `spec`, or beside `metadata` as older versions have it.
+    SpecOrTop,
     /// Beside `metadata`.
     Top,
     /// It is kept as a tree and not decoded.
@@ -194,6 +198,22 @@ kinds! {
     UdpRoute(gateway_api::UdpRoute) "UDPRoute" = GatewayApi "gateway.networking.k8s.io" "udproutes" ["v1", "v1alpha2"] NAMESPACED Spec;
     ReferenceGrant(gateway_api::ReferenceGrant) = GatewayApi "gateway.networking.k8s.io" "referencegrants" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
     BackendTlsPolicy(gateway_api::BackendTlsPolicy) "BackendTLSPolicy" = GatewayApi "gateway.networking.k8s.io" "backendtlspolicies" ["v1", "v1alpha3", "v1alpha2"] NAMESPACED Spec;
+    LinkerdHttpRoute(gateway_api::HttpRoute) "HTTPRoute" = Linkerd "policy.linkerd.io" "httproutes" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
+    Server(linkerd::Server) = Linkerd "policy.linkerd.io" "servers" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
+    ServerAuthorization(linkerd::ServerAuthorization) = Linkerd "policy.linkerd.io" "serverauthorizations" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    LinkerdAuthorizationPolicy(linkerd::AuthorizationPolicy) "AuthorizationPolicy" = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;
+    MeshTlsAuthentication(linkerd::MeshTlsAuthentication) "MeshTLSAuthentication" = Linkerd "policy.linkerd.io" "meshtlsauthentications" ["v1alpha1"] NAMESPACED Spec;
+    NetworkAuthentication(linkerd::NetworkAuthentication) = Linkerd "policy.linkerd.io" "networkauthentications" ["v1alpha1"] NAMESPACED Spec;
+    EgressNetwork(linkerd::EgressNetwork) = Linkerd "policy.linkerd.io" "egressnetworks" ["v1alpha1"] NAMESPACED Spec;
+    HttpLocalRateLimitPolicy(linkerd::HttpLocalRateLimitPolicy) "HTTPLocalRateLimitPolicy" = Linkerd "policy.linkerd.io" "httplocalratelimitpolicies" ["v1alpha1"] NAMESPACED Spec;
+    ServiceProfile(linkerd::ServiceProfile) = Linkerd "linkerd.io" "serviceprofiles" ["v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    ExternalWorkload(linkerd::ExternalWorkload) = Linkerd "workload.linkerd.io" "externalworkloads" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    Link(linkerd::Link) = Linkerd "multicluster.linkerd.io" "links" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    TrafficSplit(smi::TrafficSplit) = Smi "split.smi-spec.io" "trafficsplits" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    TrafficTarget(smi::TrafficTarget) = Smi "access.smi-spec.io" "traffictargets" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    HttpRouteGroup(smi::HttpRouteGroup) "HTTPRouteGroup" = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiTcpRoute(smi::PortsRoute) "TCPRoute" = Smi "specs.smi-spec.io" "tcproutes" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiUdpRoute(smi::PortsRoute) "UDPRoute" = Smi "specs.smi-spec.io" "udproutes" ["v1alpha4"] NAMESPACED SpecOrTop;
 }
 
 impl Resource {

@@ -24,6 +24,10 @@ pub struct RouteTable {
     pub order: RuleOrder,
     /// The rules.
     pub rules: Vec<HttpRule>,
+    /// Indices of rules, growing, at which a new tier begins: with [`RuleOrder::Specificity`] every match of an earlier
+    /// tier is tried before those of a later one (rules of a more specific hostname before those of a wildcard that
+    /// covers it). Empty: one tier.
+    pub tiers: Vec<usize>,
 }
 
 /// One rule.
@@ -225,6 +229,8 @@ pub struct WeightedBackend {
     pub request_headers: HeaderEdits,
     /// Changes to the response head, after the rule's.
     pub response_headers: HeaderEdits,
+    /// Changes of path and authority, instead of the rule's where there are any.
+    pub rewrite: Rewrite,
 }
 
 /// Where a backend's share goes.
@@ -240,6 +246,8 @@ pub enum BackendTarget {
         /// One sentence.
         reason: Arc<str>,
     },
+    /// The share is answered with a redirection.
+    Redirect(Redirect),
 }
 
 /// Changes of headers, in Envoy's order remove, set, add. Names are lower case; `host` (or `:authority`) rewrites the

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use heddle_diag::Origin;
-use heddle_ir::http_route::{BackendTarget, HttpAction, HttpRule};
+use heddle_ir::http_route::{BackendTarget, HttpAction, HttpRule, WeightedBackend};
 use heddle_ir::outbound::Outbound;
 use heddle_ir::request::RequestHead;
 use heddle_pattern::PatternError;
@@ -38,6 +38,8 @@ pub(crate) struct CompiledRule {
     names: Box<[Option<Box<str>>]>,
     weights: Weights,
     pub(crate) rewrite: Option<CompiledRewrite>,
+    /// Of each backend that changes the path in a way of its own; empty where none does.
+    backend_rewrites: Box<[Option<CompiledRewrite>]>,
     pub(crate) cors: Option<CompiledCors>,
     /// Why no request of this rule can be forwarded as configured.
     broken: Option<Box<str>>,
@@ -131,12 +133,13 @@ impl CompiledRoutes {
         let fault = rule.fault.as_ref();
         let delay = fault.and_then(|fault| fault.delay.as_ref());
         let abort = fault.and_then(|fault| fault.abort.as_ref());
+        let (action, rewrite) = self.action(rule, compiled, random);
         Some(RouteDecision {
             rule,
             rule_index: entry.rule,
             matched,
             name: name.unwrap_or(&rule.name),
-            action: self.action(rule, compiled, random),
+            action,
             delay: delay
                 .filter(|delay| draw::comes_out(random, draw::DELAY, delay.share_ppm))
                 .map(|delay| delay.duration),
@@ -144,39 +147,48 @@ impl CompiledRoutes {
                 .filter(|abort| draw::comes_out(random, draw::ABORT, abort.share_ppm))
                 .map(|abort| abort.status),
             compiled,
+            rewrite,
             path: entry.matched.and_then(|index| compiled.path_of(index)),
         })
     }
 
+    /// What happens, and how the path changes.
     fn action<'a>(
         &'a self,
         rule: &'a HttpRule,
         compiled: &'a CompiledRule,
         random: u64,
-    ) -> RouteAction<'a> {
+    ) -> (RouteAction<'a>, Option<&'a CompiledRewrite>) {
+        let of_rule = compiled.rewrite.as_ref();
         if let Some(reason) = &compiled.broken {
-            return RouteAction::Refuse { status: 500, reason };
+            return (RouteAction::Refuse { status: 500, reason }, None);
         }
         let backends = match &rule.action {
             HttpAction::Forward(backends) => backends,
-            HttpAction::Redirect(redirect) => return RouteAction::Redirect(redirect),
-            HttpAction::Respond(response) => return RouteAction::Respond(response),
+            HttpAction::Redirect(redirect) => return (RouteAction::Redirect(redirect), of_rule),
+            HttpAction::Respond(response) => return (RouteAction::Respond(response), None),
         };
-        let Some(backend) = compiled.weights.pick(random).and_then(|index| backends.get(index))
+        let picked = compiled.weights.pick(random);
+        let Some((index, backend)) = picked.and_then(|index| Some((index, backends.get(index)?)))
         else {
             // Gateway API: a rule whose backends have no weight between them answers 500.
-            return RouteAction::Refuse { status: 500, reason: "no backend has weight" };
+            let reason = "no backend has weight";
+            return (RouteAction::Refuse { status: 500, reason }, None);
         };
+        let own = compiled.backend_rewrites.get(index).and_then(Option::as_ref);
         match &backend.target {
             BackendTarget::Destination(index) => match self.outbound.destinations.get(*index) {
                 Some(destination) => {
-                    RouteAction::Forward { backend, destination_index: *index, destination }
+                    let destination_index = *index;
+                    let action = RouteAction::Forward { backend, destination_index, destination };
+                    (action, own.or(of_rule))
                 }
-                None => RouteAction::Refuse { status: 500, reason: NO_DESTINATION },
+                None => (RouteAction::Refuse { status: 500, reason: NO_DESTINATION }, None),
             },
             BackendTarget::Invalid { status, reason } => {
-                RouteAction::Refuse { status: *status, reason }
+                (RouteAction::Refuse { status: *status, reason }, None)
             }
+            BackendTarget::Redirect(redirect) => (RouteAction::Redirect(redirect), own),
         }
     }
 }
@@ -209,9 +221,10 @@ impl CompiledRule {
             HttpAction::Respond(_) => (&None, Weights::default()),
         };
         let rewrite = path.as_ref().map(CompiledRewrite::compile).transpose();
-        let broken = match &rewrite {
-            Err(error) => Some(error.to_string()),
-            Ok(_) => refers_outside(rule, destinations).then(|| NO_DESTINATION.to_owned()),
+        let backend_rewrites = backend_rewrites(rule);
+        let broken = match (&rewrite, &backend_rewrites) {
+            (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+            (Ok(_), Ok(_)) => refers_outside(rule, destinations).then(|| NO_DESTINATION.to_owned()),
         };
         if let Some(cause) = &broken {
             problems.push(Problem {
@@ -228,6 +241,7 @@ impl CompiledRule {
             names: names.collect(),
             weights,
             rewrite: rewrite.unwrap_or_default(),
+            backend_rewrites: backend_rewrites.unwrap_or_default(),
             cors,
             broken: broken.map(Into::into),
         }
@@ -236,6 +250,22 @@ impl CompiledRule {
     fn path_of(&self, index: usize) -> Option<&CompiledPath> {
         self.matches.get(index).and_then(CompiledMatch::path)
     }
+}
+
+/// How each backend changes the path; empty where none does in a way of its own.
+fn backend_rewrites(rule: &HttpRule) -> Result<Box<[Option<CompiledRewrite>]>, PatternError> {
+    let HttpAction::Forward(backends) = &rule.action else { return Ok(Box::default()) };
+    let path = |backend: &WeightedBackend| match &backend.target {
+        BackendTarget::Redirect(redirect) => redirect.path.clone(),
+        BackendTarget::Destination(_) | BackendTarget::Invalid { .. } => {
+            backend.rewrite.path.clone()
+        }
+    };
+    let paths: Vec<_> = backends.iter().map(path).collect();
+    if paths.iter().all(Option::is_none) {
+        return Ok(Box::default());
+    }
+    paths.iter().map(|path| path.as_ref().map(CompiledRewrite::compile).transpose()).collect()
 }
 
 /// Whether a backend refers to a destination that does not exist, which `proto` and `translate` prevent.

@@ -13,6 +13,7 @@ use crate::compile::CompiledRule;
 use crate::cors::CorsOutcome;
 use crate::matching::CompiledPath;
 use crate::redirect;
+use crate::rewrite::CompiledRewrite;
 
 /// The decision about one request. It borrows from the compiled table and nothing else.
 ///
@@ -34,6 +35,7 @@ pub struct RouteDecision<'a> {
     /// Answer with this instead of the action; drawn already.
     pub abort: Option<AbortStatus>,
     pub(crate) compiled: &'a CompiledRule,
+    pub(crate) rewrite: Option<&'a CompiledRewrite>,
     pub(crate) path: Option<&'a CompiledPath>,
 }
 
@@ -77,7 +79,7 @@ impl<'a> RouteDecision<'a> {
     /// Appends the path that the upstream gets to `out`; `path` is the request's, without query. False when it stays
     /// as it is, and nothing was appended. The query is kept by the caller.
     pub fn write_path(&self, path: &str, out: &mut String) -> bool {
-        match (&self.compiled.rewrite, &self.action) {
+        match (self.rewrite, &self.action) {
             (Some(rewrite), RouteAction::Forward { .. }) => {
                 rewrite.write(path, self.path, out);
                 true
@@ -86,12 +88,13 @@ impl<'a> RouteDecision<'a> {
         }
     }
 
-    /// The authority that the upstream gets; none: the request's. The rule's rewrite counts before a `host` header
-    /// set by the rule, and that before one set by the backend (as Istio configures Envoy).
+    /// The authority that the upstream gets; none: the request's. The backend's rewrite counts before the rule's, that
+    /// before a `host` header set by the rule, and that before one set by the backend (as Istio configures Envoy).
     pub fn authority(&self) -> Option<&'a str> {
         let RouteAction::Forward { backend, .. } = self.action else { return None };
-        let rewritten = self.rule.rewrite.authority.as_deref();
-        rewritten
+        let of_backend = backend.rewrite.authority.as_deref();
+        of_backend
+            .or(self.rule.rewrite.authority.as_deref())
             .or_else(|| authority_edit(&self.rule.request_headers))
             .or_else(|| authority_edit(&backend.request_headers))
     }
@@ -126,8 +129,7 @@ impl<'a> RouteDecision<'a> {
         out: &mut String,
     ) -> bool {
         let RouteAction::Redirect(redirect) = self.action else { return false };
-        let rewrite = self.compiled.rewrite.as_ref();
-        redirect::write_location(redirect, rewrite, self.path, request, listener_port, out);
+        redirect::write_location(redirect, self.rewrite, self.path, request, listener_port, out);
         true
     }
 

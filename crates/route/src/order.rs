@@ -27,7 +27,8 @@ pub(crate) fn entries(table: &RouteTable) -> Vec<Entry> {
         RuleOrder::Specificity => entries.sort_by_key(|entry| {
             let matched =
                 entry.matched.and_then(|index| table.rules[entry.rule].matches.get(index));
-            Reverse(specificity(matched))
+            let tier = table.tiers.partition_point(|first| *first <= entry.rule);
+            (tier, Reverse(specificity(matched)))
         }),
     }
     entries

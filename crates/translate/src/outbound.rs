@@ -55,7 +55,7 @@ impl Derivation for OutboundQuery {
             key: key.clone(),
             protocol,
             host,
-            http: RouteTable { order: RuleOrder::Written, rules: http },
+            http: RouteTable { order: RuleOrder::Written, rules: http, tiers: Vec::new() },
             tls,
             tcp,
             destinations: table.destinations.into_list(),

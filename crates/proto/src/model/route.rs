@@ -18,7 +18,7 @@ choice!(PathMatch {
     1 Exact(2 text), 2 ElementPrefix(2 text), 3 Regex(2 text), 4 TextPrefix(2 text),
 });
 codes!(RuleOrder { 1 Specificity, 2 Written });
-message!(RouteTable { 1 order, 2 rules });
+message!(RouteTable { 1 order, 2 rules, 3 tiers });
 message!(HttpRule {
     1 origin, 2 name, 3 matches, 4 action, 5 request_headers, 6 response_headers, 7 rewrite,
     8 timeout, 9 retry, 10 cors, 11 fault, 12 mirrors, 13 session, 14 stream_timeouts,
@@ -40,11 +40,13 @@ message!(HeaderMatch { 1 name, 2 value, 3 invert });
 message!(QueryMatch { 1 name, 2 value });
 choice!(HttpAction { 1 Forward(2 backends), 2 Redirect(3 redirect), 3 Respond(4 response) });
 message!(WeightedBackend {
-    1 origin, 2 target, 3 weight, 4 request_headers, 5 response_headers,
+    1 origin, 2 target, 3 weight, 4 request_headers, 5 response_headers, 6 rewrite,
 });
-choice!(BackendTarget { 1 Destination(2 index), 2 Invalid { 3 status, 4 reason } });
+choice!(BackendTarget {
+    1 Destination(2 index), 2 Invalid { 3 status, 4 reason }, 3 Redirect(5 redirect),
+});
 message!(HeaderEdits { 1 set, 2 add, 3 remove });
-message!(Rewrite { 1 path, 2 authority });
+message!(Rewrite, absent default { 1 path, 2 authority });
 choice!(PathRewrite {
     1 Full(2 text), 2 Prefix(2 text), 3 ElementPrefix(2 text),
     4 Regex { 3 pattern, 4 substitution },

@@ -238,7 +238,7 @@ impl ClientSide {
             key: key.clone(),
             protocol: self.protocol,
             host: Some(host),
-            http: RouteTable { order: RuleOrder::Written, rules: self.rules },
+            http: RouteTable { order: RuleOrder::Written, rules: self.rules, tiers: Vec::new() },
             tls: Vec::new(),
             tcp: vec![TcpRule {
                 origin: origin(),
@@ -299,6 +299,7 @@ pub(crate) fn rule() -> HttpRule {
             weight: 1,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+            rewrite: Rewrite::default(),
         }]),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

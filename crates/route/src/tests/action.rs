@@ -338,3 +338,37 @@ fn the_same_random_number_gives_the_same_decision() {
         assert_eq!(first, routes.decide(&Request::get("/"), random).unwrap().action);
     }
 }
+
+#[test]
+fn a_backend_rewrites_or_redirects_in_its_own_way() {
+    let path = |path: &str| Some(PathRewrite::Full(path.into()));
+    let own = WeightedBackend {
+        rewrite: Rewrite { path: path("/own"), authority: Some("own".into()) },
+        ..backend(0, 1)
+    };
+    let redirect = Redirect {
+        status: 307,
+        scheme: None,
+        host: Some("there".into()),
+        port: FromScheme,
+        path: path("/moved"),
+    };
+    let redirects = WeightedBackend { target: BackendTarget::Redirect(redirect), ..backend(0, 1) };
+    let routes = compiled(outbound(vec![HttpRule {
+        action: HttpAction::Forward(vec![own, backend(1, 1), redirects]),
+        rewrite: Rewrite { path: path("/rule"), authority: Some("rule".into()) },
+        ..rule("r", vec![])
+    }]));
+    let told = |part: u64| {
+        let request = Request::get("/x");
+        let decision = routes.decide(&request, evenly(part, 3)).unwrap();
+        let mut out = String::new();
+        if !decision.write_path("/x", &mut out) {
+            decision.write_location(&request, 80, &mut out);
+        }
+        (out, decision.authority())
+    };
+    assert_eq!(told(0), ("/own".into(), Some("own")));
+    assert_eq!(told(1), ("/rule".into(), Some("rule")));
+    assert_eq!(told(2), ("http://there/moved".into(), None));
+}

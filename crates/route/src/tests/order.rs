@@ -115,3 +115,20 @@ fn matches_of_one_rule_are_ordered_among_those_of_others() {
     assert_eq!(decides(RuleOrder::Specificity, rules.clone(), "/a/b"), "middle");
     assert_eq!(decides(RuleOrder::Specificity, rules, "/x"), "wide");
 }
+
+#[test]
+fn a_tier_goes_before_whatever_is_more_specific_in_the_next() {
+    let decides = |tiers: Vec<usize>, target: &str| {
+        let mut table = outbound(vec![
+            rule("prefix of the first", vec![prefix("/a")]),
+            rule("exact of the second", vec![exact("/a/b")]),
+            rule("rest of the second", vec![]),
+        ]);
+        table.http.order = RuleOrder::Specificity;
+        table.http.tiers = tiers;
+        matched(&compiled(table), &request(target)).unwrap_or("none").to_owned()
+    };
+    assert_eq!(decides(vec![1], "/a/b"), "prefix of the first");
+    assert_eq!(decides(vec![1], "/c"), "rest of the second");
+    assert_eq!(decides(vec![], "/a/b"), "exact of the second");
+}

@@ -157,6 +157,7 @@ pub(crate) fn backend(destination: usize, weight: u32) -> WeightedBackend {
         weight,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
     }
 }
 
@@ -166,7 +167,7 @@ pub(crate) fn outbound(rules: Vec<HttpRule>) -> Outbound {
         key: OutboundKey { scope: ScopeId("s".into()), host: "reviews".into(), port: 9080 },
         protocol: Protocol::Http1,
         host: None,
-        http: RouteTable { order: RuleOrder::Written, rules },
+        http: RouteTable { order: RuleOrder::Written, rules, tiers: Vec::new() },
         tls: Vec::new(),
         tcp: Vec::new(),
         destinations: ["v1", "v2", "v3"].map(destination).to_vec(),

@@ -87,7 +87,7 @@ fn outbound(hosts: &[&str]) -> Update {
         key: outbound_key(),
         protocol: Protocol::Tcp,
         host: None,
-        http: RouteTable { order: RuleOrder::Written, rules: Vec::new() },
+        http: RouteTable { order: RuleOrder::Written, rules: Vec::new(), tiers: Vec::new() },
         tls: Vec::new(),
         tcp: Vec::new(),
         destinations: hosts.iter().map(|host| destination(host)).collect(),

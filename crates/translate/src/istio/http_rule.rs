@@ -330,7 +330,8 @@ fn backend(
         Ok(index) => BackendTarget::Destination(index),
         Err(reason) => BackendTarget::Invalid { status: BROKEN_STATUS, reason },
     };
-    WeightedBackend { origin, target, weight: 1, request_headers, response_headers }
+    let rewrite = Rewrite::default();
+    WeightedBackend { origin, target, weight: 1, request_headers, response_headers, rewrite }
 }
 
 fn broken(origin: Origin) -> WeightedBackend {
@@ -341,6 +342,7 @@ fn broken(origin: Origin) -> WeightedBackend {
         weight: 1,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
     }
 }
 
@@ -374,6 +376,7 @@ pub(crate) fn default_rule(origin: Origin, destination: usize, retry: RetryPolic
             weight: 1,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+            rewrite: Rewrite::default(),
         }]),
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

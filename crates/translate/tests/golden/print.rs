@@ -201,6 +201,7 @@ fn rule(out: &mut String, rule: &HttpRule) {
                 let target = match &backend.target {
                     BackendTarget::Destination(index) => format!("#{index}"),
                     BackendTarget::Invalid { status, reason } => format!("{status} ({reason})"),
+                    BackendTarget::Redirect(redirect) => format!("{redirect:?}"),
                 };
                 writeln!(
                     out,

@@ -133,6 +133,29 @@ heddle_diag::codes! {
     SECOND_SPLIT = "HED0706", "an older TrafficSplit decides", [],
         "Of several TrafficSplits of one Service the oldest counts; SMI leaves open what happens.";
 
+    FOREIGN_IDENTITY = "HED0707", "identity that no client has", [],
+        "Linkerd's identities are names such as `web.shop.serviceaccount.identity.linkerd.cluster.local`: service account, \
+         namespace, the fixed words, the namespace of Linkerd's control plane, and the trust domain. A name of another form \
+         or of another trust domain is nobody's, so it lets nobody in.";
+    FOREIGN_TARGET = "HED0708", "acts on another namespace", [],
+        "A TrafficTarget may name a destination of another namespace. From then on the workloads of that service account \
+         take only what targets allow.";
+    SERVER_DENIES = "HED0709", "nobody may use the port", [],
+        "Where there is a Server, its port takes only clients that something lets in: its `accessPolicy`, an \
+         AuthorizationPolicy or a ServerAuthorization. This Server has none of them.";
+    SECOND_SERVER = "HED0710", "another Server has the port", [],
+        "Linkerd refuses a second Server for the same port of the same pods. The older one counts.";
+    CLUSTER_NETWORKS_ONLY = "HED0711", "clients of the cluster's networks only", [],
+        "A ServerAuthorization without `networks` lets in clients whose address is in the cluster's networks (a setting of \
+         Linkerd's installation), unlike an AuthorizationPolicy, which without NetworkAuthentication takes every address.";
+    GROUP_INFERRED = "HED0712", "reference without group", [],
+        "A reference without `group` means the core group, which has no such kind: Linkerd's admission refuses it. heddle \
+         reads it as the group of Linkerd's policy.";
+    PROBES_NEED_A_ROUTE = "HED0713", "health checks need a route of their own", [],
+        "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
+         requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \
+         addresses.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

@@ -17,11 +17,13 @@ use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::authorization_policy;
 use crate::istio::traffic_policy::{Policies, default_pool};
+use crate::linkerd;
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::scope::Scope;
 use crate::service::{Endpoints, Service, ServiceKey};
+use crate::smi;
 use crate::workload::{Facts, MutualTlsKey, WorkloadKey};
 
 /// Ports and policy of a Pod.
@@ -50,7 +52,7 @@ impl Derivation for InboundKey {
         let services = services_of(reader, &facts);
         Some(Arc::new(Inbound {
             workload: facts.id.clone(),
-            ports: ports(&facts, &services),
+            ports: ports(reader, &facts, &services),
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
@@ -94,7 +96,7 @@ fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
         .collect()
 }
 
-fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
+fn ports(reader: &Reader<'_>, facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
     let empty = |port, protocol| InboundPort {
         port,
@@ -125,6 +127,7 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         let entry = ports.entry(*number).or_insert_with(|| empty(*number, Protocol::Detect));
         entry.probe_paths.push(path.clone());
     }
+    linkerd::inbound::ports(reader, facts, &mut ports, empty);
     ports.into_values().collect()
 }
 
@@ -166,9 +169,12 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
             }
         }
     }
-    if policies.is_empty() {
-        return Authorization::default();
+    let mut systems = Vec::new();
+    if !policies.is_empty() {
+        systems.push(SystemPolicies::new(Fallback::Allow, policies));
     }
-    let system = SystemPolicies::new(Fallback::Allow, policies);
-    Authorization { systems: vec![system], authorizers: Vec::new() }
+    // Each must allow; a system that says nothing about the workload is not there (API.md 11.1 row 5).
+    systems.extend(linkerd::policy::systems(reader, facts));
+    systems.extend(smi::traffic_target::system(reader, facts));
+    Authorization { systems, authorizers: Vec::new() }
 }

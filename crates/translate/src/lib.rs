@@ -43,7 +43,7 @@ mod workload;
 pub mod workloads;
 
 pub use object::ObjectKey;
-pub use options::{Enrolment, Options, Profile};
+pub use options::{Enrolment, LinkerdOptions, Options, Profile};
 pub use report::Report;
 pub use status::{Condition, Status};
 pub use translator::{Change, Changed, Translator};

@@ -45,6 +45,8 @@ pub struct Options {
     pub cluster_domain: Arc<str>,
     /// Address ranges that belong to the mesh: of services, pods and allocated addresses.
     pub mesh_ranges: Vec<Cidr>,
+    /// What Linkerd has as settings of its installation.
+    pub linkerd: LinkerdOptions,
     /// Addresses that the node's health checks come from; their paths pass whatever policy says. Empty: none do.
     pub probe_sources: Vec<Cidr>,
 }
@@ -70,6 +72,28 @@ impl Default for Options {
             cluster_domain: "cluster.local".into(),
             mesh_ranges: ranges.into_iter().filter_map(range).collect(),
             probe_sources: Vec::new(),
+            linkerd: LinkerdOptions::default(),
+        }
+    }
+}
+
+/// What Linkerd has as settings of its installation.
+#[derive(Clone, Debug)]
+pub struct LinkerdOptions {
+    /// `clusterNetworks`: the addresses that count as the cluster's own.
+    pub cluster_networks: Vec<Cidr>,
+    /// `egress.globalEgressNetworkNamespace`: EgressNetworks there are for clients of all namespaces that have none.
+    pub egress_namespace: Arc<str>,
+}
+
+impl Default for LinkerdOptions {
+    /// The private address ranges, as Linkerd has them by default.
+    fn default() -> Self {
+        const NETWORKS: [&str; 5] =
+            ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"];
+        Self {
+            cluster_networks: NETWORKS.iter().filter_map(|text| Cidr::parse(text).ok()).collect(),
+            egress_namespace: "linkerd-egress".into(),
         }
     }
 }

@@ -137,8 +137,22 @@ impl Derivation for ObjectReportKey {
                 smi::report_traffic_split(reader, object, &mut report);
             }
             AnyObject::HttpRouteGroup(object) => smi::report_route_group(object, &mut report),
+            AnyObject::TrafficTarget(object) => {
+                smi::traffic_target::report(reader, object, &mut report);
+            }
+            AnyObject::Server(object) => linkerd::policy_report::server(reader, object, &mut report),
+            AnyObject::ServerAuthorization(object) => {
+                linkerd::policy_report::server_authorization(reader, object, &mut report);
+            }
+            AnyObject::LinkerdAuthorizationPolicy(object) => {
+                linkerd::policy_report::authorization_policy(reader, object, &mut report);
+            }
+            AnyObject::MeshTlsAuthentication(object) => {
+                linkerd::policy_report::mesh_tls(reader, object, &mut report);
+            }
             _ => {}
         }
+        linkerd::settings::report_of(&object, &mut report);
         outcomes::complete(&object, &mut report);
         Arc::new(report)
     }

@@ -13,6 +13,7 @@ use heddle_ir::workload::{MeshTransport, Workload};
 use crate::endpoint::shared;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::istio::peer_authentication::{self, Effective};
+use crate::linkerd;
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::options::Enrolment;
@@ -52,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) ports: Vec<(Arc<str>, u16)>,
     /// Ports and paths of the probes.
     pub(crate) probes: Vec<(u16, Arc<str>)>,
+    /// What Linkerd's annotations say about its ports.
+    pub(crate) linkerd: linkerd::settings::Settings,
 }
 
 /// The key of the Pod behind a workload id; none for an id of another cluster or kind.
@@ -100,6 +103,7 @@ impl Derivation for WorkloadKey {
             network,
             is_gateway: is_gateway(&pod),
             transport: if meshed { MeshTransport::MutualTls } else { MeshTransport::None },
+            linkerd: linkerd::settings::of(reader, &pod, &ports(spec)),
             ports: ports(spec),
             probes: probes(spec),
             labels,

@@ -56,16 +56,28 @@ fn values_fit(decoder: &mut Decoder<'_>, requirement: &LabelSelectorRequirement)
 impl LabelSelector {
     /// Whether an object with these labels is meant.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
+        self.matches_by(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether an object is meant whose labels `label` looks up.
+    pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.match_labels.iter().all(|(key, value)| label(key) == Some(value))
+            && self
+                .match_expressions
+                .iter()
+                .all(|requirement| requirement.holds(label(&requirement.key)))
     }
 }
 
 impl LabelSelectorRequirement {
     /// Whether the condition holds for these labels. A broken condition never holds.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
-        let listed = value.is_some_and(|value| self.values.contains(value));
+        self.holds(labels.get(&self.key).map(String::as_str))
+    }
+
+    /// Whether the condition holds for the value of its label.
+    fn holds(&self, value: Option<&str>) -> bool {
+        let listed = value.is_some_and(|value| self.values.iter().any(|own| own == value));
         match self.operator {
             Some(LabelSelectorOperator::In) => listed,
             Some(LabelSelectorOperator::NotIn) => !listed,

@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use heddle_api::{Object, Written};
+use heddle_api::kubernetes::PodTemplateMeta;
+use heddle_api::{At, Object, Written};
 use heddle_diag::Origin;
 
-/// The annotations of an object.
+/// The annotations of an object, or of the template of its pods.
 #[derive(Clone, Copy)]
 pub(crate) struct Annotated<'a> {
     written: &'a Written,
+    metadata: At,
     annotations: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Annotated<'a> {
     pub(crate) fn of<T>(object: &'a Object<T>) -> Self {
-        Self { written: &object.written, annotations: &object.meta.annotations }
+        let (written, meta) = (&object.written, &object.meta);
+        Self { written, metadata: meta.at, annotations: &meta.annotations }
+    }
+
+    pub(crate) fn of_template(written: &'a Written, meta: &'a PodTemplateMeta) -> Self {
+        Self { written, metadata: meta.at, annotations: &meta.annotations }
     }
 
     /// The value of an annotation, without blanks around it.
@@ -29,11 +36,7 @@ impl<'a> Annotated<'a> {
 
     /// Where an annotation is written.
     pub(crate) fn origin(&self, key: &str) -> Origin {
-        let metadata = self.written.field(self.written.root(), "metadata");
-        metadata.map_or_else(
-            || self.written.origin().clone(),
-            |at| self.written.origin_of_entry(at, "annotations", key),
-        )
+        self.written.origin_of_entry(self.metadata, "annotations", key)
     }
 
     /// The origin of the object.

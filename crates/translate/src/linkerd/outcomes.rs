@@ -2,7 +2,7 @@
 
 use crate::outcomes::{Becomes, Table};
 
-use Becomes::Applied;
+use Becomes::{Applied, Unsupported};
 
 const SERVICE_PROFILE: Table = &[
     ("routes", Applied),
@@ -11,8 +11,35 @@ const SERVICE_PROFILE: Table = &[
     ("opaquePorts", Applied),
 ];
 
+const SERVER: Table = &[
+    ("accessPolicy", Applied),
+    ("podSelector", Applied),
+    (
+        "externalWorkloadSelector",
+        Unsupported("what runs outside has no proxy of this mesh, so nothing is enforced there"),
+    ),
+    ("port", Applied),
+    ("proxyProtocol", Applied),
+];
+
+const SERVER_AUTHORIZATION: Table = &[("server", Applied), ("client", Applied)];
+
+const AUTHORIZATION_POLICY: Table =
+    &[("targetRef", Applied), ("requiredAuthenticationRefs", Applied)];
+
+const MESH_TLS_AUTHENTICATION: Table = &[("identities", Applied), ("identityRefs", Applied)];
+
+const NETWORK_AUTHENTICATION: Table = &[("networks", Applied)];
+
 /// The tables, by kind.
-pub(crate) const TABLES: &[(&str, Table)] = &[("ServiceProfile", SERVICE_PROFILE)];
+pub(crate) const TABLES: &[(&str, Table)] = &[
+    ("AuthorizationPolicy", AUTHORIZATION_POLICY),
+    ("MeshTLSAuthentication", MESH_TLS_AUTHENTICATION),
+    ("NetworkAuthentication", NETWORK_AUTHENTICATION),
+    ("Server", SERVER),
+    ("ServerAuthorization", SERVER_AUTHORIZATION),
+    ("ServiceProfile", SERVICE_PROFILE),
+];
 
 /// Kinds of which nothing is done.
 pub(crate) const NOT_ENFORCED: &[(&str, &str)] =

@@ -10,11 +10,11 @@ use heddle_api::{Object, Resource as AnyObject, kubernetes};
 use heddle_diag::Origin;
 use heddle_ir::destination::RetryBudget;
 use heddle_ir::http_route::{
-    BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RequestPart, RetryOn, RetryPolicy,
-    StatusRange, WeightedBackend,
+    BackendTarget, HttpAction, HttpMatch, HttpRule, RequestPart, RetryOn, RetryPolicy, StatusRange,
+    WeightedBackend,
 };
 use heddle_ir::matching::{PathMatch, TextMatch};
-use heddle_ir::outbound::{TcpBackend, TcpRule};
+use heddle_ir::outbound::TcpRule;
 
 use crate::codes;
 use crate::destinations::Destinations;
@@ -239,13 +239,7 @@ fn backends(
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> Vec<WeightedBackend> {
-    let one = |origin: Origin, target: BackendTarget, weight: u32| WeightedBackend {
-        origin,
-        target,
-        weight,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    };
+    let one = traffic_split::backend;
     if profile.spec.dst_overrides.is_empty() {
         if let Some(split) = traffic_split::of(reader, service).first()
             && !traffic_split::is_conditional(split)
@@ -331,17 +325,9 @@ pub(crate) fn streams(
     }
     let unused = &mut Report::default();
     let backends = backends(reader, profile, service, destinations, unused);
-    let backends = backends.into_iter().map(|backend| TcpBackend {
-        origin: backend.origin,
-        destination: match backend.target {
-            BackendTarget::Destination(index) => Some(index),
-            BackendTarget::Invalid { .. } => None,
-        },
-        weight: backend.weight,
-    });
     Some(TcpRule {
         origin: profile.origin_of(profile.spec.at, "dstOverrides"),
         destination_ranges: Vec::new(),
-        backends: backends.collect(),
+        backends: traffic_split::of_streams(backends),
     })
 }

@@ -6,8 +6,17 @@ use Becomes::Applied;
 
 const TRAFFIC_SPLIT: Table = &[("service", Applied), ("backends", Applied), ("matches", Applied)];
 
+const TRAFFIC_TARGET: Table =
+    &[("destination", Applied), ("sources", Applied), ("rules", Applied), ("specs", Applied)];
+
+const PORTS_ROUTE: Table = &[("matches", Applied)];
+
 const HTTP_ROUTE_GROUP: Table = &[("matches", Applied)];
 
 /// The tables, by kind.
-pub(crate) const TABLES: &[(&str, Table)] =
-    &[("HTTPRouteGroup", HTTP_ROUTE_GROUP), ("TrafficSplit", TRAFFIC_SPLIT)];
+pub(crate) const TABLES: &[(&str, Table)] = &[
+    ("HTTPRouteGroup", HTTP_ROUTE_GROUP),
+    ("TCPRoute", PORTS_ROUTE),
+    ("TrafficSplit", TRAFFIC_SPLIT),
+    ("TrafficTarget", TRAFFIC_TARGET),
+];

@@ -13,7 +13,7 @@ use crate::object::ObjectKey;
 use crate::report::Report;
 
 /// API group of route groups.
-const GROUP: &str = "specs.smi-spec.io";
+pub(crate) const GROUP: &str = "specs.smi-spec.io";
 
 /// A group of a namespace.
 pub(crate) fn of(

@@ -6,7 +6,8 @@ use heddle_api::smi::{SplitBackend, TrafficSplit};
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;
 use heddle_ir::http_route::{
-    BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy, WeightedBackend,
+    BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy, Rewrite,
+    WeightedBackend,
 };
 use heddle_ir::outbound::{TcpBackend, TcpRule};
 
@@ -164,14 +165,29 @@ pub(crate) fn backends(
     found
 }
 
-fn backend(origin: Origin, target: BackendTarget, weight: u32) -> WeightedBackend {
+/// A backend that changes nothing.
+pub(crate) fn backend(origin: Origin, target: BackendTarget, weight: u32) -> WeightedBackend {
     WeightedBackend {
         origin,
         target,
         weight,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
+        rewrite: Rewrite::default(),
     }
+}
+
+/// The same shares for streams.
+pub(crate) fn of_streams(backends: Vec<WeightedBackend>) -> Vec<TcpBackend> {
+    let one = |backend: WeightedBackend| TcpBackend {
+        origin: backend.origin,
+        destination: match backend.target {
+            BackendTarget::Destination(index) => Some(index),
+            BackendTarget::Invalid { .. } | BackendTarget::Redirect(_) => None,
+        },
+        weight: backend.weight,
+    };
+    backends.into_iter().map(one).collect()
 }
 
 /// The destination of a backend: the port of the same number of a service that the client sees.
@@ -212,17 +228,9 @@ pub(crate) fn streams(
         return None;
     }
     let backends = backends(reader, split, service, destinations, &mut Report::default());
-    let backends = backends.into_iter().map(|backend| TcpBackend {
-        origin: backend.origin,
-        destination: match backend.target {
-            BackendTarget::Destination(index) => Some(index),
-            BackendTarget::Invalid { .. } => None,
-        },
-        weight: backend.weight,
-    });
     Some(TcpRule {
         origin: split.origin().clone(),
         destination_ranges: Vec::new(),
-        backends: backends.collect(),
+        backends: of_streams(backends),
     })
 }

@@ -9,15 +9,22 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+mod accrual;
 mod balancer;
 mod breaker;
+pub mod budget;
 mod endpoint;
+mod group;
 mod hash;
 mod key;
+mod latency;
+pub mod locality;
 mod maglev;
 mod outlier;
+pub mod priority;
 pub mod retry;
 mod ring;
+mod slow_start;
 mod spread;
 
 pub use balancer::{Balancer, Pick, Picked, Slot};

@@ -163,6 +163,11 @@ impl<'a> Destinations<'a> {
         Self { reader, client, list: Vec::new() }
     }
 
+    /// What it reads with.
+    pub(crate) fn reader(&self) -> &'a Reader<'a> {
+        self.reader
+    }
+
     /// An empty collection for the same client.
     pub(crate) fn fresh(&self) -> Self {
         Self::new(self.reader, self.client)

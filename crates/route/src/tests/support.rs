@@ -120,6 +120,7 @@ pub(crate) fn any() -> HttpMatch {
         headers: Vec::new(),
         query: Vec::new(),
         claims: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

@@ -315,13 +315,16 @@ fn collect<'s>(
     slots: &'s [Slot],
     place: impl Fn(&'s Slot) -> Option<((u32, Option<&'s Locality>), Within)>,
 ) -> Vec<Plan> {
-    let mut plans: BTreeMap<(u32, Option<(&str, &str, &str)>), Plan> = BTreeMap::new();
+    let mut plans: BTreeMap<(u32, [&str; 3]), Plan> = BTreeMap::new();
     for (slot, number) in slots.iter().zip(0_u32..) {
         let Some(((tier, locality), within)) = place(slot) else { continue };
-        let key = locality.map(|locality| match &within {
-            Within::Weight(_) => (&*locality.region, &*locality.zone, &*locality.subzone),
-            Within::Zone(_) => ("", &*locality.zone, ""),
-        });
+        let key = match (locality, &within) {
+            (None, _) => [""; 3],
+            (Some(locality), Within::Zone(_)) => ["", &locality.zone, ""],
+            (Some(locality), Within::Weight(_)) => {
+                [&*locality.region, &*locality.zone, &*locality.subzone]
+            }
+        };
         let plan =
             plans.entry((tier, key)).or_insert_with(|| Plan { tier, within, members: Vec::new() });
         plan.members.push(number);

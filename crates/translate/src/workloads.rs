@@ -68,6 +68,7 @@ pub struct Expansion {
 /// running mesh knows better and says so by [`with_status`].
 pub fn expand(objects: Vec<AnyObject>, previous: Allocation, ready: bool) -> Expansion {
     let mut allocation = previous;
+    let objects = give_ages(objects);
     let objects = give_addresses(objects, &mut allocation);
     let (mut objects, pods) = replicas::make(objects, ready);
     let names: BTreeSet<String> = pods.iter().map(|draft| draft.name.to_string()).collect();
@@ -97,6 +98,18 @@ pub fn expand(objects: Vec<AnyObject>, previous: Allocation, ready: bool) -> Exp
         }
     }
     Expansion { objects, made, allocation }
+}
+
+/// Where age decides, what is written first is older: objects that nothing has created yet get times in the order of
+/// their appearance, after all times of clocks.
+fn give_ages(mut objects: Vec<AnyObject>) -> Vec<AnyObject> {
+    for (number, object) in objects.iter_mut().enumerate() {
+        if object.meta().creation_timestamp.is_none() {
+            let time = format!("9999-12-31T23:59:59.{number:09}Z");
+            object.meta_mut().creation_timestamp = Some(time);
+        }
+    }
+    objects
 }
 
 /// The Pod that stands in for one that is being replaced, with an address of its own; none where no address is left.

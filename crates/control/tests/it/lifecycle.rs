@@ -85,7 +85,7 @@ async fn everything_is_resolved_for_the_supervisor() {
     assert_eq!(web.termination_grace_ms, 5000);
     let container = &web.containers[0];
     assert_eq!(container.command, ["server", "--name=web-1", "--colour", "red"]);
-    assert_eq!(container.working_dir, "/srv/app");
+    assert_eq!(container.folder, "/srv/app");
     let variable = |name: &str| {
         container.env.iter().find(|v| v.name == name).map(|v| v.value.clone()).unwrap()
     };

@@ -204,7 +204,8 @@ impl Algorithm {
                 }
                 HashAlgorithm::Ring { size_min } => Self::Ring(Ring::new(&addresses(), *size_min)),
             },
-            LoadBalancing::LeastRequest => Self::LeastRequest,
+            // Without estimates of latency the two are the same.
+            LoadBalancing::LeastRequest | LoadBalancing::PeakEwma { .. } => Self::LeastRequest,
             LoadBalancing::Passthrough => Self::OriginalDestination,
             LoadBalancing::Random => Self::Random,
             LoadBalancing::RoundRobin => Self::RoundRobin,

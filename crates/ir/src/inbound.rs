@@ -1,5 +1,6 @@
 //! What a proxy enforces for its own workload.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use heddle_diag::Origin;
@@ -9,6 +10,7 @@ use crate::authorization::Authorization;
 use crate::destination::ConnectionPool;
 use crate::http_route::RetryPolicy;
 use crate::protocol::Protocol;
+use crate::rate_limit::RateLimits;
 
 /// Ports, mutual TLS and authorisation of one workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +33,8 @@ pub struct Inbound {
     pub retry: RetryPolicy,
     /// Addresses that the node's health checks come from. Empty: no request is taken for a health check.
     pub probe_sources: Vec<Cidr>,
+    /// Limits on the rate of requests.
+    pub rate_limits: RateLimits,
 }
 
 /// A port of the workload.
@@ -45,6 +49,11 @@ pub struct InboundPort {
     /// Paths that the node's health checks use; GET and HEAD from [`Inbound::probe_sources`] are admitted whatever the
     /// policy says.
     pub probe_paths: Vec<Arc<str>>,
+    /// Where the application listens for this port; none: on the port itself, at the address that was called
+    /// (Istio's Sidecar `defaultEndpoint`).
+    pub application: Option<SocketAddr>,
+    /// Limits towards the application on this port; none: those of the workload.
+    pub connection_pool: Option<ConnectionPool>,
 }
 
 /// A service, as telemetry names it.

@@ -13,6 +13,8 @@ use crate::workload::Workload;
 pub struct ProxySettings {
     /// The workload it stands before.
     pub workload: Arc<Workload>,
+    /// What it is.
+    pub role: ProxyRole,
     /// The scope its outbound configuration is found under.
     pub scope: ScopeId,
     /// The mesh's trust domain.
@@ -27,6 +29,16 @@ pub struct ProxySettings {
     pub detection_timeout: Duration,
     /// Access log to standard output.
     pub access_log: AccessLog,
+}
+
+/// What a proxy is to the mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ProxyRole {
+    /// Stands at an edge: takes connections on listeners of its own. It has a [`crate::gateway::Gateway`].
+    Gateway,
+    /// Stands before one workload.
+    #[default]
+    Sidecar,
 }
 
 /// The access log.

@@ -2,7 +2,9 @@
 
 mod authorization;
 mod destination;
+mod gateway;
 mod origin;
+mod rate_limit;
 mod route;
 mod traffic;
 mod workload;

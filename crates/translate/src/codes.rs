@@ -49,6 +49,13 @@ heddle_diag::codes! {
         "Text between percent signs is a variable of Envoy. heddle does not fill in this variable; the header edit is left \
          out. Write `%%` for a percent sign.";
 
+    DELEGATE = "HED0217", "delegate not included", [],
+        "A rule that delegates is replaced by the rules of another VirtualService, which has no hosts and is exported to the \
+         namespace of the delegating object. Of those rules each whose matches are within a match of the delegating rule is \
+         included. What is not included takes no request.";
+    UNUSED_DELEGATE = "HED0218", "nobody delegates to the object", [],
+        "A VirtualService without hosts has effect only where another one delegates to it.";
+
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
          the DestinationRule.";

@@ -9,6 +9,7 @@ use heddle_ir::authorization::{Authorization, Fallback, Policy, SystemPolicies};
 use heddle_ir::destination::ConnectionPool;
 use heddle_ir::inbound::{Inbound, InboundPort, ServiceReference};
 use heddle_ir::protocol::Protocol;
+use heddle_ir::rate_limit::RateLimits;
 
 use crate::client::{Client, selects};
 use crate::destinations::rules_for;
@@ -57,6 +58,7 @@ impl Derivation for InboundKey {
             connection_pool: connection_pool(reader, &facts, &services),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
+            rate_limits: RateLimits::default(),
         }))
     }
 }
@@ -97,6 +99,8 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         protocol,
         services: Vec::new(),
         probe_paths: Vec::new(),
+        application: None,
+        connection_pool: None,
     };
     for service in services {
         for port in &service.ports {

@@ -15,6 +15,7 @@ use heddle_ir::destination::ConnectionPool;
 use heddle_ir::http_route::RetryPolicy;
 use heddle_ir::inbound::{Inbound, MutualTls, MutualTlsMode, PathNormalization};
 use heddle_ir::matching::TextMatch;
+use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::request::{ConnectionFacts, RequestHead};
 
 use crate::{CompiledAuthorization, Connection, Decision, Transport, Verdict};
@@ -147,6 +148,8 @@ pub(super) fn inbound(systems: Vec<SystemPolicies>) -> Inbound {
         concurrent_streams_max: 100,
         upgrade_to_http2: false,
         origin: origin("pool"),
+        use_client_protocol: false,
+        http2_keepalive: None,
     };
     Inbound {
         workload: WorkloadId::new("standalone/Pod/default/reviews-0"),
@@ -158,6 +161,7 @@ pub(super) fn inbound(systems: Vec<SystemPolicies>) -> Inbound {
         connection_pool: pool,
         retry: RetryPolicy::never(),
         probe_sources: Vec::new(),
+        rate_limits: RateLimits::default(),
     }
 }
 

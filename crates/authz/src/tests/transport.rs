@@ -84,6 +84,8 @@ fn probed() -> Inbound {
             protocol: Protocol::Http1,
             services: Vec::new(),
             probe_paths: vec!["/healthz?verbose=1".into()],
+            application: None,
+            connection_pool: None,
         }],
         mutual_tls: mutual_tls(MutualTlsMode::Strict),
         probe_sources: vec![Cidr::parse("10.1.0.0/24").unwrap()],

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use heddle_diag::Origin;
 use heddle_ident::{Host, Locality, NetworkName};
-use heddle_ir::destination::{ClientTls, ConnectionPool, DestinationId, HashKey, OutlierDetection};
+use heddle_ir::destination::{
+    ClientTls, ConnectionPool, DestinationId, HashKey, LocalityPolicy, OutlierDetection,
+};
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::protocol::Protocol;
 use heddle_ir::workload::MeshTransport;
@@ -62,11 +64,20 @@ pub(crate) fn destination(load_balancing: LoadBalancing) -> Destination {
             concurrent_streams_max: 100,
             upgrade_to_http2: false,
             origin: Origin::built_in("pool"),
+            use_client_protocol: false,
+            http2_keepalive: None,
         },
         outlier_detection: None,
         tls: ClientTls::Auto,
         subject_alt_names: Vec::new(),
         origin: Origin::built_in("destination"),
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     }
 }
 

@@ -21,9 +21,9 @@ message!(TcpBackend { 1 origin, 2 destination, 3 weight });
 
 message!(Inbound {
     1 workload, 2 ports, 3 mutual_tls, 4 mutual_tls_by_port, 5 authorization,
-    6 path_normalization, 7 connection_pool, 8 retry, 9 probe_sources,
+    6 path_normalization, 7 connection_pool, 8 retry, 9 probe_sources, 10 rate_limits,
 });
-message!(InboundPort { 1 port, 2 protocol, 3 services, 4 probe_paths });
+message!(InboundPort { 1 port, 2 protocol, 3 services, 4 probe_paths, 5 application, 6 connection_pool });
 message!(ServiceReference { 1 host, 2 name, 3 namespace, 4 port });
 message!(MutualTls { 1 mode, 2 origin });
 codes!(MutualTlsMode { 1 Disable, 2 Permissive, 3 Strict });

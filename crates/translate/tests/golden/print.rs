@@ -50,6 +50,8 @@ pub(crate) fn outcome(record: &OutcomeRecord) -> String {
 pub(crate) fn resource(resource: &Resource) -> String {
     let mut out = String::new();
     match resource {
+        Resource::Gateway(gateway) => writeln!(out, "{:#?}", gateway.listeners).unwrap(),
+        Resource::Secret(secret) => writeln!(out, "{:?}", secret.key).unwrap(),
         Resource::Outbound(outbound) => {
             writeln!(out, "protocol {:?} host {:?}", outbound.protocol, outbound.host).unwrap();
             for one in &outbound.http.rules {
@@ -298,6 +300,7 @@ fn retry(retry: &RetryPolicy) -> String {
 fn destination(out: &mut String, index: usize, one: &Destination) {
     let source = match &one.endpoints {
         EndpointSource::OriginalDestination => "original".to_owned(),
+        EndpointSource::RequestedName { port } => format!("requested name:{port}"),
         EndpointSource::Set(key) => format!("{}:{}", key.host, key.port),
     };
     writeln!(

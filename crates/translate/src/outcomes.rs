@@ -249,6 +249,10 @@ fn istio_kind(object: &AnyObject) -> Option<&'static str> {
 
 /// The table of an object's kind; none for kinds that are not enforced field by field.
 fn table(object: &AnyObject) -> Option<Table> {
+    if let Some(kind) = object.kind().filter(|kind| kind.dialect == Dialect::GatewayApi) {
+        let mut tables = crate::gateway_api::outcomes::TABLES.iter();
+        return tables.find(|(known, _)| *known == kind.kind).map(|(_, table)| *table);
+    }
     let kind = istio_kind(object)?;
     TABLES.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
 }

@@ -32,6 +32,12 @@ pub(crate) enum Topic {
     WorkloadsByAddress(IpAddr),
     /// EndpointSlices by namespace and name of their Service.
     EndpointSlicesOf(Arc<str>, Arc<str>),
+    /// Routes of the Gateway API by what they attach to.
+    RoutesOf(ObjectKey),
+    /// ListenerSets by namespace and name of their Gateway.
+    ListenerSetsOf(Arc<str>, Arc<str>),
+    /// BackendTLSPolicies by namespace and name of the Service.
+    TlsPoliciesOf(Arc<str>, Arc<str>),
 }
 
 /// Kinds that are looked up as a whole.
@@ -40,10 +46,12 @@ pub(crate) enum Kind {
     AuthorizationPolicy,
     DestinationRule,
     Gateway,
+    GatewayApiGateway,
     MeshConfig,
     Other,
     PeerAuthentication,
     Pod,
+    ReferenceGrant,
     Service,
     ServiceEntry,
     VirtualService,
@@ -56,9 +64,11 @@ impl Kind {
             AnyObject::AuthorizationPolicy(_) => Self::AuthorizationPolicy,
             AnyObject::DestinationRule(_) => Self::DestinationRule,
             AnyObject::Gateway(_) => Self::Gateway,
+            AnyObject::GatewayApiGateway(_) => Self::GatewayApiGateway,
             AnyObject::MeshConfig(_) => Self::MeshConfig,
             AnyObject::PeerAuthentication(_) => Self::PeerAuthentication,
             AnyObject::Pod(_) => Self::Pod,
+            AnyObject::ReferenceGrant(_) => Self::ReferenceGrant,
             AnyObject::Service(_) => Self::Service,
             AnyObject::ServiceEntry(_) => Self::ServiceEntry,
             AnyObject::VirtualService(_) => Self::VirtualService,
@@ -165,7 +175,7 @@ impl Store {
                     topics.push(Topic::EndpointSlicesOf(namespace.clone(), service));
                 }
             }
-            _ => {}
+            other => topics.extend(crate::gateway_api::topics(other)),
         }
         topics.into_iter().collect()
     }

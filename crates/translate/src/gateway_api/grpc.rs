@@ -64,6 +64,7 @@ fn one(object: &Object<GrpcRoute>, written: &GrpcMatch, report: &mut Report) -> 
         headers,
         query: Vec::new(),
         claims: Vec::new(),
+        parts: Vec::new(),
     })
 }
 

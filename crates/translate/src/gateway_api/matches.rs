@@ -78,6 +78,7 @@ fn one(object: &Object<HttpRoute>, written: &Written, report: &mut Report) -> Op
         headers,
         query,
         claims: Vec::new(),
+        parts: Vec::new(),
     })
 }
 

@@ -11,6 +11,7 @@ use heddle_api::kubernetes::ServiceType;
 use heddle_api::{Meta, Object, Resource as AnyObject};
 use heddle_ir::http_route::{HttpRule, RouteTable, RuleOrder};
 use heddle_ir::outbound::{TcpRule, TlsRule};
+use heddle_ir::protocol::Protocol;
 
 use crate::destinations::Destinations;
 use crate::engine::{Reader, Topic};
@@ -52,6 +53,7 @@ pub(crate) fn candidates(reader: &Reader<'_>, service: &Service, port: &ServiceP
         .iter()
         .filter_map(Route::of)
         .filter(|route| route.kind() != RouteKind::Udp && !route.is_unattachable())
+        .filter(|route| fits(route.kind(), port.protocol))
         .filter(|route| {
             let namespace = &*route.meta().namespace;
             let mut parents = route.parents().iter();
@@ -62,6 +64,15 @@ pub(crate) fn candidates(reader: &Reader<'_>, service: &Service, port: &ServiceP
         .collect();
     routes.sort_by(|left, right| by_age(left.meta(), right.meta()));
     routes
+}
+
+/// Whether a kind of route can act on a port that declares this protocol.
+pub(crate) fn fits(kind: RouteKind, protocol: Protocol) -> bool {
+    match kind {
+        RouteKind::Grpc | RouteKind::Http => protocol.is_http() || protocol == Protocol::Detect,
+        RouteKind::Tls | RouteKind::Tcp => protocol != Protocol::Udp,
+        RouteKind::Udp => false,
+    }
 }
 
 /// Whether a parent reference means a service port.
@@ -97,6 +108,15 @@ impl Acting {
     /// The oldest of the routes.
     pub(crate) fn oldest(&self) -> Option<&Meta> {
         self.routes.first().map(Route::meta)
+    }
+
+    /// What is spoken on a port that declares `protocol`: routes for streams make streams of its connections.
+    pub(crate) fn protocol(&self, protocol: Protocol) -> Protocol {
+        match self.kind {
+            RouteKind::Grpc | RouteKind::Http | RouteKind::Udp => protocol,
+            RouteKind::Tls => Protocol::Tls,
+            RouteKind::Tcp => Protocol::Tcp,
+        }
     }
 
     /// The table for HTTP; none where routes of another kind act. A request that no rule takes gets 404.

@@ -9,7 +9,7 @@ use crate::destinations::Destinations;
 use crate::engine::Reader;
 use crate::gateway_api::attach::{self, AttachedKey, Outcome};
 use crate::gateway_api::is_listener_set;
-use crate::gateway_api::mesh::{self, Class};
+use crate::gateway_api::mesh;
 use crate::gateway_api::route::{Route, RouteKind, parent_key};
 use crate::gateway_api::rules::{self, Context, Told};
 use crate::gateway_api::status::{GatewayApiStatus, ParentStatus, Reference};
@@ -191,6 +191,10 @@ fn on_service(
     if ports.is_empty() {
         return Some(Some(("NoMatchingParent", "the Service has no such port".to_owned())));
     }
+    if !ports.iter().any(|port| mesh::fits(route.kind(), port.protocol)) {
+        let message = "the port is declared to speak another protocol".to_owned();
+        return Some(Some(("UnsupportedProtocol", message)));
+    }
     let key = route.key();
     let class = mesh::class_of(route, own);
     // For the clients that would see it, it acts on some port.
@@ -202,8 +206,6 @@ fn on_service(
         }
         others.extend(acting.routes.first().map(Route::key));
     }
-    // A producer route may be hidden from the clients of its own namespace by no one.
-    debug_assert!(class == Class::Consumer || !others.is_empty());
     let message = match others.first() {
         Some(other) => format!("{other} acts on the port: of several kinds of routes one does"),
         None => "routes of another kind act on the port".to_owned(),

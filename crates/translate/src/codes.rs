@@ -57,6 +57,22 @@ heddle_diag::codes! {
     UNUSED_DELEGATE = "HED0218", "nobody delegates to the object", [],
         "A VirtualService without hosts has effect only where another one delegates to it.";
 
+    BACKEND = "HED0230", "reference leads to nothing", [],
+        "A backend, certificate or authority that an object of the Gateway API refers to does not exist, is of another kind, or \
+         is in another namespace without a ReferenceGrant there. A backend keeps its share: its requests get 500 (calls of \
+         gRPC UNAVAILABLE, connections are closed). A listener without any valid certificate fails every handshake.";
+    NOT_ATTACHED = "HED0231", "route or ListenerSet is not attached", [],
+        "The parent does not take it: no listener has the name and port, or takes the kind from the namespace, or has a \
+         hostname in common; or the Service cannot be a parent. It has no effect there.";
+    NOT_SERVED = "HED0232", "Gateway or listener is not served", [],
+        "The listener conflicts with another one, its protocol is not supported, or the Gateway asks for something that cannot \
+         be had. Everything else goes on.";
+    FOREIGN_CLASS = "HED0233", "class of another controller", [],
+        "The Gateway's class names another controller, which is responsible for it; heddle leaves it alone.";
+    SHADOWED_MATCH = "HED0234", "an older route takes these requests", [],
+        "An older route has the same match for the same host on the same listener or Service port. Where matches say equally \
+         much the older route decides, also when the newer one is meant as its replacement. Change or delete the older one.";
+
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
          the DestinationRule.";

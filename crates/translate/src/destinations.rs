@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::codes;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
+use crate::gateway_api::tls_policy;
 use crate::istio::traffic_policy::Policies;
 use crate::linkerd::balancer;
 use crate::mesh::MeshKey;
@@ -385,7 +386,14 @@ fn destination(
     } else {
         EndpointSource::Set(EndpointSetKey { host: id.host.clone(), port: port.number })
     };
-    let (tls, names) = policies.tls(&mesh, &mut unused);
+    let (mut tls, names) = policies.tls(&mesh, &mut unused);
+    // A BackendTLSPolicy goes before what a DestinationRule says of TLS (API.md 11.1 row 4).
+    if let Some((policy, wanted)) = tls_policy::of_port(reader, service, port) {
+        tls = wanted.map_err(|error| Missing {
+            message: format!("BackendTLSPolicy `{}`: {}", policy.meta.name, error.message),
+            hint: None,
+        })?;
+    }
     let mut destination = Destination {
         service_namespace: if service.external {
             Arc::default()

@@ -13,6 +13,7 @@ use heddle_ir::gateway::{Gateway, Listener, Server};
 use heddle_ir::outbound::ScopeId;
 
 use crate::engine::{Derivation, Reader};
+use crate::gateway_api;
 use crate::object::ObjectKey;
 use crate::scope::Scope;
 use crate::workload::WorkloadKey;
@@ -41,13 +42,12 @@ pub(crate) struct Served {
 }
 
 impl Derivation for ListenersKey {
-    fn derive(&self, _reader: &Reader<'_>) -> Arc<Listeners> {
-        if Scope::parse(&self.0).is_none() {
-            return Arc::default();
-        }
+    fn derive(&self, reader: &Reader<'_>) -> Arc<Listeners> {
+        let Some(scope) = Scope::parse(&self.0) else { return Arc::default() };
         // Dialects append their servers here, and their destinations to the list that routes refer to by index.
-        let served: Vec<Served> = Vec::new();
-        let destinations = Vec::new();
+        let mut served: Vec<Served> = Vec::new();
+        let mut destinations = Vec::new();
+        served.extend(gateway_api::servers::of_scope(reader, &scope, &mut destinations));
         Arc::new(Listeners { listeners: by_port(served), destinations })
     }
 }

@@ -17,6 +17,7 @@ mod endpoint;
 mod engine;
 mod export;
 mod gateway;
+pub mod gateway_api;
 mod inbound;
 mod index;
 mod istio;

@@ -20,4 +20,26 @@ pub(crate) mod service_profile;
 mod service_profile_report;
 pub(crate) mod settings;
 
-pub(crate) use service_profile_report::report as report_service_profile;
+use heddle_api::Resource as AnyObject;
+
+use crate::engine::Reader;
+use crate::report::Report;
+
+/// What there is to say about an object as far as Linkerd is concerned.
+pub(crate) fn report(reader: &Reader<'_>, object: &AnyObject, report: &mut Report) {
+    match object {
+        AnyObject::LinkerdAuthorizationPolicy(object) => {
+            policy_report::authorization_policy(reader, object, report);
+        }
+        AnyObject::MeshTlsAuthentication(object) => {
+            policy_report::mesh_tls(reader, object, report);
+        }
+        AnyObject::Server(object) => policy_report::server(reader, object, report),
+        AnyObject::ServerAuthorization(object) => {
+            policy_report::server_authorization(reader, object, report);
+        }
+        AnyObject::Service(object) => balancer::report(reader, object, report),
+        AnyObject::ServiceProfile(object) => service_profile_report::report(reader, object, report),
+        other => settings::report_of(other, report),
+    }
+}

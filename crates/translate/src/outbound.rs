@@ -9,10 +9,12 @@ use heddle_ir::protocol::Protocol;
 use crate::client::Client;
 use crate::destinations::Destinations;
 use crate::engine::{Derivation, Reader};
+use crate::gateway_api::mesh::{Acting, Class, acting};
 use crate::istio::virtual_service::{Claim, ClaimsKey};
 use crate::istio::{http_rule, l4_rule};
 use crate::linkerd::{self, service_profile};
 use crate::mesh::MeshKey;
+use crate::object::by_age;
 use crate::report::Report;
 use crate::scope::Scope;
 use crate::service::{Service, ServiceKey, ServicePort};
@@ -38,6 +40,11 @@ impl Derivation for OutboundQuery {
         if protocol == Protocol::Udp {
             return None;
         }
+        let routes = service
+            .as_ref()
+            .and_then(|(service, port)| acting(reader, service, port, &scope.namespace))
+            .filter(|routes| routes_win(routes, &claims, &scope.namespace));
+        let protocol = routes.as_ref().map_or(protocol, |routes| routes.protocol(protocol));
         let mut table = Table {
             reader,
             client,
@@ -45,9 +52,16 @@ impl Derivation for OutboundQuery {
             service: service.as_ref().map(|(service, port)| (&**service, port)),
             destinations: Destinations::new(reader, client),
         };
-        let http = table.http(protocol);
-        let (tls, tcp) = table.streams(protocol);
-        if service.is_none() && http.is_empty() && tls.is_empty() {
+        let by_routes = routes.as_ref();
+        let http = by_routes.and_then(|routes| routes.table(reader, &mut table.destinations));
+        let http = http.unwrap_or_else(|| RouteTable {
+            order: RuleOrder::Written,
+            rules: table.http(protocol),
+            tiers: Vec::new(),
+        });
+        let streams = by_routes.and_then(|routes| routes.streams(reader, &mut table.destinations));
+        let (tls, tcp) = streams.unwrap_or_else(|| table.streams(protocol));
+        if service.is_none() && http.rules.is_empty() && tls.is_empty() {
             return None;
         }
         let host = service.as_ref().and_then(|(service, _)| service.exact_host().cloned());
@@ -55,12 +69,21 @@ impl Derivation for OutboundQuery {
             key: key.clone(),
             protocol,
             host,
-            http: RouteTable { order: RuleOrder::Written, rules: http, tiers: Vec::new() },
+            http,
             tls,
             tcp,
             destinations: table.destinations.into_list(),
         }))
     }
+}
+
+/// Whether routes of the Gateway API go before the VirtualServices of the host (API.md 11.1 row 3): consumer routes always
+/// do, producer routes before VirtualServices of other namespaces than the client's that are younger.
+fn routes_win(routes: &Acting, claims: &[Claim], client_namespace: &str) -> bool {
+    let Some(Claim(first)) = claims.first() else { return true };
+    routes.class == Class::Consumer
+        || first.meta.namespace != client_namespace
+            && routes.oldest().is_some_and(|oldest| by_age(oldest, &first.meta).is_lt())
 }
 
 struct Table<'a> {

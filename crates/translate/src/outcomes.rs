@@ -227,7 +227,7 @@ pub struct FieldRule {
 /// Every rule, for reference pages, by dialect and kind.
 pub fn field_rules() -> Vec<FieldRule> {
     let workloads = rules_of(Dialect::Kubernetes, crate::workloads::fields::TABLES, &[]);
-    let dialects = [Dialect::Istio, Dialect::Linkerd, Dialect::Smi].into_iter();
+    let dialects = [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Smi].into_iter();
     let of = |dialect| {
         let (tables, reasons) = tables(dialect);
         rules_of(dialect, tables, reasons)
@@ -260,6 +260,7 @@ fn rules_of(dialect: Dialect, tables: Tables, reasons: Reasons) -> Vec<FieldRule
 fn tables(dialect: Dialect) -> (Tables, Reasons) {
     match dialect {
         Dialect::Istio => (TABLES, NOT_ENFORCED),
+        Dialect::GatewayApi => (crate::gateway_api::outcomes::TABLES, &[]),
         Dialect::Linkerd => (linkerd::outcomes::TABLES, linkerd::outcomes::NOT_ENFORCED),
         Dialect::Smi => (smi::outcomes::TABLES, &[]),
         _ => (&[], &[]),

@@ -8,6 +8,9 @@ use heddle_api::{Duration, Resource as AnyObject};
 use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
+use crate::gateway_api::report as gateway_api;
+use crate::gateway_api::route::Route;
+use crate::gateway_api::status::GatewayApiStatus;
 use crate::istio::{
     authorization_policy, destination_rule_report, peer_authentication, service_entry_report,
     virtual_service_report,
@@ -22,6 +25,8 @@ pub struct Report {
     pub findings: Vec<Diagnostic>,
     /// What became of fields.
     pub outcomes: Vec<OutcomeRecord>,
+    /// The status in the Gateway API's form, for its objects that heddle is responsible for.
+    pub gateway_api: Option<GatewayApiStatus>,
 }
 
 impl Report {
@@ -126,33 +131,30 @@ impl Derivation for ObjectReportKey {
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }
-            AnyObject::Service(object) => {
-                kubernetes::report(reader, object, &mut report);
-                linkerd::balancer::report(reader, object, &mut report);
+            AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
+            AnyObject::GatewayClass(object) => {
+                gateway_api::gateway_class(reader, object, &mut report);
             }
-            AnyObject::ServiceProfile(object) => {
-                linkerd::report_service_profile(reader, object, &mut report);
+            AnyObject::GatewayApiGateway(object) => {
+                gateway_api::gateway(reader, object, &mut report);
             }
-            AnyObject::TrafficSplit(object) => {
-                smi::report_traffic_split(reader, object, &mut report);
+            AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set) => {
+                gateway_api::listener_set(reader, set, &object, &mut report);
             }
-            AnyObject::HttpRouteGroup(object) => smi::report_route_group(object, &mut report),
-            AnyObject::TrafficTarget(object) => {
-                smi::traffic_target::report(reader, object, &mut report);
+            AnyObject::BackendTlsPolicy(object) => {
+                gateway_api::backend_tls_policy(reader, object, &mut report);
             }
-            AnyObject::Server(object) => linkerd::policy_report::server(reader, object, &mut report),
-            AnyObject::ServerAuthorization(object) => {
-                linkerd::policy_report::server_authorization(reader, object, &mut report);
+            AnyObject::ReferenceGrant(object) => {
+                gateway_api::reference_grant(object, &mut report);
             }
-            AnyObject::LinkerdAuthorizationPolicy(object) => {
-                linkerd::policy_report::authorization_policy(reader, object, &mut report);
+            other => {
+                if let Some(route) = Route::of(other) {
+                    gateway_api::route(reader, &route, &mut report);
+                }
             }
-            AnyObject::MeshTlsAuthentication(object) => {
-                linkerd::policy_report::mesh_tls(reader, object, &mut report);
-            }
-            _ => {}
         }
-        linkerd::settings::report_of(&object, &mut report);
+        linkerd::report(reader, &object, &mut report);
+        smi::report(reader, &object, &mut report);
         outcomes::complete(&object, &mut report);
         Arc::new(report)
     }

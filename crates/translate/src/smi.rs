@@ -6,5 +6,17 @@ pub(crate) mod traffic_split;
 mod traffic_split_report;
 pub(crate) mod traffic_target;
 
-pub(crate) use route_group::report as report_route_group;
-pub(crate) use traffic_split_report::report as report_traffic_split;
+use heddle_api::Resource as AnyObject;
+
+use crate::engine::Reader;
+use crate::report::Report;
+
+/// What there is to say about an object of SMI.
+pub(crate) fn report(reader: &Reader<'_>, object: &AnyObject, report: &mut Report) {
+    match object {
+        AnyObject::HttpRouteGroup(object) => route_group::report(object, report),
+        AnyObject::TrafficSplit(object) => traffic_split_report::report(reader, object, report),
+        AnyObject::TrafficTarget(object) => traffic_target::report(reader, object, report),
+        _ => {}
+    }
+}

@@ -2,6 +2,7 @@
 
 use heddle_diag::{Level, Outcome, OutcomeRecord};
 
+use crate::gateway_api::status::GatewayApiStatus;
 use crate::report::Report;
 
 /// A condition of an object's status, in the form of Kubernetes' conditions without their times.
@@ -24,6 +25,8 @@ pub struct Status {
     pub conditions: Vec<Condition>,
     /// Fields that became something else than what is written.
     pub fields: Vec<OutcomeRecord>,
+    /// The status in the Gateway API's form, for its objects that heddle is responsible for.
+    pub gateway_api: Option<GatewayApiStatus>,
 }
 
 impl Status {
@@ -52,7 +55,11 @@ impl Status {
         };
         let in_force = Condition { kind: "InForce", holds: reason == "Applied", reason, message };
         let fields = report.outcomes.iter().filter(|record| record.outcome != Outcome::Applied);
-        Self { conditions: vec![accepted, in_force], fields: fields.cloned().collect() }
+        Self {
+            conditions: vec![accepted, in_force],
+            fields: fields.cloned().collect(),
+            gateway_api: report.gateway_api.clone(),
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use crate::destinations::EffectiveRuleKey;
 use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Stored, Topic};
 use crate::gateway::{GatewayKey, ListenersKey};
+use crate::gateway_api::attach::AttachedKey;
+use crate::gateway_api::view::ViewKey;
 use crate::inbound::{InboundKey, PolicyKey};
 use crate::index::IndexKey;
 use crate::istio::virtual_service::ClaimsKey;
@@ -104,6 +106,10 @@ derivations! {
     Index index: IndexKey => Option<std::sync::Arc<heddle_ir::index::Index>>;
     /// Settings of a proxy.
     Proxy proxies: ProxyKey => Option<std::sync::Arc<heddle_ir::proxy::ProxySettings>>;
+    /// A Gateway of the Gateway API.
+    GatewayView gateway_views: ViewKey => Option<std::sync::Arc<crate::gateway_api::view::View>>;
+    /// The routes of a Gateway of the Gateway API.
+    GatewayRoutes gateway_routes: AttachedKey => std::sync::Arc<crate::gateway_api::attach::Attachments>;
     /// What there is to say about an object.
     Report reports: ObjectReportKey => std::sync::Arc<crate::report::Report>;
 }

@@ -32,6 +32,12 @@ pub(crate) enum Topic {
     WorkloadsByAddress(IpAddr),
     /// EndpointSlices by namespace and name of their Service.
     EndpointSlicesOf(Arc<str>, Arc<str>),
+    /// Routes of the Gateway API by what they attach to.
+    RoutesOf(ObjectKey),
+    /// ListenerSets by namespace and name of their Gateway.
+    ListenerSetsOf(Arc<str>, Arc<str>),
+    /// BackendTLSPolicies by namespace and name of the Service.
+    TlsPoliciesOf(Arc<str>, Arc<str>),
 }
 
 /// Kinds that are looked up as a whole.
@@ -41,12 +47,14 @@ pub(crate) enum Kind {
     DestinationRule,
     Gateway,
     LinkerdAuthorizationPolicy,
+    GatewayApiGateway,
     MeshConfig,
     Other,
     PeerAuthentication,
     Pod,
     Server,
     ServerAuthorization,
+    ReferenceGrant,
     Service,
     ServiceEntry,
     ServiceProfile,
@@ -68,6 +76,8 @@ impl Kind {
             AnyObject::Pod(_) => Self::Pod,
             AnyObject::Server(_) => Self::Server,
             AnyObject::ServerAuthorization(_) => Self::ServerAuthorization,
+            AnyObject::GatewayApiGateway(_) => Self::GatewayApiGateway,
+            AnyObject::ReferenceGrant(_) => Self::ReferenceGrant,
             AnyObject::Service(_) => Self::Service,
             AnyObject::ServiceEntry(_) => Self::ServiceEntry,
             AnyObject::ServiceProfile(_) => Self::ServiceProfile,
@@ -177,7 +187,7 @@ impl Store {
                     topics.push(Topic::EndpointSlicesOf(namespace.clone(), service));
                 }
             }
-            _ => {}
+            other => topics.extend(crate::gateway_api::topics(other)),
         }
         topics.into_iter().collect()
     }

@@ -1,0 +1,106 @@
+//! GatewayClasses: whose Gateways heddle serves.
+
+use std::sync::Arc;
+
+use heddle_api::gateway_api::{GROUP, GatewayClass};
+use heddle_api::{Object, Resource as AnyObject};
+
+use crate::engine::Reader;
+use crate::object::ObjectKey;
+use crate::options::Enrolment;
+
+/// The controller that heddle's classes name.
+pub const CONTROLLER: &str = "heddle.dev/gateway-controller";
+
+/// Istio's class of proxies inside the mesh, which are no gateways.
+const WAYPOINT: &str = "istio-waypoint";
+
+/// Whether heddle serves the Gateways of a class.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ownership {
+    Ours,
+    /// Another controller does, or nobody; with the reason.
+    Foreign(Arc<str>),
+}
+
+/// Whose a class is. In a cluster only classes of heddle's own controller are heddle's. Where no cluster is, no other
+/// controller can be either, so that every class is, whether it is written down or not (docs/decisions/0055).
+pub(crate) fn ownership(reader: &Reader<'_>, class: &str) -> Ownership {
+    if class == WAYPOINT {
+        return Ownership::Foreign("waypoints are not run yet".into());
+    }
+    let found = reader.object(&ObjectKey::new(GROUP, "GatewayClass", "", class));
+    let controller = match &found {
+        Some(AnyObject::GatewayClass(object)) => Some(object.spec.controller_name.as_str()),
+        _ => None,
+    };
+    match (reader.options().enrolment, controller) {
+        (Enrolment::Standalone, _) | (Enrolment::Injected, Some(CONTROLLER)) => Ownership::Ours,
+        (Enrolment::Injected, Some(other)) => {
+            Ownership::Foreign(format!("`{other}` is responsible for the class `{class}`").into())
+        }
+        (Enrolment::Injected, None) => {
+            Ownership::Foreign(format!("no GatewayClass `{class}` exists").into())
+        }
+    }
+}
+
+/// Why a class of heddle's cannot be accepted: it knows no parameters.
+pub(crate) fn problem(object: &Object<GatewayClass>) -> Option<&'static str> {
+    object.spec.parameters_ref.as_ref().map(|_| "heddle's classes take no parameters")
+}
+
+/// What heddle supports of the Gateway API, by the names of the conformance suite, sorted. Claimed is what the tests of
+/// this repository hold.
+pub(crate) const SUPPORTED_FEATURES: &[&str] = &[
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
+    "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
+    "Gateway",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ListenerSet",
+    "Mesh",
+    "MeshClusterIPMatching",
+    "MeshConsumerRoute",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
+];

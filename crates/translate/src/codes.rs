@@ -150,6 +150,15 @@ heddle_diag::codes! {
     SECOND_SPLIT = "HED0706", "an older TrafficSplit decides", [],
         "Of several TrafficSplits of one Service the oldest counts; SMI leaves open what happens.";
 
+    PARENT_INFERRED = "HED0714", "parent without kind", [],
+        "The kind of a parent is Gateway where nothing is said, and Linkerd has no Gateways: it attaches the route to nothing, \
+         without a word. heddle reads the parent as the Service of that name. Write `kind: Service` and `group: core`.";
+    INBOUND_BACKENDS = "HED0715", "backends of a route of a Server", [],
+        "A route with a Server as parent tells requests apart for policy and metrics. They go to the workload itself; \
+         Linkerd ignores its `backendRefs`. To send requests elsewhere, attach a route to the Service.";
+    BOTH_GROUPS = "HED0716", "routes of two groups on one Service", [],
+        "HTTPRoutes of `policy.linkerd.io` and of `gateway.networking.k8s.io` are attached to one Service. Their rules are \
+         ordered as if they were of one group, which is easily overlooked.";
     FOREIGN_IDENTITY = "HED0707", "identity that no client has", [],
         "Linkerd's identities are names such as `web.shop.serviceaccount.identity.linkerd.cluster.local`: service account, \
          namespace, the fixed words, the namespace of Linkerd's control plane, and the trust domain. A name of another form \

@@ -44,9 +44,8 @@ pub(crate) fn is_listener_set(group: &str, kind: &str) -> bool {
 /// The topics under which objects of the Gateway API are found.
 pub(crate) fn topics(object: &AnyObject) -> Vec<Topic> {
     if let Some(route) = route::Route::of(object) {
-        let namespace = &*route.meta().namespace;
         let parents = route.parents().iter();
-        return parents.map(|parent| Topic::RoutesOf(route::parent_key(parent, namespace))).collect();
+        return parents.map(|parent| Topic::RoutesOf(route.parent_key(parent))).collect();
     }
     match object {
         AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set) => {

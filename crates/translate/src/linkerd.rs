@@ -4,7 +4,7 @@
 //! Linkerd knows of them is here: annotations, and parents of the kind Server and EgressNetwork.
 
 pub(crate) mod annotations;
-mod authentication;
+pub(crate) mod authentication;
 pub(crate) mod balancer;
 mod condition;
 mod identity;
@@ -15,6 +15,7 @@ pub(crate) mod outcomes;
 pub(crate) mod policy;
 pub(crate) mod policy_report;
 pub(crate) mod retry;
+pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod service_profile;
 mod service_profile_report;

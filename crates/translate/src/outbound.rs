@@ -43,7 +43,14 @@ impl Derivation for OutboundQuery {
         let routes = service
             .as_ref()
             .and_then(|(service, port)| acting(reader, service, port, &scope.namespace))
-            .filter(|routes| routes_win(routes, &claims, &scope.namespace));
+            .filter(|routes| routes_win(routes, &claims, &scope.namespace))
+            // A profile decides as a whole (API.md hazard 16).
+            .filter(|_| {
+                let service = service.as_ref().map(|(service, _)| service);
+                service.is_none_or(|service| {
+                    service_profile::of(reader, &scope.namespace, service).is_none()
+                })
+            });
         let protocol = routes.as_ref().map_or(protocol, |routes| routes.protocol(protocol));
         let mut table = Table {
             reader,

@@ -83,9 +83,8 @@ fn attach(
     route: &Route,
     attachments: &mut Attachments,
 ) {
-    let namespace = &*route.meta().namespace;
     for (index, parent) in route.parents().iter().enumerate() {
-        let owner = parent_key(parent, namespace);
+        let owner = route.parent_key(parent);
         if owner != *gateway && !view.sets.contains(&owner) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! References to backends.
 
-use heddle_api::gateway_api::{BackendObjectReference, BackendRef, HttpBackendRef};
+use heddle_api::gateway_api::{BackendObjectReference, BackendRef, GROUP, HttpBackendRef};
 use heddle_ir::protocol::Protocol;
 
 use crate::destinations::Destinations;
@@ -45,25 +45,29 @@ const ISTIO: &str = "networking.istio.io";
 /// The index of the destination that a route's reference means.
 pub(crate) fn resolve(
     reader: &Reader<'_>,
-    kind: RouteKind,
+    (route_group, kind): (&str, RouteKind),
     namespace: &str,
     reference: Reference<'_>,
     destinations: &mut Destinations<'_>,
 ) -> Result<usize, Unresolved> {
     let target = reference.namespace.unwrap_or(namespace);
     let host = match (reference.group, reference.kind) {
-        ("", "Service") => service_host(reference.name, target, &reader.options().cluster_domain)
-            .map(|host| host.to_string()),
+        ("" | "core", "Service") if reference.group.is_empty() || route_group != GROUP => {
+            service_host(reference.name, target, &reader.options().cluster_domain)
+                .map(|host| host.to_string())
+        }
         (ISTIO, "Hostname") => Some(reference.name.to_ascii_lowercase()),
         (group, other) => {
-            let message = format!("`{other}` of the group `{group}` is no backend that is supported");
+            let message =
+                format!("`{other}` of the group `{group}` is no backend that is supported");
             return Err(Unresolved::new("InvalidKind", message));
         }
     };
-    let from = From { group: heddle_api::gateway_api::GROUP, kind: kind.as_str(), namespace };
+    let from = From { group: route_group, kind: kind.as_str(), namespace };
     let (group, name) = (reference.group, reference.name);
     let to = To { group, kind: reference.kind, namespace: target, name };
-    if !grants::permits(reader, from, to) {
+    // Linkerd's own routes refer to other namespaces without a grant.
+    if route_group == GROUP && !grants::permits(reader, from, to) {
         let message = format!(
             "no ReferenceGrant in `{target}` lets a {} of `{namespace}` refer to the {} `{name}`",
             kind.as_str(),

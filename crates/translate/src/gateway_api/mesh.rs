@@ -15,9 +15,12 @@ use heddle_ir::protocol::Protocol;
 
 use crate::destinations::Destinations;
 use crate::engine::{Reader, Topic};
-use crate::gateway_api::route::{Route, RouteKind, by_age, parent_key};
+use crate::gateway_api::route::{Route, RouteKind, by_age};
 use crate::gateway_api::servers;
+use crate::linkerd;
+use crate::linkerd::annotations::Annotated;
 use crate::object::ObjectKey;
+use crate::report::Report;
 use crate::service::{Service, ServicePort};
 
 /// For whom a route acts.
@@ -35,6 +38,8 @@ pub(crate) struct Acting {
     pub(crate) kind: RouteKind,
     /// The routes, the oldest first.
     pub(crate) routes: Vec<Route>,
+    /// The Service.
+    service: ObjectKey,
 }
 
 /// Which class a route has towards a service.
@@ -55,10 +60,11 @@ pub(crate) fn candidates(reader: &Reader<'_>, service: &Service, port: &ServiceP
         .filter(|route| route.kind() != RouteKind::Udp && !route.is_unattachable())
         .filter(|route| fits(route.kind(), port.protocol))
         .filter(|route| {
-            let namespace = &*route.meta().namespace;
             let mut parents = route.parents().iter();
             parents.any(|parent| {
-                parent_key(parent, namespace) == key && selects(parent, port.number, &port.name)
+                route.parent_key(parent) == key
+                    && selects(parent, port.number, &port.name)
+                    && linkerd::route::acts(reader, route, parent)
             })
         })
         .collect();
@@ -98,7 +104,8 @@ pub(crate) fn acting(
             .collect();
         if let Some(kind) = of_class.iter().map(|route| route.kind()).min() {
             let routes = of_class.into_iter().filter(|route| route.kind() == kind).cloned();
-            return Some(Acting { class, kind, routes: routes.collect() });
+            let service = port.object.clone();
+            return Some(Acting { class, kind, routes: routes.collect(), service });
         }
     }
     None
@@ -131,9 +138,28 @@ impl Acting {
         let rules: Vec<HttpRule> = self
             .routes
             .iter()
-            .flat_map(|route| servers::http_rules(reader, route, destinations))
+            .flat_map(|route| {
+                let mut rules = servers::http_rules(reader, route, destinations);
+                self.annotate(reader, route, &mut rules);
+                rules
+            })
             .collect();
         Some(RouteTable { order: RuleOrder::Specificity, rules, tiers: Vec::new() })
+    }
+
+    /// Puts into rules what Linkerd's annotations of the route and the Service say (API.md 7.9).
+    fn annotate(&self, reader: &Reader<'_>, route: &Route, rules: &mut [HttpRule]) {
+        let service = match reader.object(&self.service) {
+            Some(AnyObject::Service(service)) => Some(service),
+            _ => None,
+        };
+        let objects = std::iter::once(Annotated::of_meta(route.written(), route.meta()))
+            .chain(service.as_deref().map(Annotated::of));
+        let objects: Vec<Annotated<'_>> = objects.collect();
+        for rule in rules {
+            // What there is to say about annotations is said by the reports of their objects.
+            linkerd::retry::annotate(objects.iter().copied(), rule, &mut Report::default());
+        }
     }
 
     /// The rules for streams; none where routes for HTTP act.
@@ -189,14 +215,12 @@ pub(crate) fn unfit(service: &Object<heddle_api::kubernetes::Service>) -> Option
         .then_some("a Service of the type ExternalName has no address of its own")
 }
 
-/// The Service that a parent reference means; none where it means something else, or nothing.
+/// The Service of a key; none where it means something else, or nothing.
 pub(crate) fn service_of(
     reader: &Reader<'_>,
-    parent: &ParentReference,
-    namespace: &str,
+    key: &ObjectKey,
 ) -> Option<Arc<Object<heddle_api::kubernetes::Service>>> {
-    let key = parent_key(parent, namespace);
-    match reader.object(&key) {
+    match reader.object(key) {
         Some(AnyObject::Service(service)) if key.group.is_empty() => Some(service),
         _ => None,
     }

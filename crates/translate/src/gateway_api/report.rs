@@ -6,7 +6,7 @@ mod routes;
 
 pub(crate) use gateways::{gateway, gateway_class, listener_set};
 pub(crate) use policies::{backend_tls_policy, reference_grant};
-pub(crate) use routes::route;
+pub(crate) use routes::{route, translate};
 
 use crate::gateway_api::certificates::Unresolved;
 use crate::status::Condition;

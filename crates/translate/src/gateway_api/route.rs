@@ -9,6 +9,7 @@ use heddle_api::gateway_api::{
 use heddle_api::{At, Meta, Object, Resource as AnyObject, Written};
 use heddle_ident::HostPattern;
 
+use crate::linkerd;
 use crate::object::ObjectKey;
 
 /// Kinds of routes, in the order in which they win for a port of a Service (API.md hazard 29).
@@ -61,7 +62,9 @@ impl Route {
     pub(crate) fn of(object: &AnyObject) -> Option<Self> {
         Some(match object {
             AnyObject::GrpcRoute(object) => Self::Grpc(object.clone()),
-            AnyObject::HttpRoute(object) => Self::Http(object.clone()),
+            AnyObject::HttpRoute(object) | AnyObject::LinkerdHttpRoute(object) => {
+                Self::Http(object.clone())
+            }
             AnyObject::TlsRoute(object) => Self::Tls(object.clone()),
             AnyObject::TcpRoute(object) => Self::Tcp(object.clone()),
             AnyObject::UdpRoute(object) => Self::Udp(object.clone()),
@@ -81,7 +84,18 @@ impl Route {
 
     pub(crate) fn key(&self) -> ObjectKey {
         let meta = self.meta();
-        ObjectKey::new(GROUP, self.kind().as_str(), &meta.namespace, &meta.name)
+        let group = &self.written().origin().group;
+        ObjectKey::new(group, self.kind().as_str(), &meta.namespace, &meta.name)
+    }
+
+    /// What a parent reference of the route means.
+    pub(crate) fn parent_key(&self, parent: &ParentReference) -> ObjectKey {
+        let namespace = &self.meta().namespace;
+        if &*self.written().origin().group == GROUP {
+            parent_key(parent, namespace)
+        } else {
+            linkerd::route::parent_key(parent, namespace)
+        }
     }
 
     pub(crate) fn meta(&self) -> &Meta {

@@ -234,7 +234,9 @@ pub(crate) fn resolve(
     context: &mut Context<'_, '_>,
 ) -> Result<usize, Unresolved> {
     let (kind, namespace) = (context.kind, context.namespace);
-    let found = backend::resolve(context.reader, kind, namespace, reference, context.destinations);
+    let group = &context.places.origin().group;
+    let route = (&**group, kind);
+    let found = backend::resolve(context.reader, route, namespace, reference, context.destinations);
     found.inspect_err(|error| {
         let effect = match (kind, error.reason) {
             (RouteKind::Http, INVALID_DESTINATION) => "requests for it get 503",

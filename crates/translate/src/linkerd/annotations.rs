@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heddle_api::kubernetes::PodTemplateMeta;
-use heddle_api::{At, Object, Written};
+use heddle_api::{At, Meta, Object, Written};
 use heddle_diag::Origin;
 
 /// The annotations of an object, or of the template of its pods.
@@ -17,6 +17,10 @@ pub(crate) struct Annotated<'a> {
 impl<'a> Annotated<'a> {
     pub(crate) fn of<T>(object: &'a Object<T>) -> Self {
         let (written, meta) = (&object.written, &object.meta);
+        Self { written, metadata: meta.at, annotations: &meta.annotations }
+    }
+
+    pub(crate) fn of_meta(written: &'a Written, meta: &'a Meta) -> Self {
         Self { written, metadata: meta.at, annotations: &meta.annotations }
     }
 

@@ -74,6 +74,13 @@ pub(crate) fn annotate<'a>(
     rule.stream_timeouts.idle = rule.stream_timeouts.idle.or(timeouts.stream.idle);
 }
 
+/// What there is to say about the two families of annotations of a route.
+pub(crate) fn report(object: Annotated<'_>, report: &mut Report) {
+    retry([object], report);
+    timeouts([object], report);
+    report_unknown(object, report);
+}
+
 /// Says which annotations of the two families are not known.
 pub(crate) fn report_unknown(object: Annotated<'_>, report: &mut Report) {
     const KNOWN: [&str; 7] = [

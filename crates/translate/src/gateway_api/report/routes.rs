@@ -14,6 +14,9 @@ use crate::gateway_api::route::{Route, RouteKind, parent_key};
 use crate::gateway_api::rules::{self, Context, Told};
 use crate::gateway_api::status::{GatewayApiStatus, ParentStatus, Reference};
 use crate::gateway_api::streams;
+use crate::linkerd;
+use crate::linkerd::annotations::Annotated;
+use crate::linkerd::authentication::GROUP as LINKERD;
 use crate::names::service_host;
 use crate::object::ObjectKey;
 use crate::report::Report;
@@ -23,7 +26,13 @@ use crate::status::Condition;
 /// A route of any kind.
 pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     let namespace = route.meta().namespace.clone();
-    let told = translate(reader, route, &namespace, report);
+    let inbound = linkerd::inbound_route::is_inbound(route);
+    let told = if inbound {
+        linkerd::inbound_route::report(reader, route, report);
+        Told::default()
+    } else {
+        translate(reader, route, &namespace, report)
+    };
     let mut parents = Vec::new();
     for (index, parent) in route.parents().iter().enumerate() {
         let Some(accepted) = accepted(reader, route, index, parent, report) else { continue };
@@ -34,12 +43,13 @@ pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
         }
         parents.push(ParentStatus { parent: reference(parent, &namespace), conditions });
     }
+    linkerd::retry::report(Annotated::of_meta(route.written(), route.meta()), report);
     hostnames(route, report);
     report.gateway_api = Some(GatewayApiStatus::Route { parents });
 }
 
 /// Translates the rules for what there is to say about them.
-fn translate(reader: &Reader<'_>, route: &Route, namespace: &str, report: &mut Report) -> Told {
+pub(crate) fn translate(reader: &Reader<'_>, route: &Route, namespace: &str, report: &mut Report) -> Told {
     let mut told = Told::default();
     let mut destinations = Destinations::new(reader, Client::any(namespace));
     let mut context = Context {
@@ -84,15 +94,20 @@ fn accepted(
     parent: &ParentReference,
     report: &mut Report,
 ) -> Option<Condition> {
-    let namespace = &*route.meta().namespace;
     let origin = || route.written().origin_at(parent.at);
-    let key = parent_key(parent, namespace);
+    let key = route.parent_key(parent);
+    linkerd::route::report_parent(reader, route, parent, report);
     let refusal = match (&*key.group, &*key.kind) {
         (GROUP, "Gateway") => on_gateway(reader, route, index, parent, &origin, report)?,
         (group, kind) if is_listener_set(group, kind) => {
             on_gateway(reader, route, index, parent, &origin, report)?
         }
         ("", "Service") => on_service(reader, route, parent, report)?,
+        (LINKERD, "Server") => {
+            // Linkerd's own controller tells routes of Servers nothing.
+            linkerd::inbound_route::report_server(reader, route, &key, &origin, report);
+            return None;
+        }
         (group, kind) => {
             let message = format!("routes attach to no `{kind}` of the group `{group}` here");
             report.unsupported(origin(), message);
@@ -167,7 +182,7 @@ fn on_service(
     report: &mut Report,
 ) -> Option<Refusal> {
     let namespace = &*route.meta().namespace;
-    let Some(object) = mesh::service_of(reader, parent, namespace) else {
+    let Some(object) = mesh::service_of(reader, &route.parent_key(parent)) else {
         let name = format!("{}/{}", parent.namespace(namespace), parent.name);
         let message = format!("there is no Service `{name}`");
         return Some(Some(("NoMatchingParent", message)));
@@ -217,7 +232,10 @@ fn on_service(
 /// Hostnames mean nothing for a Service as parent (API.md 6.11).
 fn hostnames(route: &Route, report: &mut Report) {
     let mut parents = route.parents().iter();
-    let mesh_only = parents.all(|parent| parent.group().is_empty() && parent.kind() == "Service");
+    let mesh_only = parents.all(|parent| {
+        let key = route.parent_key(parent);
+        key.group.is_empty() && &*key.kind == "Service"
+    });
     let named = matches!(route.kind(), RouteKind::Http | RouteKind::Grpc);
     if named && mesh_only && !route.parents().is_empty() && !route.hostnames().is_empty() {
         let why = "a route of a Service acts by its address; match the header `Host` to tell hosts apart";

@@ -148,6 +148,8 @@ impl CompiledRoutes {
                 .map(|abort| abort.status),
             compiled,
             rewrite,
+            destinations: &self.outbound.destinations,
+            random,
             path: entry.matched.and_then(|index| compiled.path_of(index)),
         })
     }

@@ -18,6 +18,7 @@ use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::authorization_policy;
 use crate::istio::traffic_policy::{Policies, default_pool};
 use crate::mesh::MeshKey;
+use crate::network::{self, Direction};
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::scope::Scope;
@@ -166,9 +167,10 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
             }
         }
     }
-    if policies.is_empty() {
-        return Authorization::default();
+    let mut systems = Vec::new();
+    if !policies.is_empty() {
+        systems.push(SystemPolicies::new(Fallback::Allow, policies));
     }
-    let system = SystemPolicies::new(Fallback::Allow, policies);
-    Authorization { systems: vec![system], authorizers: Vec::new() }
+    systems.extend(network::system(reader, facts, Direction::Ingress));
+    Authorization { systems, authorizers: Vec::new() }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use heddle_authz::CompiledAuthorization;
+use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
 use heddle_ir::destination::{Destination, DestinationId, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
@@ -73,6 +74,8 @@ pub struct DestinationState {
 pub struct DestinationLimits {
     /// The counts.
     pub breakers: Breakers,
+    /// What retries are paid from.
+    pub budget: Budget,
     /// Woken when a connection becomes free; only requests that wait for one listen.
     pub freed: Notify,
 }

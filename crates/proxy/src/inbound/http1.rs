@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Peer, application};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
 use crate::worker::Worker;
@@ -93,6 +93,7 @@ pub(crate) async fn serve_request(
         hash: None,
         due: None,
         idempotent: http1::is_idempotent(head.method_text()),
+        extra: Extra::default(),
     };
     let edits = std::iter::empty;
     let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;

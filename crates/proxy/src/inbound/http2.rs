@@ -11,7 +11,7 @@ use heddle_wire::path;
 use super::http1::own_edits;
 use super::{Peer, application};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -76,6 +76,7 @@ async fn serve_request(
         hash: None,
         due: None,
         idempotent: is_idempotent(head.method.as_str()),
+        extra: Extra::default(),
     };
     let mut request = http2::rewritten(&head, normal.as_deref(), None);
     for change in own_edits(peer.client_certificate.as_deref()) {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{Accepted, request_id};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended};
+use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -88,6 +88,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: http1::is_idempotent(head.method_text()),
+                extra: Extra::default(),
             };
             http1::forward(client, &begun, request, out, &decided, std::iter::empty).await
         }
@@ -228,6 +229,7 @@ impl Routed<'_> {
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| begun.started + timeout),
             idempotent: http1::is_idempotent(head.method_text()),
+            extra: Extra::default(),
         };
         let edits = || {
             let own = response_headers.iter().map(|(name, value)| match *name {

@@ -21,7 +21,7 @@ use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -81,6 +81,7 @@ async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: is_idempotent(head.method.as_str()),
+                extra: Extra::default(),
             };
             request
                 .forward(&decided, None, None, body, &mut respond, || own.iter(), std::iter::empty)
@@ -235,6 +236,7 @@ impl Routed<'_> {
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| self.started + timeout),
             idempotent: is_idempotent(head.method.as_str()),
+            extra: Extra::default(),
         };
         let own = OwnEdits::of_http2(worker, &head.headers);
         let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());

@@ -18,6 +18,7 @@ use crate::forward::client::Client;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{TimeIsUp, Watch, within};
+use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
     self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
@@ -48,8 +49,8 @@ pub(crate) struct Decided<'a> {
 pub(crate) struct Extra<'a> {
     /// Bounds on the stream; none: no bounds.
     pub(crate) timeouts: Option<&'a StreamTimeouts>,
-    /// The endpoint that the client's session is at.
-    pub(crate) session: Option<u64>,
+    /// The client's session.
+    pub(crate) session: Option<&'a RequestSession<'a>>,
 }
 
 /// How a request ended.
@@ -175,6 +176,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             continue;
         }
         ended.note_overflow(&tries.retries);
+        tries.retries.note_session(&target);
         ended.status = status;
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());

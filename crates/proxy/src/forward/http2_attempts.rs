@@ -317,6 +317,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             continue;
         }
         ended.note_overflow(&tries.retries);
+        tries.retries.note_session(&target);
         upload.forget();
         ended.status = status;
         let mut response = Response::from_parts(head, ());

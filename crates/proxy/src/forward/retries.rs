@@ -9,6 +9,7 @@ use heddle_balance::{EndpointState, Observation, Pick, Picked, Resource};
 use tokio::time::{Instant, Sleep};
 
 use crate::forward::attempts::Decided;
+use crate::outbound::session::RequestSession;
 use crate::upstream::{LimitToken, Target};
 
 /// The tries of one request.
@@ -40,7 +41,7 @@ impl<'a> Retries<'a> {
             now_ms: worker.now_ms(Instant::now()),
             tried: if retry.avoid_tried { &self.tried } else { &[] },
             other_tiers: retry.other_localities,
-            session: extra.session,
+            session: extra.session.and_then(RequestSession::wanted),
         };
         match state.balancer.pick(&pick)? {
             Picked::OriginalDestination => Some(self.decided.original.clone()),
@@ -79,6 +80,16 @@ impl<'a> Retries<'a> {
             let now = Instant::now();
             let now_ms = self.decided.worker.now_ms(now);
             self.decided.state.balancer.record_latency(state, now - began, now_ms);
+        }
+    }
+
+    /// Tells the client's session which endpoint answers.
+    pub(crate) fn note_session(&self, target: &Target) {
+        let Some(session) = self.decided.extra.session else { return };
+        let Target::Endpoint(_, state) = target else { return };
+        let slots = self.decided.state.balancer.slots();
+        if let Some(slot) = slots.iter().find(|slot| Arc::ptr_eq(&slot.state, state)) {
+            session.note_answer(slot.session);
         }
     }
 

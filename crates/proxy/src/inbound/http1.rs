@@ -56,6 +56,7 @@ pub(crate) async fn serve_request(
         http1::answer(client, &begun, request, Answer::no_destination()).await?;
         return Ok(false);
     };
+    let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
     if request.head(&client.connection).form() == TargetForm::Authority {
         let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
@@ -79,6 +80,13 @@ pub(crate) async fn serve_request(
         record_request(worker, peer, &begun, &finished);
         return Ok(finished.keep);
     };
+    if let Some(limits) = &limits
+        && let Err(refusal) = limits.check(worker, peer.asking(), &head)
+    {
+        let finished = http1::answer(client, &begun, request, refusal).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
+    }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();
     let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };

@@ -53,6 +53,7 @@ async fn serve_request(
     let Some(inbound) = snapshot.inbound.clone() else {
         return answered(&head, &Answer::no_destination(), &mut respond);
     };
+    let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
     if head.method == http::Method::CONNECT {
         return answered(&head, &Answer::bad_request(405), &mut respond);
@@ -66,6 +67,11 @@ async fn serve_request(
     let Ok(permit) = decision.verdict.into_permit() else {
         return answered(&head, &Answer::denied(), &mut respond);
     };
+    if let Some(limits) = &limits
+        && let Err(refusal) = limits.check(worker, peer.asking(), &view)
+    {
+        return answered(&head, &refusal, &mut respond);
+    }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let decided = Decided {
         worker,

@@ -55,6 +55,21 @@ heddle_diag::codes! {
     UNUSED_DELEGATE = "HED0218", "nobody delegates to the object", [],
         "A VirtualService without hosts has effect only where another one delegates to it.";
 
+    GATEWAY_CONFLICT = "HED0219", "Gateways share a port and a host", ["IST0145"],
+        "Two Gateways for the same workloads have a server with the same port and host. Plaintext HTTP servers are put \
+         together. Otherwise the older one decides: a port has one protocol, and of TLS servers each host has one.";
+    GATEWAY_PORT = "HED0220", "no Service leads to the port", ["IST0162"],
+        "The Services in front of the gateway's workloads do not have the port, so that clients reach it only by the address \
+         of a workload.";
+    NO_SECRET = "HED0221", "Secret missing", ["IST0101"],
+        "Certificates of a Gateway come from Secrets in the namespace of the workloads that serve it. Without them no TLS \
+         handshake succeeds.";
+    SECRET_CONTENT = "HED0222", "Secret holds no certificate", ["IST0161"],
+        "A Secret for TLS has a certificate under `tls.crt` (or `cert`) and its key under `tls.key` (or `key`), in PEM.";
+    SAME_CERTIFICATE = "HED0223", "two Gateways have one certificate", ["IST0138"],
+        "HTTP/2 clients use one connection for all hosts that a certificate names. A request for a host of the other Gateway \
+         then comes to this one, which does not know it. Put the hosts into one Gateway.";
+
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
          the DestinationRule.";

@@ -168,6 +168,11 @@ impl<'a> Destinations<'a> {
         self.reader
     }
 
+    /// From now on the client calls this port; destinations that are there stay.
+    pub(crate) fn set_port(&mut self, port: u16) {
+        self.client.port = Some(port);
+    }
+
     /// An empty collection for the same client.
     pub(crate) fn fresh(&self) -> Self {
         Self::new(self.reader, self.client)

@@ -64,7 +64,7 @@ impl Derivation for InboundKey {
 }
 
 /// The services that lead to a workload, in the order of their objects.
-fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
+pub(crate) fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
     let mut hosts: Vec<Arc<str>> = Vec::new();
     for object in reader.objects(Topic::KindIn(Kind::Service, facts.namespace.clone())) {
         let AnyObject::Service(service) = object else { continue };

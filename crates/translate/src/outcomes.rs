@@ -41,34 +41,16 @@ const VIRTUAL_SERVICE: Table = &[
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
-    (
-        "http[].delegate",
-        Unsupported("rules are not delegated yet: this comes with the routing issue"),
-    ),
+    ("http[].delegate", Applied),
     ("http[].rewrite", Applied),
     ("http[].timeout", Applied),
     ("http[].retries", Applied),
     ("http[].fault", Applied),
-    (
-        "http[].mirror",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrors",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirror_percent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercentage",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
+    ("http[].mirror", Applied),
+    ("http[].mirrors", Applied),
+    ("http[].mirrorPercent", Applied),
+    ("http[].mirror_percent", Applied),
+    ("http[].mirrorPercentage", Applied),
     ("http[].corsPolicy", Applied),
     ("http[].headers", Applied),
 ];
@@ -99,6 +81,13 @@ const DESTINATION_RULE: Table = &[
         "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
         Unsupported(NO_UPGRADE),
     ),
+];
+
+const GATEWAY: Table = &[
+    ("selector", Applied),
+    ("servers", Applied),
+    ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
+    ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
 ];
 
 const SERVICE_ENTRY: Table = &[
@@ -176,6 +165,7 @@ const MESH_CONFIG: Table = &[
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
     ("DestinationRule", DESTINATION_RULE),
+    ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
@@ -186,7 +176,6 @@ const TABLES: &[(&str, Table)] = &[
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
     ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
-    ("Gateway", "gateways come with the gateway issue; nothing listens for it"),
     ("MeshNetworks", "networks come with the multi-cluster issue"),
     ("ProxyConfig", "settings of single proxies come with the installation issue"),
     (
@@ -388,6 +377,7 @@ mod tests {
         for (kind, table) in [
             ("VirtualService", VIRTUAL_SERVICE),
             ("DestinationRule", DESTINATION_RULE),
+            ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
             ("WorkloadEntry", WORKLOAD_ENTRY),
             ("PeerAuthentication", PEER_AUTHENTICATION),

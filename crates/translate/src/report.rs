@@ -9,7 +9,7 @@ use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
 use crate::istio::{
-    authorization_policy, destination_rule_report, peer_authentication, service_entry_report,
+    authorization_policy, destination_rule_report, gateway_report, peer_authentication, service_entry_report,
     virtual_service_report,
 };
 use crate::object::ObjectKey;
@@ -110,6 +110,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::DestinationRule(object) => {
                 destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::Gateway(object) => gateway_report::report(reader, object, &mut report),
             AnyObject::PeerAuthentication(object) => {
                 peer_authentication::report(reader, object, &mut report);
             }

@@ -394,6 +394,13 @@ impl ObjectReading<'_, '_, '_> {
                 let spec = self.tree.field(self.root, "spec")?;
                 (self.tree.value(spec) != Value::Null).then_some(spec)
             }
+            Some(Body::SpecOrTop) => match self.tree.field(self.root, "spec") {
+                Some(spec) => {
+                    decoder.envelope();
+                    (self.tree.value(spec) != Value::Null).then_some(spec)
+                }
+                None => Some(self.root),
+            },
             Some(Body::Top) => Some(self.root),
             Some(Body::Raw) | None => None,
         }

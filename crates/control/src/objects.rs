@@ -79,6 +79,7 @@ pub(crate) fn read(files: &[File]) -> Read {
             }
             let key = ObjectKey::of(&object);
             let count = seen.entry(key.clone()).or_default();
+            let told = heddle_translate::workloads::report(&object);
             let candidate = Candidate {
                 digest: digest([content(&object).as_bytes()]),
                 key: key.clone(),
@@ -86,8 +87,8 @@ pub(crate) fn read(files: &[File]) -> Read {
                 companions: Vec::new(),
                 file: number,
                 index: *count,
-                findings: Vec::new(),
-                outcomes: Vec::new(),
+                findings: told.findings,
+                outcomes: told.outcomes,
             };
             *count += 1;
             by_key.insert(key.clone(), candidate);

@@ -144,6 +144,28 @@ pub struct HttpMatch {
     pub query: Vec<QueryMatch>,
     /// Conditions on the claims of the request's verified token; all must match. Without a token none does.
     pub claims: Vec<ClaimMatch>,
+    /// Further conditions on path and method, which may be turned around (Linkerd's condition trees); all must match.
+    pub parts: Vec<PartMatch>,
+}
+
+/// A condition on a part of the request that is always there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartMatch {
+    /// The part.
+    pub part: RequestPart,
+    /// The condition.
+    pub value: TextMatch,
+    /// Turns the condition around.
+    pub invert: bool,
+}
+
+/// A part of a request that is always there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RequestPart {
+    /// The method.
+    Method,
+    /// The path, without query.
+    Path,
 }
 
 /// A condition on a claim of the request's verified token. Of a list any element may match.

@@ -38,7 +38,7 @@ pub struct LocalRateLimit {
     pub scope: RateLimitScope,
     /// The bucket; none: unlimited, unless an override says otherwise.
     pub bucket: Option<TokenBucket>,
-    /// Buckets of their own for some identities (scope [`RateLimitScope::Identity`]); the first that matches counts.
+    /// Other buckets for some identities (scope [`RateLimitScope::Identity`]); the first that matches counts.
     pub overrides: Vec<RateLimitOverride>,
     /// Share of the requests over the limit that is refused; the others are only counted.
     pub enforced_ppm: u32,
@@ -59,12 +59,12 @@ pub enum RateLimitScope {
     Total,
 }
 
-/// A bucket of its own for some identities.
+/// A bucket for some identities together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RateLimitOverride {
     /// Tests on the identity without `spiffe://`; any one must match.
     pub identities: Vec<TextMatch>,
-    /// Their bucket, one per identity.
+    /// Their bucket, which they share.
     pub bucket: TokenBucket,
 }
 

@@ -411,6 +411,7 @@ fn destination(
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     })
 }
 

@@ -4,6 +4,7 @@
 //! objects and the same previous [`Allocation`] always give the same result, and what had an address keeps it.
 
 mod address;
+pub(crate) mod fields;
 mod replicas;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use heddle_ident::HostPattern;
 
 pub use self::address::{Allocation, Slots};
 use self::address::{RangeV4, address_v6};
+pub use self::fields::{is_known_field, report};
 pub use self::replicas::{PodPhase, PodStatus, pod_status, with_status};
 use crate::object::ObjectKey;
 use crate::service::ALLOCATED_ADDRESSES;

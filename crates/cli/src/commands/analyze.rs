@@ -36,6 +36,11 @@ pub(crate) fn analyze_sources(sources: &Sources) -> Analysis {
         objects.extend(loaded.resources);
     }
     let count = objects.len();
+    for object in &objects {
+        let told = heddle_translate::workloads::report(object);
+        findings.extend(told.findings);
+        outcomes.extend(told.outcomes);
+    }
     let mut translator = Translator::new(Options::default());
     // Replicas that would run are ready, so that their services have endpoints.
     let expanded = expand(objects, Allocation::default(), true);

@@ -74,7 +74,7 @@ pub(super) fn pod_field(path: &str, surroundings: &Surroundings<'_>) -> Option<S
         "spec.nodeName" => "local".to_owned(),
         "status.podIP" => surroundings.addresses.first().cloned().unwrap_or_default(),
         "status.podIPs" => surroundings.addresses.join(","),
-        "status.hostIP" => "127.0.0.1".to_owned(),
+        "status.hostIP" | "status.hostIPs" => "127.0.0.1".to_owned(),
         _ => return None,
     })
 }

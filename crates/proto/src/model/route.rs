@@ -2,9 +2,10 @@
 
 use heddle_ir::http_route::{
     AbortStatus, BackendTarget, ClaimMatch, CorsPolicy, DirectResponse, Fault, FaultAbort,
-    FaultDelay, HeaderEdits, HeaderMatch, HttpAction, HttpMatch, HttpRule, Mirror, PathRewrite,
-    QueryMatch, Redirect, RedirectPort, RetryOn, RetryPolicy, Rewrite, RouteTable, RuleOrder,
-    SessionLocation, SessionPersistence, StatusRange, StreamTimeouts, WeightedBackend,
+    FaultDelay, HeaderEdits, HeaderMatch, HttpAction, HttpMatch, HttpRule, Mirror, PartMatch,
+    PathRewrite, QueryMatch, Redirect, RedirectPort, RequestPart, RetryOn, RetryPolicy, Rewrite,
+    RouteTable, RuleOrder, SessionLocation, SessionPersistence, StatusRange, StreamTimeouts,
+    WeightedBackend,
 };
 use heddle_ir::matching::{PathMatch, TextMatch};
 
@@ -30,8 +31,10 @@ message!(StreamTimeouts, absent default { 1 response, 2 idle });
 message!(StatusRange { 1 first, 2 last });
 message!(HttpMatch {
     1 origin, 2 name, 3 path, 4 ignore_path_case, 5 scheme, 6 method, 7 authority, 8 headers,
-    9 query, 10 claims,
+    9 query, 10 claims, 11 parts,
 });
+message!(PartMatch { 1 part, 2 value, 3 invert });
+codes!(RequestPart { 1 Method, 2 Path });
 message!(ClaimMatch { 1 path, 2 value, 3 invert });
 message!(HeaderMatch { 1 name, 2 value, 3 invert });
 message!(QueryMatch { 1 name, 2 value });

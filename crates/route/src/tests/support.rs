@@ -120,6 +120,7 @@ pub(crate) fn any() -> HttpMatch {
         headers: Vec::new(),
         query: Vec::new(),
         claims: Vec::new(),
+        parts: Vec::new(),
     }
 }
 
@@ -228,5 +229,6 @@ fn destination(subset: &str) -> Arc<Destination> {
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     })
 }

@@ -150,6 +150,7 @@ fn one(
         headers,
         query,
         claims,
+        parts: Vec::new(),
     })
 }
 

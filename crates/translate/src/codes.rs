@@ -103,6 +103,10 @@ heddle_diag::codes! {
     SHORT_NAME = "HED0311", "short name", ["IST0101"],
         "The host is completed with the namespace of the object.";
 
+    UNWATCHED_FAILOVER = "HED0313", "failover without outlier detection", [],
+        "Endpoints of other places are used when near ones fail, and only `outlierDetection` says that they fail. Add the block \
+         beside the failover settings; an empty one has defaults.";
+
     SELECTS_NOTHING = "HED0401", "selects no workload", ["IST0127"],
         "No workload has the labels of the selector, so the object does nothing.";
     ROOT_SELECTOR = "HED0402", "selector in the root namespace", [],

@@ -50,7 +50,7 @@ impl Derivation for ListenersKey {
         let Some(scope) = Scope::parse(&self.0) else { return Arc::default() };
         // Dialects append their servers here, and their destinations to the list that routes refer to by index.
         let mut served: Vec<Served> = Vec::new();
-        let mut destinations = Destinations::new(reader, Client::of(&scope, 0));
+        let mut destinations = Destinations::new(reader, Client::at_gateway(&scope, "", 0));
         istio::gateway::add(reader, &scope, &mut served, &mut destinations);
         Arc::new(Listeners { listeners: by_port(served), destinations: destinations.into_list() })
     }

@@ -144,7 +144,7 @@ fn connection_pool(
     let top = rules
         .iter()
         .find_map(|rule| rule.spec.traffic_policy.as_ref().map(|policy| (rule, policy)));
-    Policies::merge(top, None, port).connection_pool(&mesh, &mut Report::default())
+    Policies::merge(&mesh, top, None, port).connection_pool(&mesh, &mut Report::default())
 }
 
 fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {

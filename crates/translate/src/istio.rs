@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization_policy;
 mod authorization_values;
+pub(crate) mod client_tls;
 mod delegate;
 pub(crate) mod destination_rule_report;
 mod export_to;
@@ -16,6 +17,7 @@ mod http_match;
 pub(crate) mod http_rule;
 pub(crate) mod l4_rule;
 mod load_balancer;
+pub(crate) mod locality;
 mod mirror;
 pub(crate) mod peer_authentication;
 mod reach;

@@ -66,7 +66,7 @@ pub(crate) fn destination(
         proxy_protocol: None,
         mesh_server_name: None,
     };
-    let balancer = Balancer::new(&destination, &[], None, 0, 0);
+    let balancer = Balancer::new(&destination, &[], None, None, 0, 0);
     Arc::new(DestinationState {
         destination: Arc::new(destination),
         balancer,

@@ -71,6 +71,16 @@ heddle_diag::codes! {
         "HTTP/2 clients use one connection for all hosts that a certificate names. A request for a host of the other Gateway \
          then comes to this one, which does not know it. Put the hosts into one Gateway.";
 
+    SIDECARS_OF_NAMESPACE = "HED0224", "two Sidecars for one namespace", ["IST0111"],
+        "A namespace has one Sidecar without workload selector. Of several the oldest decides.";
+    SIDECARS_OF_WORKLOAD = "HED0225", "two Sidecars for one workload", ["IST0110"],
+        "Two Sidecars select the same workload. The oldest decides; Istio does not say which one does.";
+    SIDECAR_SELECTS_NOTHING = "HED0226", "Sidecar selects no workload", ["IST0101"],
+        "No workload of the namespace has the labels of the selector, so the Sidecar does nothing.";
+    UNKNOWN_SIDECAR_HOST = "HED0227", "Sidecar names an unknown host", [],
+        "A host of `egress` that no Service and no ServiceEntry has opens nothing. Hosts are written in full here; short names \
+         are not completed.";
+
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
          the DestinationRule.";

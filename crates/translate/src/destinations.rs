@@ -11,6 +11,7 @@ use heddle_ir::destination::{
     ClientTls, Destination, DestinationId, EndpointSource, LoadBalancing,
 };
 use heddle_ir::endpoint::EndpointSetKey;
+use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::codes;
@@ -336,6 +337,29 @@ impl<'a> Destinations<'a> {
         let destination = destination(self.reader, &self.client, service, port, id, &rules, subset)?;
         self.list.push(Arc::new(destination));
         Ok(self.list.len() - 1)
+    }
+}
+
+impl Destinations<'_> {
+    /// A destination without any policy, in plaintext; none for what has no host.
+    pub(crate) fn add_bare(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        origin: Origin,
+    ) -> Option<usize> {
+        let id = DestinationId {
+            host: service.identifying_host()?,
+            port: port.number,
+            subset: Arc::default(),
+        };
+        let port = ServicePort { protocol: Protocol::Tcp, ..port.clone() };
+        let mut bare =
+            destination(self.reader, &self.client, service, &port, id, &[], None).ok()?;
+        bare.tls = ClientTls::Disable;
+        bare.origin = origin;
+        self.list.push(Arc::new(bare));
+        Some(self.list.len() - 1)
     }
 }
 

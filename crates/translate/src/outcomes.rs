@@ -102,6 +102,16 @@ const SERVICE_ENTRY: Table = &[
     ("subjectAltNames", Applied),
 ];
 
+const SIDECAR: Table = &[
+    ("workloadSelector", Applied),
+    ("egress", Applied),
+    ("egress[].port.targetPort", Ignored("deprecated")),
+    ("ingress", Applied),
+    ("ingress[].port.targetPort", Ignored("deprecated")),
+    ("inboundConnectionPool", Applied),
+    ("outboundTrafficPolicy", Applied),
+];
+
 const WORKLOAD_ENTRY: Table = &[
     ("address", Applied),
     ("ports", Applied),
@@ -169,6 +179,7 @@ const TABLES: &[(&str, Table)] = &[
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
+    ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
 ];
@@ -181,10 +192,6 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     (
         "RequestAuthentication",
         "tokens come with the security issue; rules that need them fail closed",
-    ),
-    (
-        "Sidecar",
-        "every workload sees everything that is exported to it; scoping comes with the routing issue",
     ),
     ("Telemetry", "telemetry settings come with the observability issue"),
     ("TrafficExtension", "extensions are not run"),
@@ -401,6 +408,7 @@ mod tests {
             ("DestinationRule", DESTINATION_RULE),
             ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
+            ("Sidecar", SIDECAR),
             ("WorkloadEntry", WORKLOAD_ENTRY),
             ("PeerAuthentication", PEER_AUTHENTICATION),
             ("AuthorizationPolicy", AUTHORIZATION_POLICY),

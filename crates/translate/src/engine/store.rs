@@ -52,6 +52,7 @@ pub(crate) enum Kind {
     Pod,
     Service,
     ServiceEntry,
+    Sidecar,
     VirtualService,
     WorkloadEntry,
 }
@@ -67,6 +68,7 @@ impl Kind {
             AnyObject::Pod(_) => Self::Pod,
             AnyObject::Service(_) => Self::Service,
             AnyObject::ServiceEntry(_) => Self::ServiceEntry,
+            AnyObject::Sidecar(_) => Self::Sidecar,
             AnyObject::VirtualService(_) => Self::VirtualService,
             AnyObject::WorkloadEntry(_) => Self::WorkloadEntry,
             _ => Self::Other,

@@ -12,8 +12,13 @@ use heddle_ir::destination::Destination;
 use heddle_ir::gateway::{Gateway, Listener, Server};
 use heddle_ir::outbound::ScopeId;
 
+use crate::client::Client;
+use crate::destinations::Destinations;
+use crate::endpoint::target_number;
 use crate::engine::{Derivation, Reader};
 use crate::gateway_api;
+use crate::inbound::services_of;
+use crate::istio;
 use crate::object::ObjectKey;
 use crate::scope::Scope;
 use crate::workload::WorkloadKey;
@@ -46,7 +51,9 @@ impl Derivation for ListenersKey {
         let Some(scope) = Scope::parse(&self.0) else { return Arc::default() };
         // Dialects append their servers here, and their destinations to the list that routes refer to by index.
         let mut served: Vec<Served> = Vec::new();
-        let mut destinations = Vec::new();
+        let mut shared = Destinations::new(reader, Client::at_gateway(&scope, "", 0));
+        istio::gateway::add(reader, &scope, &mut served, &mut shared);
+        let mut destinations = shared.into_list();
         served.extend(gateway_api::servers::of_scope(reader, &scope, &mut destinations));
         Arc::new(Listeners { listeners: by_port(served), destinations })
     }
@@ -59,7 +66,17 @@ impl Derivation for GatewayKey {
             return None;
         }
         let listeners = reader.read(&ListenersKey(facts.scope.clone()));
-        Some(Arc::new(of_workload(&listeners, facts.id.clone())))
+        let mut gateway = of_workload(&listeners, facts.id.clone());
+        // What is written is the port that clients call; where a Service leads to another one, that is listened on.
+        let services = services_of(reader, &facts);
+        let ports = services.iter().flat_map(|service| &service.ports);
+        let targets: BTreeMap<u16, u16> = ports
+            .filter_map(|port| Some((port.number, target_number(port, Some(&facts))?)))
+            .collect();
+        for listener in &mut gateway.listeners {
+            listener.port = targets.get(&listener.port).copied().unwrap_or(listener.port);
+        }
+        Some(Arc::new(gateway))
     }
 }
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+mod cilium;
 mod client;
 pub mod codes;
 mod destinations;
@@ -25,6 +26,7 @@ mod kubernetes;
 mod linkerd;
 mod mesh;
 mod names;
+mod network;
 mod object;
 mod options;
 mod outbound;

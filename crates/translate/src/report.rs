@@ -12,11 +12,11 @@ use crate::gateway_api::report as gateway_api;
 use crate::gateway_api::route::Route;
 use crate::gateway_api::status::GatewayApiStatus;
 use crate::istio::{
-    authorization_policy, destination_rule_report, peer_authentication, service_entry_report,
-    virtual_service_report,
+    authorization_policy, destination_rule_report, gateway_report, peer_authentication, service_entry_report,
+    sidecar_report, virtual_service_report,
 };
 use crate::object::ObjectKey;
-use crate::{kubernetes, linkerd, mesh, outcomes, smi};
+use crate::{cilium, kubernetes, linkerd, mesh, network, outcomes, smi};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -115,6 +115,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::DestinationRule(object) => {
                 destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::Gateway(object) => gateway_report::report(reader, object, &mut report),
             AnyObject::PeerAuthentication(object) => {
                 peer_authentication::report(reader, object, &mut report);
             }
@@ -124,12 +125,22 @@ impl Derivation for ObjectReportKey {
             AnyObject::ServiceEntry(object) => {
                 service_entry_report::report(reader, object, &mut report);
             }
+            AnyObject::Sidecar(object) => sidecar_report::report(reader, object, &mut report),
             AnyObject::WorkloadEntry(object) => {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
+            }
+            AnyObject::CiliumNetworkPolicy(object) => {
+                cilium::report_namespaced(reader, object, &mut report);
+            }
+            AnyObject::CiliumClusterwideNetworkPolicy(object) => {
+                cilium::report_clusterwide(reader, object, &mut report);
+            }
+            AnyObject::NetworkPolicy(object) => {
+                network::kubernetes::report(reader, object, &mut report);
             }
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             AnyObject::GatewayClass(object) => {

@@ -23,8 +23,6 @@ pub(crate) enum RouteKind {
 }
 
 impl RouteKind {
-    pub(crate) const ALL: [Self; 5] = [Self::Grpc, Self::Http, Self::Tls, Self::Tcp, Self::Udp];
-
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Grpc => "GRPCRoute",

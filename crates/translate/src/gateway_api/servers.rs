@@ -78,7 +78,7 @@ pub(crate) fn of_scope(
             if !listener.is_accepted() {
                 continue;
             }
-            let client = Client::of(scope, listener.port);
+            let client = Client::at_gateway(scope, "", listener.port);
             let mut own = Destinations::new(reader, client);
             for server in servers(reader, listener, routes, &mut own) {
                 let (port, bind) = (listener.port, None);

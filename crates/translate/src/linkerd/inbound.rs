@@ -1,7 +1,5 @@
 //! What Linkerd's objects say about the ports of a workload besides who may use them.
 
-use std::collections::BTreeMap;
-
 use heddle_ir::inbound::InboundPort;
 use heddle_ir::protocol::Protocol;
 
@@ -9,19 +7,17 @@ use crate::engine::Reader;
 use crate::linkerd::{inbound_route, server};
 use crate::workload::Facts;
 
-/// Puts into the ports of a workload what Servers and annotations say; `empty` makes one that nothing else knows.
+/// The ports of a workload with what Servers and annotations say about them.
 pub(crate) fn ports(
     reader: &Reader<'_>,
     facts: &Facts,
-    ports: &mut BTreeMap<u16, InboundPort>,
-    empty: impl Fn(u16, Protocol) -> InboundPort,
-) {
+    mut ports: Vec<InboundPort>,
+) -> Vec<InboundPort> {
     for number in &facts.linkerd.opaque_ports {
-        let port = ports.entry(*number).or_insert_with(|| empty(*number, Protocol::Tcp));
-        port.protocol = Protocol::Tcp;
+        entry(&mut ports, *number).protocol = Protocol::Tcp;
     }
     for (number, server) in server::of_workload(reader, facts) {
-        let port = ports.entry(number).or_insert_with(|| empty(number, Protocol::Detect));
+        let port = entry(&mut ports, number);
         if let Some(protocol) = server::protocol(&server.spec) {
             port.protocol = protocol;
         }
@@ -35,4 +31,23 @@ pub(crate) fn ports(
             }
         }
     }
+    ports.sort_by_key(|port| port.port);
+    ports
+}
+
+/// The port of a number, added where nothing else knows it.
+fn entry(ports: &mut Vec<InboundPort>, number: u16) -> &mut InboundPort {
+    let index = ports.iter().position(|port| port.port == number).unwrap_or_else(|| {
+        ports.push(InboundPort {
+            port: number,
+            protocol: Protocol::Detect,
+            services: Vec::new(),
+            probe_paths: Vec::new(),
+            routes: None,
+            application: None,
+            connection_pool: None,
+        });
+        ports.len() - 1
+    });
+    &mut ports[index]
 }

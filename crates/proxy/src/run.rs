@@ -16,6 +16,7 @@ use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
+use heddle_route::TargetIndex;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
@@ -33,7 +34,6 @@ use crate::configuration::Configuration;
 use crate::dns::table::{Name, NameTable};
 use crate::dns::{self, Names};
 use crate::snapshot::Snapshot;
-use crate::target::TargetIndex;
 use crate::worker::{Overrides, Shared, Worker};
 use crate::{inbound, outbound};
 

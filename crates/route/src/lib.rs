@@ -20,6 +20,7 @@ mod draw;
 mod explain;
 mod index;
 mod matching;
+mod names;
 mod order;
 mod redirect;
 mod rewrite;
@@ -31,6 +32,7 @@ pub use cors::{CorsHeaders, CorsOutcome};
 pub use decision::{HeaderEdit, RouteAction, RouteDecision};
 pub use explain::{ConsideredMatch, ConsideredStreamRule, MatchOutcome, StreamOutcome};
 pub use matching::FailedCondition;
+pub use names::{Name, NameTable};
 pub use stream::StreamDecision;
 pub use target::{FoundFrontend, Speaker, TargetIndex, host_of};
 

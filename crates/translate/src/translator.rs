@@ -1,11 +1,11 @@
 //! The front of this crate: objects in, resources and reports out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_diag::{Diagnostics, OutcomeRecord};
-use heddle_ident::WorkloadId;
+use heddle_ident::{TrustDomain, WorkloadId};
 use heddle_ir::outbound::ScopeId;
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
@@ -14,11 +14,13 @@ use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Kind, Topic};
 use crate::inbound::InboundKey;
 use crate::index::IndexKey;
+use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::options::Options;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::{ObjectReportKey, Report};
+use crate::scope::Scope;
 use crate::status::Status;
 use crate::tables::Node;
 use crate::workload::{AddressKey, WorkloadKey, pod_key};
@@ -153,6 +155,16 @@ impl Translator {
     pub fn scope_of(&self, workload: &WorkloadId) -> Option<ScopeId> {
         let facts = self.engine.peek(&WorkloadKey(self.pod_key(workload)?))?;
         Some(facts.scope.clone())
+    }
+
+    /// The scope of a client in a namespace with these labels, whether or not there is one.
+    pub fn scope_in(&self, namespace: &str, labels: &BTreeMap<Arc<str>, Arc<str>>) -> ScopeId {
+        Scope::new(namespace, labels, &self.engine.options.network).id()
+    }
+
+    /// The trust domain, as the mesh configuration or the options have it.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.engine.peek(&MeshKey).trust_domain.clone()
     }
 
     /// Every workload, in the order of namespaces and names.

@@ -30,7 +30,11 @@ pub(crate) fn has_workloads(objects: &[AnyObject]) -> bool {
 }
 
 /// The service account that a workload of this name is assumed to have: the one of its name if the objects have it.
-pub(crate) fn account(accounts: &BTreeSet<(String, String)>, namespace: &str, name: &str) -> String {
+pub(crate) fn account(
+    accounts: &BTreeSet<(String, String)>,
+    namespace: &str,
+    name: &str,
+) -> String {
     let own = (namespace.to_owned(), name.to_owned());
     if accounts.contains(&own) { own.1 } else { "default".to_owned() }
 }

@@ -10,9 +10,7 @@ use heddle_ir::destination::{ClientTls, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
 use heddle_ir::workload::{MeshTransport, Workload};
 
-use crate::answer::{
-    DestinationView, Handled, HeaderChanges, ServerView, TransportView, Verdict,
-};
+use crate::answer::{DestinationView, Handled, HeaderChanges, ServerView, TransportView, Verdict};
 use crate::caller::Caller;
 use crate::head::{Head, Speaks};
 use crate::server::{Link, Server};
@@ -56,7 +54,12 @@ pub(crate) struct Branch {
 
 impl Branch {
     /// A backend that answers for itself.
-    pub(crate) fn refused(weight: u32, status: Option<u16>, reason: String, origin: &Origin) -> Self {
+    pub(crate) fn refused(
+        weight: u32,
+        status: Option<u16>,
+        reason: String,
+        origin: &Origin,
+    ) -> Self {
         let outcome = Outcome {
             share: 1.0,
             verdict: Verdict::Unreachable,
@@ -257,12 +260,15 @@ pub(crate) fn transport(branches: &[Branch]) -> TransportView {
     let servers = branches.iter().filter_map(|branch| branch.destination.as_ref());
     let mut transports = servers.flat_map(|view| &view.servers).map(|server| server.transport);
     // Where they differ, the weakest is what must not be forgotten.
-    transports.by_ref().max_by_key(|transport| match transport {
-        TransportView::None => 0,
-        TransportView::MutualTls => 1,
-        TransportView::Tls => 2,
-        TransportView::Plaintext => 3,
-    }).unwrap_or(TransportView::None)
+    transports
+        .by_ref()
+        .max_by_key(|transport| match transport {
+            TransportView::None => 0,
+            TransportView::MutualTls => 1,
+            TransportView::Tls => 2,
+            TransportView::Plaintext => 3,
+        })
+        .unwrap_or(TransportView::None)
 }
 
 fn no_endpoint(balancer: &Balancer) -> String {

@@ -144,12 +144,13 @@ fn pair(text: &str) -> Option<(&str, &str)> {
     (sound(namespace) && sound(name)).then_some((namespace, name))
 }
 
-/// The first replica of a workload, by the name of what makes it, else by its own.
+/// The first replica of a workload, by the name of what makes it, else by its own, else by its `app` label.
 pub(crate) fn find(world: &World, namespace: &str, name: &str) -> Option<Arc<Workload>> {
     let mut inside = world.workloads().iter().filter(|workload| *workload.namespace == *namespace);
     let by_maker = inside.clone().find(|workload| *workload.workload_name == *name);
-    let by_name = || inside.find(|workload| *workload.name == *name);
-    by_maker.or_else(by_name).cloned()
+    let by_name = || inside.clone().find(|workload| *workload.name == *name);
+    let found = by_maker.or_else(by_name);
+    found.or_else(|| inside.find(|workload| *workload.canonical_name == *name)).cloned()
 }
 
 pub(crate) fn no_workload(world: &World, name: &str) -> QueryError {

@@ -4,7 +4,7 @@ use heddle_ir::http_route::{AbortStatus, Fault};
 
 use crate::answer::{Alternative, Answer, HeaderChanges, TransportView, Verdict};
 use crate::branch::{self, Branch, Call, Outcome};
-use crate::outbound::{Followed, Own, millis};
+use crate::outbound::{Followed, millis};
 use crate::query::Query;
 use crate::story::{Phase, Story};
 
@@ -50,7 +50,11 @@ pub(crate) fn combine(
         protocol: call.handled,
         transport,
         request: call.head.view(call.handled),
-        response_headers: if is_http { followed.response_headers.clone() } else { HeaderChanges::new() },
+        response_headers: if is_http {
+            followed.response_headers.clone()
+        } else {
+            HeaderChanges::new()
+        },
         location: own.and_then(|own| own.location.clone()),
         body: own.and_then(|own| own.body.clone()),
         destinations: destinations.collect(),
@@ -69,7 +73,8 @@ fn assumptions(call: &Call<'_>) -> Vec<String> {
     let mut assumptions = call.caller.assumptions.clone();
     if call.world.assumed {
         assumptions.push(
-            "the files hold nothing that runs: every Service has a ready workload of its labels".into(),
+            "the files hold nothing that runs: every Service has a ready workload of its labels"
+                .into(),
         );
     }
     assumptions
@@ -200,7 +205,9 @@ fn with_fault(
         }),
         reason: match abort.status {
             AbortStatus::Http(status) => format!("an injected failure answers with {status}"),
-            AbortStatus::Grpc(status) => format!("an injected failure answers gRPC status {status}"),
+            AbortStatus::Grpc(status) => {
+                format!("an injected failure answers gRPC status {status}")
+            }
         },
         origin: Some(fault.origin.clone()),
     });
@@ -309,11 +316,4 @@ fn tell_end(followed: &Followed, base: &Outcome, transport: TransportView, story
     let route = if followed.route_name.is_empty() { "-" } else { &followed.route_name };
     let answered = if base.verdict == Verdict::Forward { "the application's" } else { &status };
     story.outcome(Phase::Record, format!("route {route}, status {answered}"), None);
-}
-
-impl Own {
-    /// Whether the proxy has answered with something that was configured.
-    pub(crate) fn is_configured(&self) -> bool {
-        matches!(self.verdict, Verdict::Redirect | Verdict::Respond)
-    }
 }

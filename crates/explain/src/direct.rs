@@ -1,8 +1,8 @@
 //! The front: reads a question, follows it, and puts the answer together. Clients without proxy are followed here.
 
 use heddle_diag::Origin;
-use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ident::Host;
+use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::protocol::Protocol;
 
 use crate::answer::{Answer, DestinationView, HeaderChanges, Verdict};
@@ -139,10 +139,8 @@ fn begin(call: &Call<'_>, declared: Protocol, story: &mut Story) {
         _ => "declared of the port",
     };
     story.outcome(Phase::Detect, format!("{} ({how})", call.handled.as_str()), None);
-    let identity = caller.identity.as_ref().map_or_else(
-        || "no identity".to_owned(),
-        ToString::to_string,
-    );
+    let identity =
+        caller.identity.as_ref().map_or_else(|| "no identity".to_owned(), ToString::to_string);
     story.outcome(Phase::Identify, identity, None);
 }
 
@@ -195,7 +193,8 @@ impl Call<'_> {
             .collect();
         let host = key.host.as_str();
         let mut parts = host.split('.');
-        let (name, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (name, namespace) =
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let _ = view;
         let destination = DestinationView {
             service: service_label(namespace, name, host),

@@ -28,8 +28,8 @@ mod text;
 mod world;
 
 pub use answer::{
-    Alternative, Answer, Considered, DestinationView, Handled, MirrorView, PhaseView, RequestView,
-    RetriesView, ServerView, TransportView, Verdict,
+    Alternative, Answer, Considered, DestinationView, Handled, HeaderChanges, MirrorView,
+    PhaseView, RequestView, RetriesView, ServerView, TransportView, Verdict,
 };
 pub use query::{Query, QueryError};
 pub use world::World;

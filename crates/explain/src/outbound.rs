@@ -224,11 +224,7 @@ impl Call<'_> {
         match first.action {
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
-                first.write_location(
-                    self.head,
-                    self.target.destination.port(),
-                    &mut location,
-                );
+                first.write_location(self.head, self.target.destination.port(), &mut location);
                 let reason = format!("redirected to {location}");
                 let own = Own::new(Verdict::Redirect, Some(redirect.status), reason);
                 let own = Own { location: Some(location), ..own.by(&first.rule.origin) };
@@ -242,8 +238,10 @@ impl Call<'_> {
                 Followed { response_headers: added(first), ..Followed::answered(own) }
             }
             RouteAction::Forward { .. } | RouteAction::Refuse { .. } => {
-                let branches: Vec<Branch> =
-                    decisions.iter().map(|(weight, each)| self.backend(*weight, each, cors)).collect();
+                let branches: Vec<Branch> = decisions
+                    .iter()
+                    .map(|(weight, each)| self.backend(*weight, each, cors))
+                    .collect();
                 let response_headers = common(&branches).unwrap_or_else(|| cors.clone());
                 Followed { branches, response_headers, ..Followed::default() }
             }
@@ -283,13 +281,16 @@ impl Call<'_> {
         }
         let policy = &destination.load_balancing;
         let hashed = HashedRequest::new(policy, self.head, self.caller.address, 0);
-        let mut branch =
-            self.reach(destination, Sent { weight, head, response_headers: response_headers.clone() });
+        let mut branch = self
+            .reach(destination, Sent { weight, head, response_headers: response_headers.clone() });
         if hashed.set_cookie.is_some()
             && let Some(view) = &mut branch.destination
         {
             // Its value is drawn anew for every client.
-            change(&mut view.response_headers, HeaderEdit::Add("set-cookie", "(of the load balancer)"));
+            change(
+                &mut view.response_headers,
+                HeaderEdit::Add("set-cookie", "(of the load balancer)"),
+            );
         }
         branch
     }

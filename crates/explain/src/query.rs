@@ -31,10 +31,14 @@ pub struct Query {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum QueryError {
     /// `from` has no form that is known.
-    #[error("cannot read the client {0:?}: NAMESPACE/WORKLOAD, sa:NAMESPACE/NAME, outside or gateway:NAMESPACE/NAME")]
+    #[error(
+        "cannot read the client {0:?}: NAMESPACE/WORKLOAD, sa:NAMESPACE/NAME, outside or gateway:NAMESPACE/NAME"
+    )]
     From(String),
     /// `to` has no form that is known.
-    #[error("cannot read the destination {0:?}: HOST[:PORT], ADDRESS[:PORT] or NAMESPACE/WORKLOAD[:PORT]")]
+    #[error(
+        "cannot read the destination {0:?}: HOST[:PORT], ADDRESS[:PORT] or NAMESPACE/WORKLOAD[:PORT]"
+    )]
     To(String),
     /// The protocol is not known.
     #[error("no protocol is called {0:?}: http1, http2, grpc, tcp, tls or udp")]

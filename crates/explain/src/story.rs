@@ -5,17 +5,8 @@ use heddle_diag::Origin;
 use crate::answer::{Considered, PhaseView};
 
 /// The phases in order, with the words of the whole project.
-pub(crate) const PHASES: [&str; 9] = [
-    "accept",
-    "detect",
-    "identify",
-    "authorize",
-    "route",
-    "pick",
-    "connect",
-    "forward",
-    "record",
-];
+pub(crate) const PHASES: [&str; 9] =
+    ["accept", "detect", "identify", "authorize", "route", "pick", "connect", "forward", "record"];
 
 /// A phase by its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

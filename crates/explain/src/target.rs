@@ -204,9 +204,9 @@ fn look_up(caller: &Caller, view: &View, written: &str) -> (String, Name) {
 /// The service that has a name.
 pub(crate) fn frontend<'v>(view: &'v View, host: &str) -> Option<&'v Frontend> {
     let frontends = &view.targets.index().frontends;
-    let exact = frontends.iter().find(|frontend| {
-        matches!(&frontend.host, HostPattern::Exact(own) if own.as_str() == host)
-    });
+    let exact = frontends
+        .iter()
+        .find(|frontend| matches!(&frontend.host, HostPattern::Exact(own) if own.as_str() == host));
     exact.or_else(|| {
         let mut covering: Vec<&Frontend> =
             frontends.iter().filter(|frontend| frontend.host.matches(host)).collect();
@@ -224,7 +224,9 @@ fn port_of(frontend: Option<&Frontend>, speaks: Option<Speaks>) -> u16 {
     }
     let fits = |port: &&FrontendPort| match speaks {
         None => port.protocol != Protocol::Udp,
-        Some(speaks) => speaks == Speaks::to_port(port.protocol) || port.protocol == Protocol::Detect,
+        Some(speaks) => {
+            speaks == Speaks::to_port(port.protocol) || port.protocol == Protocol::Detect
+        }
     };
     let is_http = |port: &&FrontendPort| port.protocol.is_http();
     let found = ports.iter().filter(fits).find(|port| speaks.is_some() || is_http(port));

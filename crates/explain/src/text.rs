@@ -22,8 +22,7 @@ impl Answer {
             let _ = writeln!(out, "  depends on {reason}");
         }
         for alternative in &self.alternatives {
-            let status =
-                alternative.status.map_or_else(String::new, |status| format!(" {status}"));
+            let status = alternative.status.map_or_else(String::new, |status| format!(" {status}"));
             let delay =
                 alternative.delay_ms.map_or_else(String::new, |ms| format!(", after {ms} ms"));
             let _ = writeln!(
@@ -50,7 +49,11 @@ impl Answer {
     fn headline(&self) -> String {
         if self.protocol.is_http() {
             let RequestView { method, path, authority, .. } = &self.request;
-            format!("{method} http://{authority}{path} from {} ({})", self.from, self.protocol.as_str())
+            format!(
+                "{method} http://{authority}{path} from {} ({})",
+                self.from,
+                self.protocol.as_str()
+            )
         } else {
             format!("{} to {} from {}", self.protocol.as_str(), self.to, self.from)
         }

@@ -63,10 +63,16 @@ impl World {
         let accounts = assume::accounts(&objects);
         // Replicas that would run are ready, so that their services have endpoints.
         let expanded = expand(objects, Allocation::default(), true);
+        Self { assumed, accounts, ..Self::running(expanded.objects, options) }
+    }
+
+    /// Takes the objects of a running mesh, with their Pods and addresses.
+    pub fn running(objects: Vec<AnyObject>, options: Options) -> Self {
         let mut translator = Translator::new(options);
-        translator.apply(expanded.objects.into_iter().map(Change::Upsert));
+        translator.apply(objects.into_iter().map(Change::Upsert));
         let workloads = translator.workloads();
-        Self { translator, workloads, assumed, accounts, held: RefCell::default() }
+        let accounts = BTreeSet::new();
+        Self { translator, workloads, assumed: false, accounts, held: RefCell::default() }
     }
 
     /// Follows a request.

@@ -182,14 +182,12 @@ impl Call<'_> {
             has_client_proxy: self.caller.has_proxy,
         };
         let server = Server { world: self.world, link: &link, head };
-        match &chosen.workload {
-            Some(workload) => server.serve(workload, &chosen.label, chosen.share),
-            None => {
-                let mut view = server.reached(&chosen.label, chosen.share);
-                view.reason = format!("{} is outside of the mesh", chosen.label);
-                view
-            }
+        if let Some(workload) = &chosen.workload {
+            return server.serve(workload, &chosen.label, chosen.share);
         }
+        let mut view = server.reached(&chosen.label, chosen.share);
+        view.reason = format!("{} is outside of the mesh", chosen.label);
+        view
     }
 }
 

@@ -2,7 +2,9 @@
 
 use heddle_ir::http_route::{AbortStatus, Fault};
 
-use crate::answer::{Alternative, Answer, HeaderChanges, TransportView, Verdict};
+use crate::answer::{
+    Alternative, Answer, DestinationView, Handled, HeaderChanges, TransportView, Verdict,
+};
 use crate::branch::{self, Branch, Call, Outcome};
 use crate::outbound::{Followed, millis};
 use crate::query::Query;
@@ -15,10 +17,10 @@ const NOTHING: f64 = 1e-9;
 pub(crate) fn combine(
     call: &Call<'_>,
     query: &Query,
-    followed: Followed,
+    followed: &Followed,
     mut story: Story,
 ) -> Answer {
-    let outcomes = outcomes(&followed);
+    let outcomes = outcomes(followed);
     let mut depends_on: Vec<String> = Vec::new();
     for reason in followed.branches.iter().flat_map(|branch| &branch.depends_on) {
         if !depends_on.contains(reason) {
@@ -26,20 +28,25 @@ pub(crate) fn combine(
         }
     }
     let base = verdict(&outcomes, &followed.branches, &mut depends_on);
-    tell_servers(&followed, &base, &mut story);
+    tell_servers(followed, &base, &mut story);
     let (base, alternatives, delay_ms) = with_fault(base, &outcomes, followed.fault.as_ref());
     let own = followed.own.as_ref().filter(|_| base.verdict != Verdict::Fault);
     let is_http = call.handled.is_http();
-    let grpc_status = (call.handled == crate::answer::Handled::Grpc)
+    let grpc_status = (call.handled == Handled::Grpc)
         .then(|| own.and_then(|own| own.grpc_status).or_else(|| base.status.map(grpc_of)))
         .flatten();
     let transport = match base.verdict {
-        Verdict::Passthrough if call.handled == crate::answer::Handled::Tls => TransportView::Tls,
+        Verdict::Passthrough if call.handled == Handled::Tls => TransportView::Tls,
         Verdict::Passthrough => TransportView::Plaintext,
         _ => branch::transport(&followed.branches),
     };
-    let destinations = followed.branches.iter().filter_map(|branch| branch.destination.clone());
-    tell_end(&followed, &base, transport, &mut story);
+    // One that stands alone gets everything.
+    let weight = |own: u32| if followed.branches.len() == 1 { 100 } else { own };
+    let destinations = followed.branches.iter().filter_map(|branch| {
+        let view = branch.destination.clone()?;
+        Some(DestinationView { weight: weight(view.weight), ..view })
+    });
+    tell_end(followed, &base, transport, &mut story);
     Answer {
         from: query.from.clone(),
         to: query.to.clone(),

@@ -42,7 +42,7 @@ pub(crate) fn explain(world: &World, query: &Query) -> Result<Answer, QueryError
     } else {
         call.without_proxy(&view, &mut story)
     };
-    Ok(combine(&call, query, followed, story))
+    Ok(combine(&call, query, &followed, story))
 }
 
 /// What is declared of the port; a host that is known by its name alone has no address to find it by.
@@ -164,7 +164,7 @@ impl Call<'_> {
             && let Ok(host) = Host::parse(&found.table)
         {
             let key = EndpointSetKey { host, port: address.port() };
-            return Followed::to(self.service(view, &key, sent));
+            return Followed::to(self.service(&key, sent));
         }
         if let Some(workload) = self.world.at(&self.caller.network, address.ip()) {
             return Followed::to(self.reach_workload(&workload, sent));
@@ -179,7 +179,7 @@ impl Call<'_> {
     }
 
     /// A service as Kubernetes spreads connections to it: to any endpoint that is ready.
-    fn service(&self, view: &View, key: &EndpointSetKey, sent: Sent) -> Branch {
+    fn service(&self, key: &EndpointSetKey, sent: Sent) -> Branch {
         let set = self.world.endpoints(key);
         let ready: Vec<_> = set
             .iter()
@@ -195,7 +195,6 @@ impl Call<'_> {
         let mut parts = host.split('.');
         let (name, namespace) =
             (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let _ = view;
         let destination = DestinationView {
             service: service_label(namespace, name, host),
             port: key.port,

@@ -160,14 +160,14 @@ impl Call<'_> {
             story.note(Phase::Route, format!("the rule is called {}", first.name));
         }
         let mut followed = self.by_action(&decisions, story);
-        followed.route_name = first.name.to_owned();
+        first.name.clone_into(&mut followed.route_name);
         if followed.own.is_none() || followed.fault.is_some() {
-            self.tell_limits(first.rule, &mut followed, story);
+            Self::tell_limits(first.rule, &mut followed, story);
         }
         followed
     }
 
-    fn tell_limits(&self, rule: &HttpRule, followed: &mut Followed, story: &mut Story) {
+    fn tell_limits(rule: &HttpRule, followed: &mut Followed, story: &mut Story) {
         followed.timeout_ms = rule.timeout.map(millis);
         if let Some(timeout) = rule.timeout {
             story.note(Phase::Forward, format!("the whole request may take {timeout:?}"));
@@ -314,20 +314,14 @@ impl Call<'_> {
             return Followed::answered(Own::new(Verdict::NoRoute, None, reason));
         };
         story.outcome(Phase::Route, "matched", Some(first.origin));
-        let branches = decisions.iter().map(|(weight, decision)| match decision.destination {
-            Some((_, destination)) => self.reach(
-                destination,
-                Sent {
-                    weight: *weight,
-                    head: self.head.clone(),
-                    response_headers: HeaderChanges::new(),
-                },
-            ),
-            None => {
+        let branches = decisions.iter().map(|(weight, decision)| {
+            let Some((_, destination)) = decision.destination else {
                 let origin = decision.backend.map_or(decision.origin, |backend| &backend.origin);
                 let reason = "the backend is not valid: the connection is closed".to_owned();
-                Branch::refused(*weight, None, reason, origin)
-            }
+                return Branch::refused(*weight, None, reason, origin);
+            };
+            let (head, response_headers) = (self.head.clone(), HeaderChanges::new());
+            self.reach(destination, Sent { weight: *weight, head, response_headers })
         });
         Followed { branches: branches.collect(), ..Followed::default() }
     }
@@ -437,13 +431,13 @@ pub(crate) fn retries(policy: &RetryPolicy) -> RetriesView {
     let on = if policy.attempts == 0 { &[][..] } else { &policy.on };
     RetriesView {
         attempts: policy.attempts,
-        on: on.iter().map(retry_on).collect(),
+        on: on.iter().copied().map(retry_on).collect(),
         per_try_timeout_ms: policy.per_try_timeout.map(millis),
     }
 }
 
 /// The name in Envoy's `retry_on`.
-fn retry_on(on: &RetryOn) -> String {
+fn retry_on(on: RetryOn) -> String {
     match on {
         RetryOn::ConnectFailure => "connect-failure".into(),
         RetryOn::RefusedStream => "refused-stream".into(),

@@ -176,8 +176,9 @@ fn live(mesh: &MeshArguments, arguments: &ExplainArguments) -> Result<ExitCode> 
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let lines: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
-    out(&lines)?;
+    for answer in &answers {
+        out(&format!("{answer}\n"))?;
+    }
     Ok(ExitCode::from(u8::from(failed)))
 }
 

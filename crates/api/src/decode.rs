@@ -85,6 +85,13 @@ impl<'a> Decoder<'a> {
         self.tree
     }
 
+    /// The version that the object is written in; empty where it says none.
+    pub(crate) fn version(&self) -> &str {
+        let api_version = self.tree.field(self.root, "apiVersion");
+        let text = api_version.map_or("", |at| self.tree.text(at));
+        text.rsplit_once('/').map_or(text, |(_, version)| version)
+    }
+
     /// Takes over what another decoder of the same object found.
     pub(crate) fn absorb(&mut self, other: Findings) {
         self.findings.diagnostics.append(other.diagnostics);
@@ -386,10 +393,15 @@ impl<'a> Decoder<'a> {
     fn unique_items(&mut self, at: At, key: &str) {
         let mut seen = BTreeMap::new();
         for item in self.tree.children(at) {
-            let Some(named) = self.tree.field(item, key) else { continue };
+            // A set's items are their own keys.
+            let named = if key.is_empty() { Some(item) } else { self.tree.field(item, key) };
+            let Some(named) = named else { continue };
             let Some(first) = seen.insert(self.tree.text(named), named) else { continue };
-            let message =
-                format!("`{key}` is `{}` twice in one list", shortened(self.tree.text(named)));
+            let text = shortened(self.tree.text(named));
+            let message = match key {
+                "" => format!("`{text}` stands twice in one list"),
+                key => format!("`{key}` is `{text}` twice in one list"),
+            };
             let origin = self.origin(named, self.tree.position(named));
             let first = self.origin(first, self.tree.position(first));
             let finding = Diagnostic::error(codes::RULE, origin, message);

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use heddle_diag::{Dialect, Origin};
 
+use crate::cilium;
 use crate::decode::{Decode, Decoder, Findings};
+use crate::gateway_api;
 use crate::istio;
 use crate::kubernetes;
+use crate::linkerd;
 use crate::meta::Meta;
 use crate::object::{Object, Written};
+use crate::smi;
 use crate::tree::At;
 use crate::value::Free;
 
@@ -39,6 +43,8 @@ pub struct Kind {
 pub enum Body {
     /// Under `spec`.
     Spec,
+    /// Under `spec`, or beside `metadata` as older versions have it.
+    SpecOrTop,
     /// Beside `metadata`.
     Top,
     /// It is kept as a tree and not decoded.
@@ -48,14 +54,24 @@ pub enum Body {
 pub(crate) const NAMESPACED: bool = true;
 pub(crate) const CLUSTER: bool = false;
 
+/// The kind as objects write it: the variant's name, unless the table gives another.
+macro_rules! kind_name {
+    ($variant:ident) => {
+        stringify!($variant)
+    };
+    ($variant:ident $name:literal) => {
+        $name
+    };
+}
+
 macro_rules! kinds {
-    ($( $variant:ident($type:ty) = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
+    ($( $variant:ident($type:ty) $($name:literal)? = $dialect:ident $group:literal $plural:literal [$($version:literal),+] $namespaced:ident $body:ident; )+) => {
         /// An object of any kind.
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub enum Resource {
             $(
-                #[doc = concat!("`", stringify!($variant), "` of the group `", $group, "`.")]
+                #[doc = concat!("`", kind_name!($variant $($name)?), "` of the group `", $group, "`.")]
                 $variant(Arc<Object<$type>>),
             )+
             /// The mesh configuration, out of the ConfigMap `istio` (or `istio-<revision>`), key `mesh`.
@@ -102,7 +118,7 @@ macro_rules! kinds {
         pub const TYPED: &[Kind] = &[$( Kind {
             dialect: Dialect::$dialect,
             group: $group,
-            kind: stringify!($variant),
+            kind: kind_name!($variant $($name)?),
             plural: $plural,
             versions: &[$($version),+],
             namespaced: $namespaced,
@@ -119,7 +135,7 @@ macro_rules! kinds {
             mut written: Written,
         ) -> (Resource, Findings) {
             match kind.map(|kind| (kind.group, kind.kind)) {
-                $( Some(($group, stringify!($variant))) => {
+                $( Some(($group, kind_name!($variant $($name)?))) => {
                     let spec = decoder.body::<$type>(body);
                     let findings = decoder.finish();
                     written.broken = findings.broken_places();
@@ -157,6 +173,7 @@ kinds! {
     DaemonSet(kubernetes::DaemonSet) = Kubernetes "apps" "daemonsets" ["v1", "v1beta2"] NAMESPACED Spec;
     Job(kubernetes::Job) = Kubernetes "batch" "jobs" ["v1"] NAMESPACED Spec;
     CronJob(kubernetes::CronJob) = Kubernetes "batch" "cronjobs" ["v1", "v1beta1"] NAMESPACED Spec;
+    NetworkPolicy(kubernetes::NetworkPolicy) = Kubernetes "networking.k8s.io" "networkpolicies" ["v1"] NAMESPACED Spec;
     VirtualService(istio::VirtualService) = Istio "networking.istio.io" "virtualservices" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
     DestinationRule(istio::DestinationRule) = Istio "networking.istio.io" "destinationrules" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
     Gateway(istio::Gateway) = Istio "networking.istio.io" "gateways" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
@@ -172,6 +189,36 @@ kinds! {
     Telemetry(istio::Telemetry) = Istio "telemetry.istio.io" "telemetries" ["v1", "v1alpha1"] NAMESPACED Spec;
     WasmPlugin(istio::WasmPlugin) = Istio "extensions.istio.io" "wasmplugins" ["v1alpha1"] NAMESPACED Spec;
     TrafficExtension(istio::TrafficExtension) = Istio "extensions.istio.io" "trafficextensions" ["v1alpha1"] NAMESPACED Spec;
+    GatewayClass(gateway_api::GatewayClass) = GatewayApi "gateway.networking.k8s.io" "gatewayclasses" ["v1", "v1beta1", "v1alpha2"] CLUSTER Spec;
+    GatewayApiGateway(gateway_api::Gateway) "Gateway" = GatewayApi "gateway.networking.k8s.io" "gateways" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    ListenerSet(gateway_api::ListenerSet) = GatewayApi "gateway.networking.k8s.io" "listenersets" ["v1", "v1alpha1"] NAMESPACED Spec;
+    XListenerSet(gateway_api::ListenerSet) = GatewayApi "gateway.networking.x-k8s.io" "xlistenersets" ["v1alpha1"] NAMESPACED Spec;
+    HttpRoute(gateway_api::HttpRoute) "HTTPRoute" = GatewayApi "gateway.networking.k8s.io" "httproutes" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    GrpcRoute(gateway_api::GrpcRoute) "GRPCRoute" = GatewayApi "gateway.networking.k8s.io" "grpcroutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    TlsRoute(gateway_api::TlsRoute) "TLSRoute" = GatewayApi "gateway.networking.k8s.io" "tlsroutes" ["v1", "v1alpha3", "v1alpha2"] NAMESPACED Spec;
+    TcpRoute(gateway_api::TcpRoute) "TCPRoute" = GatewayApi "gateway.networking.k8s.io" "tcproutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    UdpRoute(gateway_api::UdpRoute) "UDPRoute" = GatewayApi "gateway.networking.k8s.io" "udproutes" ["v1", "v1alpha2"] NAMESPACED Spec;
+    ReferenceGrant(gateway_api::ReferenceGrant) = GatewayApi "gateway.networking.k8s.io" "referencegrants" ["v1", "v1beta1", "v1alpha2"] NAMESPACED Spec;
+    BackendTlsPolicy(gateway_api::BackendTlsPolicy) "BackendTLSPolicy" = GatewayApi "gateway.networking.k8s.io" "backendtlspolicies" ["v1", "v1alpha3", "v1alpha2"] NAMESPACED Spec;
+    LinkerdHttpRoute(gateway_api::HttpRoute) "HTTPRoute" = Linkerd "policy.linkerd.io" "httproutes" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
+    Server(linkerd::Server) = Linkerd "policy.linkerd.io" "servers" ["v1beta3", "v1beta2", "v1beta1", "v1alpha1"] NAMESPACED Spec;
+    ServerAuthorization(linkerd::ServerAuthorization) = Linkerd "policy.linkerd.io" "serverauthorizations" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    LinkerdAuthorizationPolicy(linkerd::AuthorizationPolicy) "AuthorizationPolicy" = Linkerd "policy.linkerd.io" "authorizationpolicies" ["v1alpha1"] NAMESPACED Spec;
+    MeshTlsAuthentication(linkerd::MeshTlsAuthentication) "MeshTLSAuthentication" = Linkerd "policy.linkerd.io" "meshtlsauthentications" ["v1alpha1"] NAMESPACED Spec;
+    NetworkAuthentication(linkerd::NetworkAuthentication) = Linkerd "policy.linkerd.io" "networkauthentications" ["v1alpha1"] NAMESPACED Spec;
+    EgressNetwork(linkerd::EgressNetwork) = Linkerd "policy.linkerd.io" "egressnetworks" ["v1alpha1"] NAMESPACED Spec;
+    HttpLocalRateLimitPolicy(linkerd::HttpLocalRateLimitPolicy) "HTTPLocalRateLimitPolicy" = Linkerd "policy.linkerd.io" "httplocalratelimitpolicies" ["v1alpha1"] NAMESPACED Spec;
+    ServiceProfile(linkerd::ServiceProfile) = Linkerd "linkerd.io" "serviceprofiles" ["v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    ExternalWorkload(linkerd::ExternalWorkload) = Linkerd "workload.linkerd.io" "externalworkloads" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
+    Link(linkerd::Link) = Linkerd "multicluster.linkerd.io" "links" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    CiliumNetworkPolicy(cilium::NetworkPolicy) = Cilium "cilium.io" "ciliumnetworkpolicies" ["v2"] NAMESPACED Top;
+    CiliumClusterwideNetworkPolicy(cilium::ClusterwideNetworkPolicy) = Cilium "cilium.io" "ciliumclusterwidenetworkpolicies" ["v2"] CLUSTER Top;
+    CiliumCidrGroup(cilium::CidrGroup) "CiliumCIDRGroup" = Cilium "cilium.io" "ciliumcidrgroups" ["v2", "v2alpha1"] CLUSTER Spec;
+    TrafficSplit(smi::TrafficSplit) = Smi "split.smi-spec.io" "trafficsplits" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    TrafficTarget(smi::TrafficTarget) = Smi "access.smi-spec.io" "traffictargets" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    HttpRouteGroup(smi::HttpRouteGroup) "HTTPRouteGroup" = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiTcpRoute(smi::PortsRoute) "TCPRoute" = Smi "specs.smi-spec.io" "tcproutes" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
+    SmiUdpRoute(smi::PortsRoute) "UDPRoute" = Smi "specs.smi-spec.io" "udproutes" ["v1alpha4"] NAMESPACED SpecOrTop;
 }
 
 impl Resource {

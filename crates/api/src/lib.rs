@@ -30,7 +30,7 @@
 //! ```
 //!
 //! The stages, each a module: `text` (bytes to documents), `yaml` (documents to a positioned [`Tree`]), `decode` (trees
-//! to types, by the tables of [`istio`] and [`kubernetes`]), `read` (objects of any kind, by the registry [`kinds`]).
+//! to types, by the tables of [`istio`], [`kubernetes`], [`linkerd`] and [`smi`]), `read` (objects of any kind, by the registry [`kinds`]).
 //! What fields mean, what refers to what, and what contradicts what is not known here.
 
 #![forbid(unsafe_code)]
@@ -40,12 +40,15 @@
 mod macros;
 
 mod check;
+pub mod cilium;
 pub mod codes;
 mod decode;
 mod fragment;
+pub mod gateway_api;
 pub mod istio;
 pub mod kinds;
 pub mod kubernetes;
+pub mod linkerd;
 mod mesh;
 mod meta;
 mod object;
@@ -53,6 +56,7 @@ mod read;
 mod recognised;
 mod scalar;
 pub mod schema;
+pub mod smi;
 mod suggest;
 mod text;
 mod tree;

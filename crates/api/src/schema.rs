@@ -95,7 +95,7 @@ pub struct Rules {
     pub key_check: Option<TextCheck>,
     /// The least duration in nanoseconds.
     pub duration_min_ns: Option<i64>,
-    /// The field of each item by which items must differ.
+    /// The field of each item by which items must differ; empty: the items themselves must.
     pub unique: Option<&'static str>,
 }
 
@@ -204,7 +204,7 @@ impl Rules {
         self
     }
 
-    /// Items must differ in this field.
+    /// Items must differ in this field; with an empty name the items themselves must.
     #[must_use]
     pub const fn unique(mut self, field: &'static str) -> Self {
         self.unique = Some(field);

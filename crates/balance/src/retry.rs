@@ -63,6 +63,9 @@ fn applies(condition: RetryOn, outcome: TryOutcome) -> bool {
         RetryOn::ServerError => {
             no_response || status_of(outcome).is_some_and(|s| (500..600).contains(&s))
         }
+        RetryOn::StatusRange(range) => {
+            status_of(outcome).is_some_and(|s| (range.first..=range.last).contains(&s))
+        }
         RetryOn::Status(wanted) => status_of(outcome) == Some(wanted),
     }
 }
@@ -78,10 +81,12 @@ fn status_of(outcome: TryOutcome) -> Option<u16> {
 }
 
 /// The pause before a retry: evenly drawn from nothing up to a bound that begins with the policy's base, doubles with each
-/// retry and stays at ten times the base. `retry` counts from 1.
+/// retry and stays at the policy's longest pause, else at ten times the base. `retry` counts from 1.
 pub fn backoff(policy: &RetryPolicy, retry: u32, random: u64) -> Duration {
-    let growth = 1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(BACKOFF_GROWTH_MAX);
-    let bound = policy.backoff_base.saturating_mul(growth.clamp(1, BACKOFF_GROWTH_MAX));
+    let growth = 1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX).max(1);
+    let longest = policy.backoff_max;
+    let longest = longest.unwrap_or_else(|| policy.backoff_base.saturating_mul(BACKOFF_GROWTH_MAX));
+    let bound = policy.backoff_base.saturating_mul(growth).min(longest);
     let bound_nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
     Duration::from_nanos(scale(random, bound_nanos))
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use heddle_ident::WorkloadId;
-use heddle_ir::destination::EndpointSource;
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::trust::TrustBundle;
 use heddle_proto::resource::{Encoded, encode};
+use heddle_sync::references;
 use heddle_translate::Translator;
 
 /// The cache.
@@ -81,14 +81,29 @@ impl View<'_> {
         let Some(scope) = self.scope else { return false };
         match name {
             ResourceName::Endpoints(key) => self.may_see_endpoints(scope, key),
-            ResourceName::Inbound(workload) | ResourceName::Proxy(workload) => {
-                workload == self.workload
-            }
+            ResourceName::Gateway(workload)
+            | ResourceName::Inbound(workload)
+            | ResourceName::Proxy(workload) => workload == self.workload,
             ResourceName::Index(own) => own == scope,
             ResourceName::Outbound(key) => key.scope == *scope,
+            ResourceName::Secret(_) => self.refers_to(scope, name),
             // Who is at an address: needed for telemetry of any peer, and no secret inside the mesh.
             ResourceName::TrustBundle | ResourceName::Workload(..) => true,
         }
+    }
+
+    /// Whether the proxy's own gateway, or a destination that it subscribes to, refers to the resource. Whether its
+    /// namespace may use the secret at all was decided when the reference was made.
+    fn refers_to(&self, scope: &ScopeId, name: &ResourceName) -> bool {
+        let own = [
+            ResourceName::Gateway(self.workload.clone()),
+            ResourceName::Inbound(self.workload.clone()),
+        ];
+        let outbounds = self.outbounds.iter().filter(|outbound| outbound.scope == *scope);
+        own.into_iter().chain(outbounds.cloned().map(ResourceName::Outbound)).any(|from| {
+            let resource = self.translator.resource(&from);
+            resource.is_some_and(|resource| references(&resource).contains(name))
+        })
     }
 
     /// Endpoints of what is visible in the scope, or of what one of its routes leads to.
@@ -99,13 +114,7 @@ impl View<'_> {
         {
             return true;
         }
-        self.outbounds.iter().filter(|outbound| outbound.scope == *scope).any(|outbound| {
-            let resource = self.translator.resource(&ResourceName::Outbound(outbound.clone()));
-            let Some(Resource::Outbound(outbound)) = resource else { return false };
-            outbound.destinations.iter().any(|destination| {
-                matches!(&destination.endpoints, EndpointSource::Set(own) if own == key)
-            })
-        })
+        self.refers_to(scope, &ResourceName::Endpoints(key.clone()))
     }
 }
 

@@ -1,17 +1,16 @@
 //! One destination that a request may go to: its endpoints, how they are connected to, and what each of them does.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use heddle_authz::Transport;
-use heddle_balance::{Balancer, Pick, Picked};
 use heddle_diag::Origin;
-use heddle_ident::WorkloadId;
 use heddle_ir::destination::{ClientTls, Destination};
-use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
 use heddle_ir::workload::{MeshTransport, Workload};
 
 use crate::answer::{DestinationView, Handled, HeaderChanges, ServerView, TransportView, Verdict};
 use crate::caller::Caller;
+use crate::choice::{Choice, Chosen};
 use crate::head::{Head, Speaks};
 use crate::server::{Link, Server};
 use crate::target::{SOMEWHERE, Target, service_label};
@@ -85,22 +84,12 @@ pub(crate) struct Sent {
     pub(crate) response_headers: HeaderChanges,
 }
 
-/// An endpoint to be asked, with its share.
-pub(crate) struct Chosen {
-    pub(crate) workload: Option<WorkloadId>,
-    pub(crate) address: SocketAddr,
-    pub(crate) label: String,
-    pub(crate) share: f64,
-}
-
 impl Call<'_> {
     /// Follows a request to a destination of the client's proxy.
-    pub(crate) fn reach(&self, destination: &Destination, sent: Sent) -> Branch {
-        let balancer = self.world.balancer(destination);
-        let pick = Pick { hash: None, random: 0, now_ms: 0, tried: &[] };
-        let (chosen, picked) = match balancer.pick(&pick) {
-            None => (Vec::new(), no_endpoint(&balancer)),
-            Some(Picked::OriginalDestination) => {
+    pub(crate) fn reach(&self, destination: &Arc<Destination>, sent: Sent) -> Branch {
+        let choice = self.world.choice(destination, self.caller.workload.as_ref());
+        let (chosen, picked) = match &*choice {
+            Choice::Original => {
                 let address = self.target.destination;
                 let known = self.world.at(&self.caller.network, address.ip());
                 let label = known.as_ref().map_or_else(
@@ -109,22 +98,24 @@ impl Call<'_> {
                 );
                 let workload = known.map(|known| known.id.clone());
                 // The proxy knows nothing of an original destination.
-                let chosen = Chosen { workload, address, label, share: 1.0 };
-                (vec![(None, chosen)], format!("the address that was asked for, {address}"))
+                let chosen = Chosen { workload, address, label, share: 1.0, transport: None };
+                (vec![chosen], format!("the address that was asked for, {address}"))
             }
-            Some(Picked::Endpoint(_)) => choose(&balancer),
+            Choice::RequestedName(port) => {
+                let label = format!("{}:{port}", sent.head.host());
+                let address = SocketAddr::new(SOMEWHERE, *port);
+                let chosen = Chosen { workload: None, address, label, share: 1.0, transport: None };
+                (vec![chosen], "the name that was asked for".to_owned())
+            }
+            Choice::Endpoints(chosen, picked) => (chosen.clone(), picked.clone()),
         };
         let mut servers = Vec::new();
-        for (transport, chosen) in &chosen {
-            let secured = Secured::of(&destination.tls, *transport, sent.head.host());
+        for chosen in &chosen {
+            let secured = Secured::of(&destination.tls, chosen.transport, sent.head.host());
             servers.push(self.server(&secured, chosen, &sent.head));
         }
         let view = DestinationView {
-            service: service_label(
-                &destination.service_namespace,
-                &destination.service_name,
-                destination.id.host.as_str(),
-            ),
+            service: service_of(destination),
             port: destination.id.port,
             subset: (!destination.id.subset.is_empty()).then(|| destination.id.subset.to_string()),
             weight: sent.weight,
@@ -144,7 +135,13 @@ impl Call<'_> {
         let label = format!("{}/{}", workload.namespace, workload.workload_name);
         let mesh = self.caller.has_proxy && ClientTls::Auto.is_mesh(Some(workload.transport));
         let secured = if mesh { Secured::Mesh } else { Secured::Not };
-        let chosen = Chosen { workload: Some(workload.id.clone()), address, label, share: 1.0 };
+        let chosen = Chosen {
+            workload: Some(workload.id.clone()),
+            address,
+            label,
+            share: 1.0,
+            transport: Some(workload.transport),
+        };
         let server = self.server(&secured, &chosen, &sent.head);
         let view = DestinationView {
             service: chosen.label.clone(),
@@ -243,6 +240,12 @@ pub(crate) fn branch(
     Branch { weight, destination: Some(view), outcomes, depends_on, picked }
 }
 
+/// A destination as `namespace/name`; its host outside of the mesh.
+pub(crate) fn service_of(destination: &Destination) -> String {
+    let Destination { service_namespace, service_name, id, .. } = destination;
+    service_label(service_namespace, service_name, id.host.as_str())
+}
+
 /// `service:port subset`.
 pub(crate) fn name(view: &DestinationView) -> String {
     let mut name = format!("{}:{}", view.service, view.port);
@@ -267,61 +270,4 @@ pub(crate) fn transport(branches: &[Branch]) -> TransportView {
             TransportView::Plaintext => 3,
         })
         .unwrap_or(TransportView::None)
-}
-
-fn no_endpoint(balancer: &Balancer) -> String {
-    match balancer.slots().len() {
-        0 => "no workload is behind it".to_owned(),
-        count => format!("none of {count} endpoints is ready"),
-    }
-}
-
-/// One endpoint of each workload, with the share of all of them and how it takes connections.
-fn choose(balancer: &Balancer) -> (Vec<(Option<MeshTransport>, Chosen)>, String) {
-    let slots = balancer.slots();
-    let mut healthy: Vec<&Endpoint> = slots
-        .iter()
-        .map(|slot| &*slot.endpoint)
-        .filter(|endpoint| endpoint.health == EndpointHealth::Healthy)
-        .collect();
-    if healthy.is_empty() {
-        // Health is ignored, or nothing would have been picked.
-        healthy = slots.iter().map(|slot| &*slot.endpoint).collect();
-    }
-    let picked = format!("{} of {} endpoints", healthy.len(), slots.len());
-    (by_workload(&healthy), picked)
-}
-
-/// One endpoint of each workload, with the share of all of them and how it takes connections.
-pub(crate) fn by_workload(endpoints: &[&Endpoint]) -> Vec<(Option<MeshTransport>, Chosen)> {
-    let of = |endpoint: &Endpoint| f64::from(endpoint.weight);
-    let total: f64 = endpoints.iter().map(|endpoint| of(endpoint)).sum();
-    let mut chosen: Vec<(Option<MeshTransport>, Chosen)> = Vec::new();
-    for endpoint in endpoints {
-        let share = of(endpoint) / total;
-        let label = label_of(endpoint);
-        if let Some((_, known)) = chosen.iter_mut().find(|(_, known)| known.label == label) {
-            known.share += share;
-            continue;
-        }
-        let address = match &endpoint.address {
-            EndpointAddress::Address(address) => *address,
-            // A name is resolved by the proxy; where to matters to nobody inside.
-            EndpointAddress::Name(_, port) => SocketAddr::new(SOMEWHERE, *port),
-        };
-        let workload = endpoint.workload.clone();
-        chosen.push((Some(endpoint.transport), Chosen { workload, address, label, share }));
-    }
-    chosen
-}
-
-/// The workload of an endpoint; its address outside of the mesh.
-pub(crate) fn label_of(endpoint: &Endpoint) -> String {
-    if endpoint.workload.is_some() {
-        return format!("{}/{}", endpoint.namespace, endpoint.workload_name);
-    }
-    match &endpoint.address {
-        EndpointAddress::Address(address) => address.to_string(),
-        EndpointAddress::Name(host, port) => format!("{host}:{port}"),
-    }
 }

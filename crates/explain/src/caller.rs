@@ -25,6 +25,8 @@ pub(crate) struct Caller {
     pub(crate) network: NetworkName,
     /// Whose view its names and routes are looked up in.
     pub(crate) scope: ScopeId,
+    /// The replica; none where no object makes one.
+    pub(crate) workload: Option<Arc<Workload>>,
     /// A proxy beside it takes its connections.
     pub(crate) has_proxy: bool,
     /// What it can prove; none without proxy.
@@ -60,6 +62,7 @@ impl Caller {
             network: world.translator.options().network.clone(),
             scope: world.translator.scope_in(&namespace, &BTreeMap::new()),
             namespace,
+            workload: None,
             has_proxy: false,
             identity: None,
             address: OUTSIDE_ADDRESS,
@@ -92,7 +95,7 @@ impl Caller {
         }
     }
 
-    fn of_replica(world: &World, workload: &Workload) -> Self {
+    fn of_replica(world: &World, workload: &Arc<Workload>) -> Self {
         let settings = world.settings(&workload.id);
         let workload = settings.as_ref().map_or(workload, |settings| &settings.workload);
         let scope = settings.as_ref().map_or_else(
@@ -105,6 +108,7 @@ impl Caller {
             namespace: workload.namespace.clone(),
             network: workload.network.clone(),
             scope,
+            workload: Some(workload.clone()),
             has_proxy,
             identity: has_proxy.then(|| workload.identity.clone()),
             address: workload.addresses.first().copied().unwrap_or(OUTSIDE_ADDRESS),
@@ -129,6 +133,7 @@ impl Caller {
             namespace: namespace.into(),
             network: world.translator.options().network.clone(),
             scope: world.translator.scope_in(namespace, labels),
+            workload: None,
             has_proxy: true,
             identity,
             address: IpAddr::V4(Ipv4Addr::new(10, 244, 255, 1)),

@@ -65,7 +65,7 @@ pub(crate) fn combine(
         location: own.and_then(|own| own.location.clone()),
         body: own.and_then(|own| own.body.clone()),
         destinations: destinations.collect(),
-        mirrors: Vec::new(),
+        mirrors: followed.mirrors.clone(),
         timeout_ms: followed.timeout_ms,
         retries: followed.retries.clone(),
         delay_ms,

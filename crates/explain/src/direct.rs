@@ -6,8 +6,9 @@ use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::protocol::Protocol;
 
 use crate::answer::{Answer, DestinationView, HeaderChanges, Verdict};
-use crate::branch::{Branch, Call, Secured, Sent, branch, by_workload};
+use crate::branch::{Branch, Call, Secured, Sent, branch};
 use crate::caller::Caller;
+use crate::choice::by_workload;
 use crate::combine::combine;
 use crate::head::{Head, Speaks};
 use crate::outbound::{Followed, Own};
@@ -184,12 +185,12 @@ impl Call<'_> {
         let ready: Vec<_> = set
             .iter()
             .flat_map(|set| &set.endpoints)
-            .map(|endpoint| &**endpoint)
-            .filter(|endpoint| endpoint.health == EndpointHealth::Healthy)
+            .map(|endpoint| (&**endpoint, 1.0))
+            .filter(|(endpoint, _)| endpoint.health == EndpointHealth::Healthy)
             .collect();
         let servers: Vec<_> = by_workload(&ready)
             .iter()
-            .map(|(_, chosen)| self.server(&Secured::Not, chosen, &sent.head))
+            .map(|chosen| self.server(&Secured::Not, chosen, &sent.head))
             .collect();
         let host = key.host.as_str();
         let mut parts = host.split('.');

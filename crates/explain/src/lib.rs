@@ -15,6 +15,7 @@ mod answer;
 mod assume;
 mod branch;
 mod caller;
+mod choice;
 mod combine;
 mod direct;
 mod head;

@@ -1,17 +1,20 @@
 //! The client's side: what the proxy beside the client does.
 
+use std::sync::Arc;
+
 use heddle_authz::{OutboundRefusal, OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
 use heddle_diag::Origin;
-use heddle_ir::http_route::{AbortStatus, Fault, HttpRule, RetryOn, RetryPolicy};
+use heddle_ir::destination::Destination;
+use heddle_ir::http_route::{AbortStatus, BackendTarget, Fault, HttpRule, RetryOn, RetryPolicy};
 use heddle_ir::outbound::OutboundKey;
 use heddle_route::{
     CompiledRoutes, CorsOutcome, HeaderEdit, MatchOutcome, RouteAction, RouteDecision, Speaker,
     StreamOutcome,
 };
 
-use crate::answer::{Handled, HeaderChanges, RetriesView, Verdict};
-use crate::branch::{Branch, Call, Sent};
+use crate::answer::{Handled, HeaderChanges, MirrorView, RetriesView, Verdict};
+use crate::branch::{Branch, Call, Sent, service_of};
 use crate::head::change;
 use crate::story::{Phase, Story, considered};
 use crate::target::Resolution;
@@ -27,6 +30,7 @@ pub(crate) struct Followed {
     pub(crate) fault: Option<Fault>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) retries: Option<RetriesView>,
+    pub(crate) mirrors: Vec<MirrorView>,
     /// Of whatever is answered.
     pub(crate) response_headers: HeaderChanges,
     /// The name that metrics and logs give the route.
@@ -111,7 +115,7 @@ impl Call<'_> {
         if known || self.world.routes(&key).is_none() { speaker } else { Speaker::Table(key.host) }
     }
 
-    fn by_table(&self, table: &std::sync::Arc<str>, view: &View, story: &mut Story) -> Followed {
+    fn by_table(&self, table: &Arc<str>, view: &View, story: &mut Story) -> Followed {
         let port = self.target.destination.port();
         let key = OutboundKey { scope: self.caller.scope.clone(), host: table.clone(), port };
         let Some(routes) = self.world.routes(&key) else {
@@ -159,7 +163,8 @@ impl Call<'_> {
         if first.name != "default" {
             story.note(Phase::Route, format!("the rule is called {}", first.name));
         }
-        let mut followed = self.by_action(&decisions, story);
+        let destinations = &routes.outbound().destinations;
+        let mut followed = self.by_action(&decisions, destinations, story);
         first.name.clone_into(&mut followed.route_name);
         if followed.own.is_none() || followed.fault.is_some() {
             Self::tell_limits(first.rule, &mut followed, story);
@@ -182,7 +187,12 @@ impl Call<'_> {
         }
     }
 
-    fn by_action(&self, decisions: &[(u32, RouteDecision<'_>)], story: &mut Story) -> Followed {
+    fn by_action(
+        &self,
+        decisions: &[(u32, RouteDecision<'_>)],
+        destinations: &[Arc<Destination>],
+        story: &mut Story,
+    ) -> Followed {
         let Some((_, first)) = decisions.first() else { return Followed::default() };
         let mut cors: HeaderChanges = Vec::new();
         match first.cors(self.head) {
@@ -207,7 +217,7 @@ impl Call<'_> {
                 return Followed::answered(own.by(cors_origin(first.rule)));
             }
         }
-        let mut followed = self.without_fault(decisions, &cors);
+        let mut followed = self.without_fault(decisions, destinations, &cors);
         followed.fault.clone_from(&first.rule.fault);
         if let Some(fault) = &first.rule.fault {
             story.consider(Phase::Route, considered(&fault.origin, fault_text(fault)));
@@ -218,6 +228,7 @@ impl Call<'_> {
     fn without_fault(
         &self,
         decisions: &[(u32, RouteDecision<'_>)],
+        destinations: &[Arc<Destination>],
         cors: &HeaderChanges,
     ) -> Followed {
         let Some((_, first)) = decisions.first() else { return Followed::default() };
@@ -242,10 +253,27 @@ impl Call<'_> {
                     .iter()
                     .map(|(weight, each)| self.backend(*weight, each, cors))
                     .collect();
+                let mirrors = Self::mirrors(first.rule, destinations);
                 let response_headers = common(&branches).unwrap_or_else(|| cors.clone());
-                Followed { branches, response_headers, ..Followed::default() }
+                Followed { branches, mirrors, response_headers, ..Followed::default() }
             }
         }
+    }
+
+    fn mirrors(rule: &HttpRule, destinations: &[Arc<Destination>]) -> Vec<MirrorView> {
+        let mut views = Vec::new();
+        for mirror in rule.mirrors.iter().filter(|mirror| mirror.share_ppm > 0) {
+            let BackendTarget::Destination(place) = mirror.target else { continue };
+            let Some(destination) = destinations.get(place) else { continue };
+            let id = &destination.id;
+            views.push(MirrorView {
+                service: service_of(destination),
+                port: id.port,
+                subset: (!id.subset.is_empty()).then(|| id.subset.to_string()),
+                percent: f64::from(mirror.share_ppm.min(1_000_000)) / 10_000.0,
+            });
+        }
+        views
     }
 
     fn backend(&self, weight: u32, decision: &RouteDecision<'_>, cors: &HeaderChanges) -> Branch {
@@ -455,6 +483,7 @@ fn retry_on(on: RetryOn) -> String {
             14 => "unavailable".into(),
             other => format!("grpc-status-{other}"),
         },
+        RetryOn::StatusRange(range) => format!("{}-{}", range.first, range.last),
         RetryOn::RateLimited => "envoy-ratelimited".into(),
     }
 }

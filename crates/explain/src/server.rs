@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use heddle_authz::{
-    Acceptance, AllowedBy, CompiledAuthorization, Connection, ConsideredRule, Decision, Denial,
-    Transport, Verdict as Judged,
+    Acceptance, AllowedBy, Approvals, CompiledAuthorization, Connection, ConsideredRule, Decision,
+    Denial, Question, Transport, Verdict as Judged,
 };
 use heddle_diag::Origin;
 use heddle_ident::{SpiffeId, WorkloadId};
@@ -131,7 +131,16 @@ impl Server<'_> {
             }
         }
         if !view.handled.is_http() {
-            let decision = inbound.decide_stream(&connection);
+            let mut approvals = Approvals::NONE;
+            let mut decision = inbound.decide_stream(&connection);
+            while let Judged::Ask(question) = &decision.verdict {
+                let after = ask(view, question, approvals);
+                if after == approvals {
+                    break;
+                }
+                approvals = after;
+                decision = inbound.decide_stream_after(&connection, approvals);
+            }
             let considered = inbound.explain_stream(&connection);
             judge(view, &decision, considered, None);
             return;
@@ -153,7 +162,16 @@ impl Server<'_> {
                 return;
             }
         }
-        let decision = inbound.decide_request(&connection, &head);
+        let mut approvals = Approvals::NONE;
+        let mut decision = inbound.decide_request(&connection, &head);
+        while let Judged::Ask(question) = &decision.verdict {
+            let after = ask(view, question, approvals);
+            if after == approvals {
+                break;
+            }
+            approvals = after;
+            decision = inbound.decide_request_after(&connection, &head, approvals);
+        }
         let considered = inbound.explain(&connection, Some(&head));
         let status = match decision.verdict {
             Judged::Deny(Denial::Transport(_)) => link.closed(),
@@ -181,6 +199,20 @@ impl Server<'_> {
             },
         }
     }
+}
+
+/// Somebody outside of the proxy has to approve, and is taken for doing so.
+fn ask(view: &mut ServerView, question: &Question<'_>, approvals: Approvals) -> Approvals {
+    let authorizer = &question.authorizer;
+    let who = format!(
+        "the external authoriser {} ({}:{})",
+        authorizer.name, authorizer.host, authorizer.port
+    );
+    if !view.depends_on.contains(&who) {
+        view.depends_on.push(who);
+    }
+    view.origin = Some(question.rule.origin.clone());
+    approvals.with(question)
 }
 
 fn mode(mode: MutualTlsMode) -> &'static str {
@@ -211,9 +243,19 @@ fn judge(
         Judged::Allow { by, .. } => {
             let (reason, origin) = allowed(by);
             view.reason = reason;
-            view.origin = origin;
+            if view.depends_on.is_empty() {
+                view.origin = origin;
+            }
+        }
+        Judged::Ask(question) => {
+            // Everybody who can be asked has been taken for approving.
+            deny(view, &Denial::NoAuthorizer(question.policy, question.rule), status);
         }
         Judged::Deny(denial) => deny(view, denial, status),
+    }
+    if view.verdict == Verdict::Forward && !view.depends_on.is_empty() {
+        view.verdict = Verdict::Depends;
+        view.reason = format!("{}, if {} approves", view.reason, view.depends_on.join(" and "));
     }
     if let Some(Err(denial)) = &decision.dry_run
         && view.verdict == Verdict::Forward
@@ -229,6 +271,7 @@ fn action(action: PolicyAction) -> &'static str {
     match action {
         PolicyAction::Allow => "ALLOW",
         PolicyAction::Audit => "AUDIT",
+        PolicyAction::Custom => "CUSTOM",
         PolicyAction::Deny => "DENY",
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_authz::CompiledAuthorization;
-use heddle_balance::Balancer;
 use heddle_ident::{NetworkName, WorkloadId};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
@@ -23,6 +22,7 @@ use heddle_translate::{Change, Options, Translator};
 
 use crate::answer::Answer;
 use crate::assume;
+use crate::choice::Choice;
 use crate::query::{Query, QueryError};
 
 /// What a mesh would hold of these objects. Nothing is derived before a request needs it, and nothing twice, so that
@@ -49,7 +49,11 @@ struct Held {
     views: HashMap<ScopeId, Arc<View>>,
     routes: HashMap<OutboundKey, Option<Arc<CompiledRoutes>>>,
     inbounds: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
+    choices: HashMap<ChoiceKey, Arc<Choice>>,
 }
+
+/// A destination by where it is kept, which the compiled routes hold on to, and whose request it is.
+type ChoiceKey = (usize, Option<WorkloadId>);
 
 impl World {
     /// Takes objects as they are written; Pods are made of Deployments and their kin, and addresses are given, as in a
@@ -157,14 +161,26 @@ impl World {
         }
     }
 
-    /// The endpoints of a destination, as the proxy prepares them.
-    pub(crate) fn balancer(&self, destination: &Destination) -> Balancer {
+    /// The endpoints of a destination that a client may be sent to, as the proxy prepares them. The destination must be
+    /// one of a table that is held here.
+    pub(crate) fn choice(
+        &self,
+        destination: &Arc<Destination>,
+        caller: Option<&Arc<Workload>>,
+    ) -> Arc<Choice> {
+        let key = (Arc::as_ptr(destination).addr(), caller.map(|caller| caller.id.clone()));
+        if let Some(choice) = self.held.borrow().choices.get(&key) {
+            return choice.clone();
+        }
         let set = match &destination.endpoints {
-            EndpointSource::OriginalDestination => None,
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => None,
             EndpointSource::Set(key) => self.endpoints(key),
         };
         let endpoints = set.as_ref().map_or(&[][..], |set| &set.endpoints);
-        Balancer::new(destination, endpoints, None, 0, 0)
+        let caller = caller.map(|caller| &**caller);
+        let choice = Arc::new(Choice::of(destination, endpoints, caller));
+        self.held.borrow_mut().choices.insert(key, choice.clone());
+        choice
     }
 
     /// Who is at an address.

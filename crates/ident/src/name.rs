@@ -108,10 +108,12 @@ impl Locality {
 impl fmt::Display for Locality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.region)?;
-        for part in [&self.zone, &self.subzone] {
-            if !part.is_empty() {
-                write!(f, "/{part}")?;
-            }
+        // An absent part before one that is there keeps its place: `region//subzone`.
+        if !self.zone.is_empty() || !self.subzone.is_empty() {
+            write!(f, "/{}", self.zone)?;
+        }
+        if !self.subzone.is_empty() {
+            write!(f, "/{}", self.subzone)?;
         }
         Ok(())
     }

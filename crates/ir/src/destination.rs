@@ -10,6 +10,7 @@ use heddle_ident::{Host, SpiffeId};
 
 use crate::endpoint::EndpointSetKey;
 use crate::protocol::Protocol;
+use crate::secret::SecretKey;
 use crate::workload::MeshTransport;
 
 /// Identifies a destination across configuration changes: balancers, pools and ejections are kept under it.
@@ -50,6 +51,195 @@ pub struct Destination {
     pub subject_alt_names: Vec<Arc<str>>,
     /// What set the policy; built-in where no object did.
     pub origin: Origin,
+    /// Which localities are preferred.
+    pub locality: LocalityPolicy,
+    /// New endpoints get their share little by little; none: at once.
+    pub warmup: Option<Warmup>,
+    /// Endpoints that fail several times in a row are left alone for a while; none: not.
+    pub failure_accrual: Option<FailureAccrual>,
+    /// Bounds retries by the requests under way or made; none: [`ConnectionPool::retries_max`] alone does.
+    pub retry_budget: Option<RetryBudget>,
+    /// The proxy asks endpoints itself whether they are well; none: it does not.
+    pub health_check: Option<HealthCheck>,
+    /// Streams go through a tunnel that the endpoint opens; none: straight. TCP and TLS only.
+    pub tunnel: Option<Tunnel>,
+    /// Connections begin with a PROXY protocol header; none: not.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
+}
+
+/// Which localities are preferred. The locality of the client is its workload's.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum LocalityPolicy {
+    /// Where endpoints run does not matter.
+    #[default]
+    Ignore,
+    /// By shares: the first whose `from` matches the client's locality. None matches: as `Ignore`.
+    Distribute(Vec<LocalityShares>),
+    /// By priority: the nearest first, further ones as far as nearer ones are not healthy (Envoy's priority levels with
+    /// an overprovisioning factor of 1.4).
+    Failover {
+        /// Labels of endpoint and client compared in order: the more leading ones agree, the higher the priority.
+        /// Empty: region, zone, subzone.
+        priority: Vec<FailoverLabel>,
+        /// From a region to the region that comes before all other foreign ones.
+        regions: Vec<(Arc<str>, Arc<str>)>,
+    },
+    /// Spread over the zones of the client's region so that traffic stays in the client's zone as far as zones have
+    /// equal shares of clients and endpoints; other regions as by `Failover` without labels.
+    ZoneAware {
+        /// With fewer endpoints than this, zones do not matter.
+        endpoints_min: u32,
+        /// As `Failover::priority`, without localities.
+        priority: Vec<FailoverLabel>,
+        /// As `Failover::regions`.
+        regions: Vec<(Arc<str>, Arc<str>)>,
+    },
+}
+
+/// Shares of localities for clients of one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalityShares {
+    /// The client's locality.
+    pub from: LocalityPattern,
+    /// Endpoints' localities and their weights; others get nothing.
+    pub to: Vec<(LocalityPattern, u32)>,
+}
+
+/// A locality; `*` as its last part takes everything below (`us-west/*`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LocalityPattern {
+    /// Region; empty: any.
+    pub region: Arc<str>,
+    /// Zone; empty: any.
+    pub zone: Arc<str>,
+    /// Subzone; empty: any.
+    pub subzone: Arc<str>,
+}
+
+/// A label by which endpoints get their priority. `topology.kubernetes.io/region` and `/zone`, `topology.istio.io/subzone`,
+/// `/network` and `/cluster` stand for the endpoint's own values, not for labels.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct FailoverLabel {
+    /// The label.
+    pub name: Arc<str>,
+    /// The value that an endpoint must have; none: the client's.
+    pub value: Option<Arc<str>>,
+}
+
+/// New endpoints get their share little by little (Envoy's slow start). Round robin and least request only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warmup {
+    /// How long.
+    pub duration: Duration,
+    /// Percentage of its share that an endpoint begins with, 1 to 100.
+    pub share_percent_min: u8,
+    /// How the share grows: `(time / duration) ^ (1 / aggression)`, in thousandths, 1000 for a straight line.
+    pub aggression_thousandths: u32,
+}
+
+/// Consecutive failures with exponential back-off (Linkerd's circuit breaker). After a pause one request tries the endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FailureAccrual {
+    /// Where it was written.
+    pub origin: Origin,
+    /// Failures in a row (5xx, gRPC UNKNOWN, INTERNAL, UNAVAILABLE and the like, failed connections); at least 1.
+    pub failures_max: u32,
+    /// First pause.
+    pub pause_min: Duration,
+    /// Longest pause.
+    pub pause_max: Duration,
+    /// Random part of a pause, in hundredths of it.
+    pub jitter_percent: u16,
+}
+
+/// Bounds retries towards a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RetryBudget {
+    /// Retries under way, at most a share of the requests under way (Envoy, Istio).
+    Concurrency {
+        /// Share of the requests under way and waiting, in parts per million.
+        share_ppm: u32,
+        /// Retries that may always be under way.
+        retries_min: u32,
+        /// Requests of this last while count as under way; zero: only those that are.
+        window: Duration,
+    },
+    /// Retries in a time, at most a share of the requests in it (Linkerd).
+    Rate {
+        /// Share of the requests, in parts per million.
+        share_ppm: u32,
+        /// Retries that are always allowed per second.
+        retries_per_second_min: u32,
+        /// The time, 1 s to 60 s.
+        window: Duration,
+    },
+}
+
+/// How a proxy asks whether an endpoint is well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthCheck {
+    /// Where it was written.
+    pub origin: Origin,
+    /// What is asked.
+    pub probe: HealthProbe,
+    /// Between two checks.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it healthy.
+    pub healthy_threshold: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_threshold: u32,
+    /// The port; none: the endpoint's.
+    pub port: Option<u16>,
+}
+
+/// What a health check asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HealthProbe {
+    /// `grpc.health.v1.Health/Check`; SERVING is well.
+    Grpc {
+        /// The service asked for; empty: the server.
+        service: Arc<str>,
+    },
+    /// `GET`; 200 to 399 is well.
+    Http {
+        /// Host; empty: the endpoint's address.
+        host: Arc<str>,
+        /// Path with query.
+        path: Arc<str>,
+    },
+    /// A connection that opens is well.
+    Tcp,
+}
+
+/// A tunnel to a host behind the endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tunnel {
+    /// How it is asked for.
+    pub method: TunnelMethod,
+    /// The host behind.
+    pub host: Arc<str>,
+    /// The port behind.
+    pub port: u16,
+}
+
+/// How a tunnel is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TunnelMethod {
+    /// `CONNECT host:port` (RFC 9110 section 9.3.6).
+    Connect,
+    /// `POST` with the stream as body.
+    Post,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProxyProtocolVersion {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Where the endpoints of a destination come from.
@@ -57,6 +247,11 @@ pub struct Destination {
 pub enum EndpointSource {
     /// The address that the client connected to (ServiceEntry NONE, PASSTHROUGH).
     OriginalDestination,
+    /// The name that the client asks for (authority or server name), resolved by the proxy (ServiceEntry DYNAMIC_DNS).
+    RequestedName {
+        /// The port connected to.
+        port: u16,
+    },
     /// A set that the control plane sends.
     Set(EndpointSetKey),
 }
@@ -75,6 +270,12 @@ pub enum LoadBalancing {
     LeastRequest,
     /// The address that the client connected to.
     Passthrough,
+    /// The better of two at random, by an estimate of latency that jumps to peaks and decays, times the requests under
+    /// way (Linkerd).
+    PeakEwma {
+        /// Time constant of the decay.
+        decay: Duration,
+    },
     /// At random.
     Random,
     /// In turn, by weight.
@@ -143,8 +344,21 @@ pub struct ConnectionPool {
     pub concurrent_streams_max: u32,
     /// Speak HTTP/2 to endpoints even when the client speaks HTTP/1.
     pub upgrade_to_http2: bool,
+    /// Speak the client's version of HTTP to endpoints.
+    pub use_client_protocol: bool,
+    /// Ping HTTP/2 connections; none: not.
+    pub http2_keepalive: Option<Http2Keepalive>,
     /// What set it; built-in where no object did.
     pub origin: Origin,
+}
+
+/// Pings on HTTP/2 connections (RFC 9113 section 6.7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Http2Keepalive {
+    /// Between pings.
+    pub interval: Duration,
+    /// Without an answer for this long the connection is given up.
+    pub timeout: Duration,
 }
 
 /// TCP keepalive; an absent value is the operating system's.
@@ -219,6 +433,12 @@ pub struct TlsOrigination {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Accept any certificate.
     pub insecure_skip_verify: bool,
+    /// The secret that holds roots, certificate and key instead of the paths; none: the paths count.
+    pub credential: Option<SecretKey>,
+    /// Secrets and ConfigMaps that hold roots, besides; empty: as `ca_certificates_path` says.
+    pub ca_certificates: Vec<SecretKey>,
+    /// Revocation list; none: none.
+    pub revocations_path: Option<Arc<str>>,
 }
 
 /// The identity expected of an endpoint, in words for logs.

@@ -51,6 +51,74 @@ pub struct HttpRule {
     pub cors: Option<CorsPolicy>,
     /// Injected failures; none: no fault.
     pub fault: Option<Fault>,
+    /// Copies that are sent elsewhere too.
+    pub mirrors: Vec<Mirror>,
+    /// Keeps a client at the endpoint that answered it first; none: each request is balanced.
+    pub session: Option<SessionPersistence>,
+    /// Bounds on a stream besides `timeout`.
+    pub stream_timeouts: StreamTimeouts,
+    /// Response statuses that count as failures in telemetry and for budgets; empty: 5xx.
+    pub failures: Vec<StatusRange>,
+}
+
+/// A copy of a share of the requests. Nobody waits for its answer, and nothing that becomes of it touches the request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// Where it was written.
+    pub origin: Origin,
+    /// Where it goes; to an invalid target nothing is sent.
+    pub target: BackendTarget,
+    /// Share in parts per million.
+    pub share_ppm: u32,
+    /// Appended to the host in the copy's authority, before its port (Istio: `-shadow`); empty: nothing.
+    pub authority_suffix: Arc<str>,
+}
+
+/// Keeps a client at one endpoint (Gateway API's `sessionPersistence`). When that endpoint is gone, another is picked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionPersistence {
+    /// Where it was written.
+    pub origin: Origin,
+    /// Name of the cookie or (lower case) header.
+    pub name: Arc<str>,
+    /// Where the session stands.
+    pub location: SessionLocation,
+    /// The session ends this long after it began; none: never.
+    pub absolute_timeout: Option<Duration>,
+    /// The session ends this long after its last request; none: never.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Where a session stands in a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionLocation {
+    /// In a cookie.
+    Cookie {
+        /// The cookie's path; empty: `/`.
+        path: Arc<str>,
+        /// Kept by the client until the absolute timeout; else until it is closed.
+        permanent: bool,
+    },
+    /// In a header.
+    Header,
+}
+
+/// Bounds on a stream besides the timeout of the whole request; none: no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StreamTimeouts {
+    /// From the end of the request to the response head (Linkerd's `timeout.linkerd.io/response`).
+    pub response: Option<Duration>,
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+}
+
+/// Statuses from `first` to `last`, both included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StatusRange {
+    /// First.
+    pub first: u16,
+    /// Last.
+    pub last: u16,
 }
 
 /// Conditions that must all hold.
@@ -74,6 +142,41 @@ pub struct HttpMatch {
     pub headers: Vec<HeaderMatch>,
     /// All must match.
     pub query: Vec<QueryMatch>,
+    /// Conditions on the claims of the request's verified token; all must match. Without a token none does.
+    pub claims: Vec<ClaimMatch>,
+    /// Further conditions on path and method, which may be turned around (Linkerd's condition trees); all must match.
+    pub parts: Vec<PartMatch>,
+}
+
+/// A condition on a part of the request that is always there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartMatch {
+    /// The part.
+    pub part: RequestPart,
+    /// The condition.
+    pub value: TextMatch,
+    /// Turns the condition around.
+    pub invert: bool,
+}
+
+/// A part of a request that is always there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RequestPart {
+    /// The method.
+    Method,
+    /// The path, without query.
+    Path,
+}
+
+/// A condition on a claim of the request's verified token. Of a list any element may match.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClaimMatch {
+    /// The path to the claim, outermost name first; never empty.
+    pub path: Vec<Arc<str>>,
+    /// The condition.
+    pub value: TextMatch,
+    /// Turns the condition around; an absent claim then matches.
+    pub invert: bool,
 }
 
 /// A condition on a header.
@@ -233,10 +336,14 @@ pub struct RetryPolicy {
     pub on: Vec<RetryOn>,
     /// One try. None: only the rule's timeout.
     pub per_try_timeout: Option<Duration>,
-    /// First pause of the exponential back-off with full jitter; doubled per retry up to ten times itself.
+    /// First pause of the exponential back-off with full jitter; doubled per retry.
     pub backoff_base: Duration,
+    /// The longest pause; none: ten times the first.
+    pub backoff_max: Option<Duration>,
     /// Prefer endpoints that have not been tried yet.
     pub avoid_tried: bool,
+    /// May go to localities of a lower priority.
+    pub other_localities: bool,
     /// Where it was written; built-in for a default.
     pub origin: Origin,
 }
@@ -249,7 +356,9 @@ impl RetryPolicy {
             on: Vec::new(),
             per_try_timeout: None,
             backoff_base: Duration::from_millis(25),
+            backoff_max: None,
             avoid_tried: false,
+            other_localities: false,
             origin: Origin::built_in("no retries"),
         }
     }
@@ -274,6 +383,8 @@ pub enum RetryOn {
     Retriable4xx,
     /// This status.
     Status(u16),
+    /// A status in this range.
+    StatusRange(StatusRange),
     /// This gRPC status, in the response head or trailers-only response.
     GrpcStatus(u8),
     /// The response has `x-envoy-ratelimited`.

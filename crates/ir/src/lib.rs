@@ -15,15 +15,19 @@
 //! | [`inbound::Inbound`] | ports, mutual TLS and authorisation of its own workload | always |
 //! | [`trust::TrustBundle`] | the roots that peers are verified against | always |
 //! | [`outbound::Outbound`] | routes and destination policies of one (scope, host, port) | while used |
+//! | [`gateway::Gateway`] | listeners and routes for clients outside, of a gateway's own | always, at a gateway |
+//! | [`secret::Secret`] | a certificate, key or authority that a gateway or destination refers to | while referred to |
 //! | [`endpoint::EndpointSet`] | the endpoints of one (host, port) | while used |
 //! | [`workload::Workload`] | who is at one address | while used |
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+pub mod authentication;
 pub mod authorization;
 pub mod destination;
 pub mod endpoint;
+pub mod gateway;
 pub mod http_route;
 pub mod inbound;
 pub mod index;
@@ -31,7 +35,9 @@ pub mod matching;
 pub mod outbound;
 pub mod protocol;
 pub mod proxy;
+pub mod rate_limit;
 pub mod request;
 pub mod resource;
+pub mod secret;
 pub mod trust;
 pub mod workload;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use heddle_ident::TrustDomain;
 
+use crate::authorization::Authorization;
 use crate::outbound::ScopeId;
 use crate::workload::Workload;
 
@@ -13,6 +14,8 @@ use crate::workload::Workload;
 pub struct ProxySettings {
     /// The workload it stands before.
     pub workload: Arc<Workload>,
+    /// What it is.
+    pub role: ProxyRole,
     /// The scope its outbound configuration is found under.
     pub scope: ScopeId,
     /// The mesh's trust domain.
@@ -27,6 +30,18 @@ pub struct ProxySettings {
     pub detection_timeout: Duration,
     /// Access log to standard output.
     pub access_log: AccessLog,
+    /// What the workload may do to others, besides what the index says; none: everything.
+    pub egress: Option<Arc<Authorization>>,
+}
+
+/// What a proxy is to the mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ProxyRole {
+    /// Stands at an edge: takes connections on listeners of its own. It has a [`crate::gateway::Gateway`].
+    Gateway,
+    /// Stands before one workload.
+    #[default]
+    Sidecar,
 }
 
 /// The access log.

@@ -7,6 +7,7 @@ use heddle_ident::{Host, NetworkName, WorkloadId};
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
 use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::secret::{SecretKey, SecretKind};
 use sha2::{Digest, Sha256};
 
 use crate::wire::{Item, Malformed, Problem, RESOURCE_BYTES_MAX, Raw};
@@ -32,21 +33,27 @@ pub enum ResourceType {
     Inbound,
     /// [`heddle_ir::endpoint::EndpointSet`].
     Endpoints,
+    /// [`heddle_ir::secret::Secret`].
+    Secret,
     /// [`heddle_ir::outbound::Outbound`].
     Outbound,
+    /// [`heddle_ir::gateway::Gateway`].
+    Gateway,
     /// [`heddle_ir::index::Index`].
     Index,
 }
 
 impl ResourceType {
     /// All types, in the order in which a stream sends them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::TrustBundle,
         Self::Proxy,
         Self::Workload,
         Self::Inbound,
         Self::Endpoints,
+        Self::Secret,
         Self::Outbound,
+        Self::Gateway,
         Self::Index,
     ];
 
@@ -54,10 +61,12 @@ impl ResourceType {
     pub fn of(name: &ResourceName) -> Self {
         match name {
             ResourceName::Endpoints(_) => Self::Endpoints,
+            ResourceName::Gateway(_) => Self::Gateway,
             ResourceName::Inbound(_) => Self::Inbound,
             ResourceName::Index(_) => Self::Index,
             ResourceName::Outbound(_) => Self::Outbound,
             ResourceName::Proxy(_) => Self::Proxy,
+            ResourceName::Secret(_) => Self::Secret,
             ResourceName::TrustBundle => Self::TrustBundle,
             ResourceName::Workload(..) => Self::Workload,
         }
@@ -67,10 +76,12 @@ impl ResourceType {
     pub fn url(self) -> &'static str {
         match self {
             Self::Endpoints => "type.heddle.dev/heddle.v1.EndpointSet",
+            Self::Gateway => "type.heddle.dev/heddle.v1.Gateway",
             Self::Inbound => "type.heddle.dev/heddle.v1.Inbound",
             Self::Index => "type.heddle.dev/heddle.v1.Index",
             Self::Outbound => "type.heddle.dev/heddle.v1.Outbound",
             Self::Proxy => "type.heddle.dev/heddle.v1.ProxySettings",
+            Self::Secret => "type.heddle.dev/heddle.v1.Secret",
             Self::TrustBundle => "type.heddle.dev/heddle.v1.TrustBundle",
             Self::Workload => "type.heddle.dev/heddle.v1.Workload",
         }
@@ -102,10 +113,12 @@ pub fn encode(resource: &Resource) -> Encoded {
     // Written as field 1 of an envelope, so that the content is a message like any other.
     match resource {
         Resource::Endpoints(endpoints) => endpoints.write(1, &mut bytes),
+        Resource::Gateway(gateway) => gateway.write(1, &mut bytes),
         Resource::Inbound(inbound) => inbound.write(1, &mut bytes),
         Resource::Index(index) => index.write(1, &mut bytes),
         Resource::Outbound(outbound) => outbound.write(1, &mut bytes),
         Resource::Proxy(settings) => settings.write(1, &mut bytes),
+        Resource::Secret(secret) => secret.write(1, &mut bytes),
         Resource::TrustBundle(bundle) => bundle.write(1, &mut bytes),
         Resource::Workload(workload) => workload.write(1, &mut bytes),
     }
@@ -120,10 +133,12 @@ pub fn decode(name: &ResourceName, bytes: &[u8]) -> Result<Resource, Malformed> 
     let mut envelope = Raw::Bytes(bytes).fields()?;
     let resource = match ResourceType::of(name) {
         ResourceType::Endpoints => Resource::Endpoints(envelope.take(1, "")?),
+        ResourceType::Gateway => Resource::Gateway(envelope.take(1, "")?),
         ResourceType::Inbound => Resource::Inbound(envelope.take(1, "")?),
         ResourceType::Index => Resource::Index(envelope.take(1, "")?),
         ResourceType::Outbound => Resource::Outbound(envelope.take(1, "")?),
         ResourceType::Proxy => Resource::Proxy(envelope.take(1, "")?),
+        ResourceType::Secret => Resource::Secret(envelope.take(1, "")?),
         ResourceType::TrustBundle => Resource::TrustBundle(envelope.take(1, "")?),
         ResourceType::Workload => Resource::Workload(envelope.take(1, "")?),
     };
@@ -138,6 +153,8 @@ pub fn decode(name: &ResourceName, bytes: &[u8]) -> Result<Resource, Malformed> 
 fn speaks_for(resource: &Resource, name: &ResourceName) -> bool {
     match (resource, name) {
         (Resource::Endpoints(set), ResourceName::Endpoints(key)) => set.key == *key,
+        (Resource::Gateway(gateway), ResourceName::Gateway(id)) => gateway.workload == *id,
+        (Resource::Secret(secret), ResourceName::Secret(key)) => secret.key == *key,
         (Resource::Inbound(inbound), ResourceName::Inbound(id)) => inbound.workload == *id,
         (Resource::Outbound(outbound), ResourceName::Outbound(key)) => outbound.key == *key,
         (Resource::Proxy(settings), ResourceName::Proxy(id)) => settings.workload.id == *id,
@@ -163,10 +180,16 @@ pub(crate) fn version(bytes: &[u8]) -> String {
 pub fn name_text(name: &ResourceName) -> String {
     match name {
         ResourceName::Endpoints(key) => format!("{}/{}", key.host, key.port),
-        ResourceName::Inbound(id) | ResourceName::Proxy(id) => id.to_string(),
+        ResourceName::Gateway(id) | ResourceName::Inbound(id) | ResourceName::Proxy(id) => {
+            id.to_string()
+        }
         ResourceName::Index(scope) => scope.0.to_string(),
         ResourceName::Outbound(key) => {
             format!("{}/{}/{}", escape(&key.scope.0), escape(&key.host), key.port)
+        }
+        ResourceName::Secret(key) => {
+            let kind = secret_kind_text(key.kind);
+            format!("{kind}/{}/{}", escape(&key.namespace), escape(&key.name))
         }
         ResourceName::TrustBundle => TRUST_BUNDLE_NAME.to_owned(),
         ResourceName::Workload(network, address) => {
@@ -189,6 +212,7 @@ fn try_parse(resource_type: ResourceType, text: &str) -> Option<ResourceName> {
             let host = Host::parse(parts.next()?).ok()?;
             ResourceName::Endpoints(EndpointSetKey { host, port: parts.next()?.parse().ok()? })
         }
+        ResourceType::Gateway => ResourceName::Gateway(WorkloadId::new(text)),
         ResourceType::Inbound => ResourceName::Inbound(WorkloadId::new(text)),
         ResourceType::Index => ResourceName::Index(ScopeId(text.into())),
         ResourceType::Outbound => {
@@ -197,6 +221,17 @@ fn try_parse(resource_type: ResourceType, text: &str) -> Option<ResourceName> {
             ResourceName::Outbound(OutboundKey { scope, host, port: parts.next()?.parse().ok()? })
         }
         ResourceType::Proxy => ResourceName::Proxy(WorkloadId::new(text)),
+        ResourceType::Secret => {
+            let kind = parts.next()?;
+            let kinds = [SecretKind::ConfigMap, SecretKind::Secret];
+            let kind = kinds.into_iter().find(|each| secret_kind_text(*each) == kind)?;
+            let namespace = unescape(parts.next()?)?.into();
+            ResourceName::Secret(SecretKey {
+                kind,
+                namespace,
+                name: unescape(parts.next()?)?.into(),
+            })
+        }
         ResourceType::TrustBundle => ResourceName::TrustBundle,
         ResourceType::Workload => {
             let network = NetworkName::new(unescape(parts.next()?)?);
@@ -204,6 +239,13 @@ fn try_parse(resource_type: ResourceType, text: &str) -> Option<ResourceName> {
             ResourceName::Workload(network, address)
         }
     })
+}
+
+fn secret_kind_text(kind: SecretKind) -> &'static str {
+    match kind {
+        SecretKind::ConfigMap => "ConfigMap",
+        SecretKind::Secret => "Secret",
+    }
 }
 
 fn escape(part: &str) -> String {

@@ -244,9 +244,9 @@ fn read_varint(input: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Problem::OutOfRange.into())
 }
 
-/// Field numbers of a struct.
+/// Field numbers of a struct. With `absent default` its default is not written.
 macro_rules! message {
-    ($type:ty { $($tag:literal $field:ident),* $(,)? }) => {
+    ($type:ty $(, absent $absent:ident)? { $($tag:literal $field:ident),* $(,)? }) => {
         impl $crate::wire::Item for $type {
             fn write(&self, tag: u32, out: &mut Vec<u8>) {
                 let Self { $($field),* } = self;
@@ -261,6 +261,16 @@ macro_rules! message {
                 fields.finish()?;
                 Ok(value)
             }
+
+            $(
+                fn absent() -> Option<Self> {
+                    Some(<Self as Default>::$absent())
+                }
+
+                fn is_absent(&self) -> bool {
+                    *self == <Self as Default>::$absent()
+                }
+            )?
         }
 
         #[cfg(test)]
@@ -272,9 +282,10 @@ macro_rules! message {
     };
 }
 
-/// Numbers of the variants of an enum with content: a message with the variant under 1 and its content above.
+/// Numbers of the variants of an enum with content: a message with the variant under 1 and its content above. The variant
+/// named after `absent` is not written.
 macro_rules! choice {
-    ($type:ty { $(
+    ($type:ty $(, absent $absent:ident)? { $(
         $code:literal $variant:ident
         $( ( $($value_tag:literal $value:ident),+ ) )?
         $( { $($field_tag:literal $field:ident),+ } )?
@@ -302,6 +313,16 @@ macro_rules! choice {
                 fields.finish()?;
                 Ok(value)
             }
+
+            $(
+                fn absent() -> Option<Self> {
+                    Some(Self::$absent)
+                }
+
+                fn is_absent(&self) -> bool {
+                    matches!(self, Self::$absent)
+                }
+            )?
         }
 
         #[cfg(test)]
@@ -318,9 +339,10 @@ macro_rules! choice {
     };
 }
 
-/// Numbers of an enum without content. 0 is none of them, so that an absent one is an error.
+/// Numbers of an enum without content. 0 is none of them, so that an absent one is an error
+/// unless a variant is named after `absent`.
 macro_rules! codes {
-    ($type:ty { $($code:literal $variant:ident),* $(,)? }) => {
+    ($type:ty $(, absent $absent:ident)? { $($code:literal $variant:ident),* $(,)? }) => {
         impl $crate::wire::Item for $type {
             fn write(&self, tag: u32, out: &mut Vec<u8>) {
                 let code = match self { $( Self::$variant => $code, )* };
@@ -333,6 +355,16 @@ macro_rules! codes {
                     other => Err($crate::wire::Problem::UnknownVariant(other).into()),
                 }
             }
+
+            $(
+                fn absent() -> Option<Self> {
+                    Some(Self::$absent)
+                }
+
+                fn is_absent(&self) -> bool {
+                    matches!(self, Self::$absent)
+                }
+            )?
         }
 
         #[cfg(test)]

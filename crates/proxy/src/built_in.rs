@@ -9,6 +9,7 @@ use heddle_diag::Origin;
 use heddle_ident::Host;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
+    LocalityPolicy,
 };
 use heddle_ir::protocol::Protocol;
 
@@ -30,6 +31,8 @@ pub(crate) fn connection_pool() -> ConnectionPool {
         concurrent_streams_max: 1024,
         upgrade_to_http2: false,
         origin: Origin::built_in("connection pool"),
+        use_client_protocol: false,
+        http2_keepalive: None,
     }
 }
 
@@ -54,8 +57,15 @@ pub(crate) fn destination(
         tls,
         subject_alt_names: Vec::new(),
         origin: Origin::built_in(name),
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     };
-    let balancer = Balancer::new(&destination, &[], None, 0, 0);
+    let balancer = Balancer::new(&destination, &[], None, None, 0, 0);
     Arc::new(DestinationState {
         destination: Arc::new(destination),
         balancer,

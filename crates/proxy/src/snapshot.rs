@@ -113,6 +113,8 @@ impl Snapshot {
                 self.endpoints.insert(set.key.clone(), set.clone());
                 changed.endpoints.insert(set.key.clone());
             }
+            // Nothing listens on its own and nothing refers to a secret yet.
+            Resource::Gateway(_) | Resource::Secret(_) => {}
             Resource::Inbound(inbound) => {
                 self.compiled_inbound = Some(inbound.clone());
                 changed.inbound = true;
@@ -152,7 +154,7 @@ impl Snapshot {
                 changed.outbounds.remove(key);
             }
             ResourceName::Proxy(_) => self.settings = None,
-            ResourceName::TrustBundle => {}
+            ResourceName::Gateway(_) | ResourceName::Secret(_) | ResourceName::TrustBundle => {}
             ResourceName::Workload(_, address) => {
                 self.workloads.remove(address);
             }
@@ -238,7 +240,7 @@ impl Builder<'_> {
         }
         let previous = self.known.get(&destination.id);
         let set_changed = match &destination.endpoints {
-            EndpointSource::OriginalDestination => false,
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
             EndpointSource::Set(key) => self.changed.endpoints.contains(key),
         };
         if let Some(previous) = previous
@@ -248,7 +250,7 @@ impl Builder<'_> {
             return previous.clone();
         }
         let endpoints = match &destination.endpoints {
-            EndpointSource::OriginalDestination => &[][..],
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => &[][..],
             EndpointSource::Set(key) => {
                 self.snapshot.endpoints.get(key).map_or(&[][..], |set| &set.endpoints)
             }
@@ -258,6 +260,7 @@ impl Builder<'_> {
             balancer: Balancer::new(
                 destination,
                 endpoints,
+                self.snapshot.settings.as_ref().map(|settings| &*settings.workload),
                 previous.map(|previous| &previous.balancer),
                 self.seed,
                 self.now_ms,
@@ -278,7 +281,7 @@ impl OutboundState {
     fn uses_any(&self, sets: &HashSet<EndpointSetKey>) -> bool {
         !sets.is_empty()
             && self.destinations.iter().any(|state| match &state.destination.endpoints {
-                EndpointSource::OriginalDestination => false,
+                EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
                 EndpointSource::Set(key) => sets.contains(key),
             })
     }

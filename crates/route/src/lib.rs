@@ -18,6 +18,7 @@ mod cors;
 mod decision;
 mod draw;
 mod explain;
+mod filter;
 mod index;
 mod matching;
 mod names;
@@ -29,8 +30,9 @@ mod target;
 
 pub use compile::{CompiledRoutes, Effect, Problem};
 pub use cors::{CorsHeaders, CorsOutcome};
-pub use decision::{HeaderEdit, RouteAction, RouteDecision};
+pub use decision::{HeaderEdit, RequestCopy, RouteAction, RouteDecision};
 pub use explain::{ConsideredMatch, ConsideredStreamRule, MatchOutcome, StreamOutcome};
+pub use filter::{CompiledFilter, CompiledHeaders, CompiledTexts};
 pub use matching::FailedCondition;
 pub use names::{Name, NameTable};
 pub use stream::StreamDecision;

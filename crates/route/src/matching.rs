@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use heddle_ir::http_route::{HeaderMatch, HttpMatch, QueryMatch};
+use heddle_ir::http_route::{HeaderMatch, HttpMatch, PartMatch, QueryMatch, RequestPart};
 use heddle_ir::matching::{PathMatch, TextMatch};
 use heddle_ir::request::RequestHead;
 use heddle_pattern::{FullMatch, PatternError};
@@ -20,6 +20,8 @@ pub enum FailedCondition {
     Header(usize),
     /// The method.
     Method,
+    /// A further condition; index into [`HttpMatch::parts`].
+    Part(usize),
     /// The path.
     Path,
     /// A query parameter; index into [`HttpMatch::query`].
@@ -52,6 +54,10 @@ impl fmt::Display for Description<'_> {
                 write!(f, "header {}", self.matched.headers.get(index).map_or("", |h| &h.name))
             }
             FailedCondition::Method => f.write_str("method"),
+            FailedCondition::Part(index) => match self.matched.parts.get(index) {
+                Some(PartMatch { part: RequestPart::Method, .. }) => f.write_str("method"),
+                _ => f.write_str("path"),
+            },
             FailedCondition::Path => f.write_str("path"),
             FailedCondition::Query(index) => {
                 let name = self.matched.query.get(index).map_or("", |q| &q.name);
@@ -72,6 +78,7 @@ pub(crate) struct CompiledMatch {
     authority: Option<CompiledText>,
     headers: Box<[CompiledHeader]>,
     query: Box<[CompiledQuery]>,
+    parts: Box<[CompiledPart]>,
     /// Some part could not be compiled.
     uncompilable: bool,
 }
@@ -97,8 +104,9 @@ impl CompiledMatch {
             matched.headers.iter().map(|header| CompiledHeader::compile(header, errors)).collect();
         let query =
             matched.query.iter().map(|query| CompiledQuery::compile(query, errors)).collect();
+        let parts = matched.parts.iter().map(|part| CompiledPart::compile(part, errors)).collect();
         let uncompilable = errors.len() > before;
-        Self { path, method, scheme, authority, headers, query, uncompilable }
+        Self { path, method, scheme, authority, headers, query, parts, uncompilable }
     }
 
     /// Tests all conditions; the error is the first that fails.
@@ -122,6 +130,9 @@ impl CompiledMatch {
         }
         for (index, header) in self.headers.iter().enumerate() {
             check(header.matches(request), FailedCondition::Header(index))?;
+        }
+        for (index, part) in self.parts.iter().enumerate() {
+            check(part.matches(request), FailedCondition::Part(index))?;
         }
         for (index, query) in self.query.iter().enumerate() {
             check(query.matches(request.query()), FailedCondition::Query(index))?;
@@ -263,14 +274,14 @@ impl ValueTest {
 
 /// A compiled [`HeaderMatch`].
 #[derive(Debug)]
-struct CompiledHeader {
+pub(crate) struct CompiledHeader {
     name: Arc<str>,
     test: ValueTest,
     invert: bool,
 }
 
 impl CompiledHeader {
-    fn compile(header: &HeaderMatch, errors: &mut Vec<PatternError>) -> Self {
+    pub(crate) fn compile(header: &HeaderMatch, errors: &mut Vec<PatternError>) -> Self {
         Self {
             name: header.name.clone(),
             test: ValueTest::compile(&header.value, errors),
@@ -278,7 +289,7 @@ impl CompiledHeader {
         }
     }
 
-    fn matches(&self, request: &impl RequestHead) -> bool {
+    pub(crate) fn matches(&self, request: &impl RequestHead) -> bool {
         let value = request.header(&self.name);
         match (&self.test, self.invert) {
             (ValueTest::Present, invert) => value.is_some() != invert,
@@ -286,6 +297,29 @@ impl CompiledHeader {
             // Envoy: `treat_missing_header_as_empty` with `invert_match`.
             (ValueTest::Text(text), true) => !text.matches(value.as_deref().unwrap_or_default()),
         }
+    }
+}
+
+/// A compiled [`PartMatch`].
+#[derive(Debug)]
+struct CompiledPart {
+    part: RequestPart,
+    text: CompiledText,
+    invert: bool,
+}
+
+impl CompiledPart {
+    fn compile(part: &PartMatch, errors: &mut Vec<PatternError>) -> Self {
+        let text = CompiledText::compile(&part.value, errors);
+        Self { part: part.part, text, invert: part.invert }
+    }
+
+    fn matches(&self, request: &impl RequestHead) -> bool {
+        let value = match self.part {
+            RequestPart::Method => request.method(),
+            RequestPart::Path => request.path(),
+        };
+        self.text.matches(value.as_bytes()) != self.invert
     }
 }
 

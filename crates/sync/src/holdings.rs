@@ -4,8 +4,12 @@
 //! stays in effect until then (make before break). What nothing wants and nothing refers to is let go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use heddle_ir::destination::EndpointSource;
+use heddle_ir::destination::{ClientTls, Destination, EndpointSource};
+use heddle_ir::gateway::{AuthoritySource, CertificateSource, Gateway, ServerTls};
+use heddle_ir::proxy::ProxyRole;
+use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::resource::{Resource, ResourceName};
 
 use crate::client::Update;
@@ -54,23 +58,64 @@ struct Entry {
 /// The resources that must be held for this one to take effect.
 pub fn references(resource: &Resource) -> Vec<ResourceName> {
     let mut names = match resource {
-        Resource::Outbound(outbound) => outbound
-            .destinations
-            .iter()
-            .filter_map(|destination| match &destination.endpoints {
-                EndpointSource::OriginalDestination => None,
-                EndpointSource::Set(key) => Some(ResourceName::Endpoints(key.clone())),
-            })
-            .collect(),
-        Resource::Proxy(settings) => vec![ResourceName::Index(settings.scope.clone())],
+        Resource::Gateway(gateway) => gateway_references(gateway),
+        Resource::Inbound(inbound) => rate_limit_references(&inbound.rate_limits).collect(),
+        Resource::Outbound(outbound) => destination_references(&outbound.destinations).collect(),
+        Resource::Proxy(settings) => {
+            let mut names = vec![ResourceName::Index(settings.scope.clone())];
+            if settings.role == ProxyRole::Gateway {
+                names.push(ResourceName::Gateway(settings.workload.id.clone()));
+            }
+            names
+        }
         Resource::Endpoints(_)
-        | Resource::Inbound(_)
         | Resource::Index(_)
+        | Resource::Secret(_)
         | Resource::TrustBundle(_)
         | Resource::Workload(_) => Vec::new(),
     };
     names.sort_unstable();
     names.dedup();
+    names
+}
+
+fn destination_references<'a>(
+    destinations: impl IntoIterator<Item = &'a Arc<Destination>>,
+) -> impl Iterator<Item = ResourceName> {
+    destinations.into_iter().flat_map(|destination| {
+        let endpoints = match &destination.endpoints {
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => None,
+            EndpointSource::Set(key) => Some(ResourceName::Endpoints(key.clone())),
+        };
+        let secrets = match &destination.tls {
+            ClientTls::Originate(tls) => {
+                tls.credential.iter().chain(&tls.ca_certificates).cloned().collect()
+            }
+            ClientTls::Auto | ClientTls::Disable | ClientTls::Mesh => Vec::new(),
+        };
+        endpoints.into_iter().chain(secrets.into_iter().map(ResourceName::Secret))
+    })
+}
+
+fn rate_limit_references(limits: &RateLimits) -> impl Iterator<Item = ResourceName> {
+    destination_references(limits.global.iter().filter_map(|limit| limit.service.as_ref()))
+}
+
+fn gateway_references(gateway: &Gateway) -> Vec<ResourceName> {
+    let mut names: Vec<ResourceName> = destination_references(&gateway.destinations).collect();
+    for server in gateway.listeners.iter().flat_map(|listener| &listener.servers) {
+        names.extend(rate_limit_references(&server.rate_limits));
+        let Some(ServerTls::Terminate(tls)) = &server.tls else { continue };
+        let certificates = tls.certificates.iter().filter_map(|source| match source {
+            CertificateSource::Secret(key) => Some(key),
+            CertificateSource::Files { .. } | CertificateSource::Mesh => None,
+        });
+        let authorities = match &tls.client_authority {
+            Some(AuthoritySource::Secrets(keys)) => keys.as_slice(),
+            Some(AuthoritySource::File(_) | AuthoritySource::Mesh) | None => &[],
+        };
+        names.extend(certificates.chain(authorities).cloned().map(ResourceName::Secret));
+    }
     names
 }
 

@@ -3,6 +3,9 @@
 //! Cipher suites: AES-128-GCM first, since its keys suffice and it costs least on every machine with AES
 //! instructions; the peer may still choose another. Key exchange: the hybrid of X25519 and ML-KEM-768 first.
 //! rustls sends its X25519 half as a share of its own, so that a peer without ML-KEM costs no round trip more.
+//!
+//! With the feature `fips` the library is its validated module, and only what that module's policy approves is offered:
+//! no ChaCha20-Poly1305, and no key exchange by X25519 alone.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ProducesTickets;
 
 /// The provider of every configuration, made once in the binary and passed down.
+#[cfg(not(feature = "fips"))]
 pub fn default_provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::{cipher_suite, kx_group};
     Arc::new(CryptoProvider {
@@ -34,6 +38,25 @@ pub fn default_provider() -> Arc<CryptoProvider> {
             kx_group::SECP256R1,
             kx_group::SECP384R1,
         ],
+        ..aws_lc_rs::default_provider()
+    })
+}
+
+/// The provider of every configuration, made once in the binary and passed down.
+#[cfg(feature = "fips")]
+pub fn default_provider() -> Arc<CryptoProvider> {
+    use aws_lc_rs::{cipher_suite, kx_group};
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ],
+        // The hybrid's classical half is X25519, but its ML-KEM half is approved, which suffices (SP 800-56C).
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::SECP256R1, kx_group::SECP384R1],
         ..aws_lc_rs::default_provider()
     })
 }
@@ -64,6 +87,12 @@ pub fn sha256_hex(provider: &CryptoProvider, bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(feature = "fips")]
+    fn everything_offered_is_approved() {
+        assert!(default_provider().fips());
+    }
 
     #[test]
     fn the_hash_is_sha256() {

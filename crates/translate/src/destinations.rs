@@ -7,7 +7,9 @@ use heddle_api::istio::{Destination as Written, DestinationRule, TrafficPolicy};
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::{Diagnostic, Origin};
 use heddle_ident::HostPattern;
-use heddle_ir::destination::{Destination, DestinationId, EndpointSource, LoadBalancing};
+use heddle_ir::destination::{
+    Destination, DestinationId, EndpointSource, LoadBalancing, LocalityPolicy,
+};
 use heddle_ir::endpoint::EndpointSetKey;
 
 use crate::client::Client;
@@ -159,6 +161,11 @@ pub(crate) struct Destinations<'a> {
 impl<'a> Destinations<'a> {
     pub(crate) fn new(reader: &'a Reader<'a>, client: Client<'a>) -> Self {
         Self { reader, client, list: Vec::new() }
+    }
+
+    /// What it reads with.
+    pub(crate) fn reader(&self) -> &'a Reader<'a> {
+        self.reader
     }
 
     /// An empty collection for the same client.
@@ -392,6 +399,13 @@ fn destination(
         subject_alt_names: if names.is_empty() { service.subject_alt_names.clone() } else { names },
         origin,
         id,
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     })
 }
 

@@ -7,8 +7,9 @@ use heddle_api::Resource as AnyObject;
 use heddle_ident::HostPattern;
 use heddle_ir::authorization::{Authorization, Fallback, Policy, SystemPolicies};
 use heddle_ir::destination::ConnectionPool;
-use heddle_ir::inbound::{Inbound, InboundPort, ServiceReference};
+use heddle_ir::inbound::{ClientAddress, Inbound, InboundPort, ServiceReference};
 use heddle_ir::protocol::Protocol;
+use heddle_ir::rate_limit::RateLimits;
 
 use crate::client::{Client, selects};
 use crate::destinations::rules_for;
@@ -53,10 +54,13 @@ impl Derivation for InboundKey {
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
+            jwt_rules: Vec::new(),
+            client_address: ClientAddress::default(),
             path_normalization: mesh.path_normalization,
             connection_pool: connection_pool(reader, &facts, &services),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
+            rate_limits: RateLimits::default(),
         }))
     }
 }
@@ -97,6 +101,9 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         protocol,
         services: Vec::new(),
         probe_paths: Vec::new(),
+        routes: None,
+        application: None,
+        connection_pool: None,
     };
     for service in services {
         for port in &service.ports {
@@ -162,6 +169,6 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
     if policies.is_empty() {
         return Authorization::default();
     }
-    let system = SystemPolicies { without_allow: Fallback::Allow, policies };
-    Authorization { systems: vec![system] }
+    let system = SystemPolicies::new(Fallback::Allow, policies);
+    Authorization { systems: vec![system], authorizers: Vec::new() }
 }

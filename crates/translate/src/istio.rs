@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization_policy;
 mod authorization_values;
+mod delegate;
 pub(crate) mod destination_rule_report;
 mod export_to;
 pub(crate) mod grpc_status;
@@ -11,6 +12,7 @@ mod http_match;
 pub(crate) mod http_rule;
 pub(crate) mod l4_rule;
 mod load_balancer;
+mod mirror;
 pub(crate) mod peer_authentication;
 mod reach;
 pub(crate) mod regex;

@@ -24,7 +24,7 @@ pub(crate) enum Becomes {
 use Becomes::{Applied, Ignored, Unsupported};
 
 /// Paths below `spec`; `[]` stands for the items of a list, `*` for the entries of a mapping.
-type Table = &'static [(&'static str, Becomes)];
+pub(crate) type Table = &'static [(&'static str, Becomes)];
 
 const VIRTUAL_SERVICE: Table = &[
     ("hosts", Applied),
@@ -206,7 +206,7 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
 /// What becomes of a field of a kind in general.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FieldRule {
-    /// The kind, of Istio.
+    /// The kind, of Istio or a workload of Kubernetes.
     pub kind: &'static str,
     /// The path below `spec`, with `[]` for the items of a list; empty for everything that no other path covers.
     pub path: &'static str,
@@ -218,7 +218,7 @@ pub struct FieldRule {
 
 /// Every rule, for reference pages, by kind.
 pub fn field_rules() -> Vec<FieldRule> {
-    let fields = TABLES.iter().flat_map(|(kind, table)| {
+    let fields = TABLES.iter().chain(crate::workloads::fields::TABLES).flat_map(|(kind, table)| {
         table.iter().map(move |(path, becomes)| {
             let (outcome, why) = match becomes {
                 Applied => (Outcome::Applied, ""),
@@ -267,8 +267,6 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
         report.outcome(object.origin().clone(), Outcome::Unsupported, why);
         return;
     }
-    let told: Vec<String> =
-        report.outcomes.iter().map(|record| record.origin.field.to_string()).collect();
     let Some(table) = table(object) else { return };
     let schema = schema_of(object);
     let root = match object {
@@ -276,8 +274,29 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
         _ => written.field(written.root(), "spec"),
     };
     let (Some(schema), Some(root)) = (schema, root) else { return };
+    fill_below(object, root, &schema, table, report);
+}
+
+/// Adds the outcome of every field below `spec` by a table, but of those that the report has told already.
+pub(crate) fn fill(object: &AnyObject, schema: &TypeSchema, table: Table, report: &mut Report) {
+    let written = object.written();
+    if let Some(root) = written.field(written.root(), "spec") {
+        fill_below(object, root, schema, table, report);
+    }
+}
+
+/// [`fill`] for the fields below a place.
+pub(crate) fn fill_below(
+    object: &AnyObject,
+    root: At,
+    schema: &TypeSchema,
+    table: Table,
+    report: &mut Report,
+) {
+    let told: Vec<String> =
+        report.outcomes.iter().map(|record| record.origin.field.to_string()).collect();
     let mut walk = Walk { object, table, told: &told, records: Vec::new(), findings: Vec::new() };
-    walk.node(written.tree(), root, &schema, "");
+    walk.node(object.written().tree(), root, schema, "");
     report.outcomes.append(&mut walk.records);
     report.findings.append(&mut walk.findings);
     report.outcomes.sort_by_key(position);
@@ -345,7 +364,10 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        if below {
+        // What is kept as it is written has one outcome, unless the report told those of its parts.
+        let whole = matches!(schema, TypeSchema::Free)
+            && !self.told.iter().any(|told| told.starts_with(&format!("{field}.")));
+        if below && !whole {
             return;
         }
         match longest(self.table, path) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
-use heddle_ir::proxy::{Limits, ProxySettings};
+use heddle_ir::proxy::{Limits, ProxyRole, ProxySettings};
 
 use crate::engine::{Derivation, Reader};
 use crate::mesh::MeshKey;
@@ -28,6 +28,8 @@ impl Derivation for ProxyKey {
             drain_duration: mesh.drain_duration,
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
+            egress: None,
+            role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))
     }
 }

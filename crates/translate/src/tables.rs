@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::destinations::EffectiveRuleKey;
 use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Stored, Topic};
+use crate::gateway::{GatewayKey, ListenersKey};
 use crate::inbound::{InboundKey, PolicyKey};
 use crate::index::IndexKey;
 use crate::istio::virtual_service::ClaimsKey;
@@ -12,6 +13,7 @@ use crate::mesh::MeshKey;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
+use crate::secret::SecretQuery;
 use crate::service::{ServiceKey, VisibleKey};
 use crate::workload::{AddressKey, MutualTlsKey, WorkloadKey};
 
@@ -92,6 +94,12 @@ derivations! {
     Inbound inbound: InboundKey => Option<std::sync::Arc<heddle_ir::inbound::Inbound>>;
     /// Routes to a host and port.
     Outbound outbound: OutboundQuery => Option<std::sync::Arc<heddle_ir::outbound::Outbound>>;
+    /// What gateway workloads of a scope listen on.
+    Listeners listeners: ListenersKey => std::sync::Arc<crate::gateway::Listeners>;
+    /// The gateway of a workload.
+    Gateway gateways: GatewayKey => Option<std::sync::Arc<heddle_ir::gateway::Gateway>>;
+    /// A certificate, key or authority.
+    Secret secrets: SecretQuery => Option<std::sync::Arc<heddle_ir::secret::Secret>>;
     /// Names of a scope.
     Index index: IndexKey => Option<std::sync::Arc<heddle_ir::index::Index>>;
     /// Settings of a proxy.

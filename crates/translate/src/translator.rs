@@ -6,12 +6,14 @@ use std::sync::Arc;
 use heddle_api::Resource as AnyObject;
 use heddle_diag::{Diagnostics, OutcomeRecord};
 use heddle_ident::{TrustDomain, WorkloadId};
+use heddle_ir::gateway::Gateway;
 use heddle_ir::outbound::ScopeId;
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
 
 use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Kind, Topic};
+use crate::gateway::{GatewayKey, ListenersKey, of_workload};
 use crate::inbound::InboundKey;
 use crate::index::IndexKey;
 use crate::mesh::MeshKey;
@@ -21,6 +23,7 @@ use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::{ObjectReportKey, Report};
 use crate::scope::Scope;
+use crate::secret::SecretQuery;
 use crate::status::Status;
 use crate::tables::Node;
 use crate::workload::{AddressKey, WorkloadKey, pod_key};
@@ -109,6 +112,9 @@ impl Translator {
             ResourceName::Endpoints(key) => {
                 self.engine.value(&EndpointsKey(key.clone())).map(Resource::Endpoints)
             }
+            ResourceName::Gateway(workload) => {
+                self.engine.value(&GatewayKey(self.pod_key(workload)?)).map(Resource::Gateway)
+            }
             ResourceName::Inbound(workload) => {
                 self.engine.value(&InboundKey(self.pod_key(workload)?)).map(Resource::Inbound)
             }
@@ -121,6 +127,9 @@ impl Translator {
             ResourceName::Proxy(workload) => {
                 self.engine.value(&ProxyKey(self.pod_key(workload)?)).map(Resource::Proxy)
             }
+            ResourceName::Secret(key) => {
+                self.engine.value(&SecretQuery(key.clone())).map(Resource::Secret)
+            }
             ResourceName::TrustBundle => None,
             ResourceName::Workload(network, address) => {
                 self.engine.value(&AddressKey(network.clone(), *address)).map(Resource::Workload)
@@ -132,6 +141,11 @@ impl Translator {
     pub fn forget(&mut self, name: &ResourceName) {
         match name {
             ResourceName::Endpoints(key) => self.engine.forget(&EndpointsKey(key.clone())),
+            ResourceName::Gateway(workload) => {
+                if let Some(key) = self.pod_key(workload) {
+                    self.engine.forget(&GatewayKey(key));
+                }
+            }
             ResourceName::Inbound(workload) => {
                 if let Some(key) = self.pod_key(workload) {
                     self.engine.forget(&InboundKey(key));
@@ -144,6 +158,7 @@ impl Translator {
                     self.engine.forget(&ProxyKey(key));
                 }
             }
+            ResourceName::Secret(key) => self.engine.forget(&SecretQuery(key.clone())),
             ResourceName::TrustBundle => {}
             ResourceName::Workload(network, address) => {
                 self.engine.forget(&AddressKey(network.clone(), *address));
@@ -165,6 +180,14 @@ impl Translator {
     /// The trust domain, as the mesh configuration or the options have it.
     pub fn trust_domain(&self) -> TrustDomain {
         self.engine.peek(&MeshKey).trust_domain.clone()
+    }
+
+    /// What a gateway workload of the namespace and labels would listen on, whether one runs or not. The workload in it
+    /// has an empty id.
+    pub fn gateway_for(&self, namespace: &str, labels: &BTreeMap<Arc<str>, Arc<str>>) -> Gateway {
+        let scope = Scope::new(namespace, labels, &self.engine.options.network);
+        let listeners = self.engine.peek(&ListenersKey(scope.id()));
+        of_workload(&listeners, WorkloadId::new(""))
     }
 
     /// Every workload, in the order of namespaces and names.
@@ -230,10 +253,12 @@ impl Translator {
         };
         Some(match node {
             Node::Endpoints(key) => ResourceName::Endpoints(key.0.clone()),
+            Node::Gateway(key) => ResourceName::Gateway(workload(&key.0)),
             Node::Inbound(key) => ResourceName::Inbound(workload(&key.0)),
             Node::Index(key) => ResourceName::Index(key.0.clone()),
             Node::Outbound(key) => ResourceName::Outbound(key.0.clone()),
             Node::Proxy(key) => ResourceName::Proxy(workload(&key.0)),
+            Node::Secret(key) => ResourceName::Secret(key.0.clone()),
             Node::Address(key) => ResourceName::Workload(key.0.clone(), key.1),
             _ => return None,
         })

@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) network: NetworkName,
     pub(crate) transport: MeshTransport,
     pub(crate) scope: ScopeId,
+    /// It runs no application but stands at an edge, see [`is_gateway`].
+    pub(crate) is_gateway: bool,
     /// Ports of the containers by name, TCP only.
     pub(crate) ports: Vec<(Arc<str>, u16)>,
     /// Ports and paths of the probes.
@@ -96,6 +98,7 @@ impl Derivation for WorkloadKey {
             locality: locality(reader, &labels, spec),
             scope: Scope::new(&meta.namespace, &labels, &network).id(),
             network,
+            is_gateway: is_gateway(&pod),
             transport: if meshed { MeshTransport::MutualTls } else { MeshTransport::None },
             ports: ports(spec),
             probes: probes(spec),
@@ -159,6 +162,25 @@ fn is_meshed(pod: &Object<PodSpec>, enrolment: Enrolment) -> bool {
             inject.is_none_or(|inject| inject != "false") && pod.spec.host_network != Some(true)
         }
     }
+}
+
+/// Whether a pod is a gateway: its template says so (Istio's injection template, the label of pods that are made for a
+/// Gateway of the Gateway API), or all its containers are proxies that an injector or Istio's charts bring.
+fn is_gateway(pod: &Object<PodSpec>) -> bool {
+    let meta = &pod.meta;
+    let templates = meta.annotations.get("inject.istio.io/templates");
+    let by_template = templates
+        .is_some_and(|templates| templates.split(',').any(|template| template.trim() == "gateway"));
+    let is_proxy = |container: &Container| {
+        let image = container.image.as_deref().unwrap_or_default();
+        let name = image.rsplit('/').next().unwrap_or_default();
+        let name = name.split([':', '@']).next().unwrap_or_default();
+        container.command.is_empty() && matches!(name, "auto" | "proxyv2")
+    };
+    let containers = &pod.spec.containers;
+    by_template
+        || meta.labels.contains_key("gateway.networking.k8s.io/gateway-name")
+        || (!containers.is_empty() && containers.iter().all(is_proxy))
 }
 
 /// The name of what made the pod: its controller, or the Deployment behind a ReplicaSet, else the pod itself.

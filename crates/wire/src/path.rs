@@ -78,6 +78,10 @@ fn decode(path: &str, mode: PathNormalization) -> Result<String, PathError> {
                 continue;
             }
             Some(0) => return Err(PathError::EncodedNul),
+            // `/%6%31dmin` must not become `/%61dmin`, which the server would decode once more.
+            Some(byte) if byte.is_ascii_hexdigit() && ends_within_encoding(&decoded) => {
+                decoded.push_str(&found[..3]);
+            }
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                 decoded.push(char::from(byte));
             }
@@ -95,6 +99,15 @@ fn decode(path: &str, mode: PathNormalization) -> Result<String, PathError> {
     }
     decoded.push_str(rest);
     Ok(decoded)
+}
+
+/// Whether one or two hexadecimal digits more would make an encoding of the last bytes.
+fn ends_within_encoding(text: &str) -> bool {
+    match text.as_bytes() {
+        [.., b'%'] => true,
+        [.., b'%', digit] => digit.is_ascii_hexdigit(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +138,8 @@ mod tests {
             ("/a%2fb", "/a%2fb", "/a%2fb", "/a/b"),
             ("/a%2F..%5Cb", "/a%2F..%5Cb", "/a%2F..%5Cb", "/b"),
             ("/a%20b%zz%", "/a%20b%zz%", "/a%20b%zz%", "/a%20b%zz%"),
+            ("/%6%31dmin", "/%6%31dmin", "/%6%31dmin", "/%6%31dmin"),
+            ("/%%36%31dmin", "/%%361dmin", "/%%361dmin", "/%%361dmin"),
             ("/%+1", "/%+1", "/%+1", "/%+1"),
             ("/.hidden/..x", "/.hidden/..x", "/.hidden/..x", "/.hidden/..x"),
             ("*", "*", "*", "*"),

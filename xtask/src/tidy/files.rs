@@ -13,7 +13,7 @@ const LONG_FILES: [(&str, &str); 0] = [];
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let mut files = Vec::new();
-    for folder in ["crates", "xtask"] {
+    for folder in ["crates", "fuzz", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
     for file in files {

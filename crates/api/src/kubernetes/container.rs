@@ -41,12 +41,13 @@ object! {
         "tty" => tty: Option<bool>,
         /// Whether its standard input stays open.
         "stdin" => stdin: Option<bool>,
+        /// User, capabilities and the like of its processes.
+        "securityContext" => security_context: Option<Free>,
     }
     ignored {
         "imagePullPolicy": "images are the container runtime's business",
         "terminationMessagePath": "termination messages are the kubelet's business",
         "terminationMessagePolicy": "termination messages are the kubelet's business",
-        "securityContext": "a workload of a standalone mesh has no capabilities and no new privileges; on Kubernetes the kubelet enforces it",
         "stdinOnce": "standard input is the container runtime's business",
         "volumeDevices": "block devices are the kubelet's business",
         "resizePolicy": "resizing is the kubelet's business",

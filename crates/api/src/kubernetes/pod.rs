@@ -23,6 +23,10 @@ object! {
         "automountServiceAccountToken" => automount_service_account_token: Option<bool>,
         /// Whether it shares the network of its host; then it cannot be in the mesh.
         "hostNetwork" => host_network: Option<bool>,
+        /// Whether it sees the processes of its host.
+        "hostPID" => host_pid: Option<bool>,
+        /// Whether it shares memory and messages with its host.
+        "hostIPC" => host_ipc: Option<bool>,
         /// When its containers are started again; absent means `Always`.
         "restartPolicy" => restart_policy: Option<RestartPolicy>,
         /// Seconds between the signal to stop and the end; absent means 30.
@@ -54,8 +58,6 @@ object! {
         "affinity": "scheduling is not a mesh's business",
         "enableServiceLinks": "environment variables for services are the kubelet's business",
         "ephemeralContainers": "debugging containers are the kubelet's business",
-        "hostIPC": "namespaces of the host are the kubelet's business",
-        "hostPID": "namespaces of the host are the kubelet's business",
         "hostUsers": "namespaces of the host are the kubelet's business",
         "hostnameOverride": "host names are the kubelet's business",
         "nodeSelector": "scheduling is not a mesh's business",

@@ -282,11 +282,6 @@ apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: a}
             10 | kind: HTTPRoute
                | ^^^^
             hint: a kind of that name exists in `gateway.networking.k8s.io` and `policy.linkerd.io`
-            warning[HED0104]: `HTTPRoute` is recognised and kept, but not enforced yet
-              --> a.yaml:14:1  HTTPRoute default/a kind
-               |
-            14 | kind: HTTPRoute
-               | ^^^^
             info[HED0102]: `Thing` of example.com is not a kind that heddle knows
               --> a.yaml:18:1  Thing default/a kind
                |

@@ -2,30 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use expect_test::expect;
 use heddle_api::schema::{ObjectSchema, Rules, TypeSchema};
 use heddle_api::{At, Reader, Resource, Tree, Value, kinds};
 
 /// A CRD's schema at a place.
 #[derive(Clone, Copy)]
-struct Upstream<'a> {
-    tree: &'a Tree,
-    at: At,
+pub(crate) struct Upstream<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) at: At,
 }
 
 impl<'a> Upstream<'a> {
-    fn get(self, name: &str) -> Option<Self> {
+    pub(crate) fn get(self, name: &str) -> Option<Self> {
         Some(Self { tree: self.tree, at: self.tree.field(self.at, name)? })
     }
 
-    fn path(self, names: &[&str]) -> Option<Self> {
+    pub(crate) fn path(self, names: &[&str]) -> Option<Self> {
         names.iter().try_fold(self, |here, name| here.get(name))
     }
 
-    fn text(self, name: &str) -> Option<&'a str> {
+    pub(crate) fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).map(|here| &**self.tree.text(here.at))
     }
 
-    fn items(self) -> Vec<Self> {
+    pub(crate) fn items(self) -> Vec<Self> {
         self.tree.children(self.at).map(|at| Self { tree: self.tree, at }).collect()
     }
 
@@ -68,13 +69,13 @@ impl<'a> Upstream<'a> {
 }
 
 #[derive(Default)]
-struct Comparison {
-    differences: Vec<String>,
-    fields: usize,
+pub(crate) struct Comparison {
+    pub(crate) differences: Vec<String>,
+    pub(crate) fields: usize,
 }
 
 impl Comparison {
-    fn differ(&mut self, path: &str, what: impl Into<String>) {
+    pub(crate) fn differ(&mut self, path: &str, what: impl Into<String>) {
         self.differences.push(format!("{path}: {}", what.into()));
     }
 
@@ -147,11 +148,15 @@ impl Comparison {
         if count("minItems", "maxItems").or(count("minProperties", "maxProperties")) != ours.count {
             self.differ(path, "count differs");
         }
-        if upstream.texts("x-kubernetes-list-map-keys").first().copied() != ours.unique {
+        let set = (upstream.text("x-kubernetes-list-type") == Some("set")).then_some("");
+        if upstream.texts("x-kubernetes-list-map-keys").first().copied().or(set) != ours.unique {
             self.differ(path, "unique key differs");
         }
         if upstream.get("pattern").is_some() && ours.check.is_none() {
             self.differ(path, "pattern is not checked");
+        }
+        if item.is_some_and(|item| item.get("pattern").is_some()) && ours.item_check.is_none() {
+            self.differ(path, "pattern of items is not checked");
         }
         let millisecond = upstream.rules().iter().any(|rule| rule.contains("duration(self)"));
         if millisecond != ours.duration_min_ns.is_some() {
@@ -189,7 +194,7 @@ impl Comparison {
         }
     }
 
-    fn value(&mut self, path: &str, ours: &TypeSchema, upstream: Upstream<'_>) {
+    pub(crate) fn value(&mut self, path: &str, ours: &TypeSchema, upstream: Upstream<'_>) {
         let kind = upstream.text("type").unwrap_or_default();
         let item = upstream.get("items").or(upstream.get("additionalProperties"));
         match (ours, kind) {
@@ -224,7 +229,14 @@ fn every_field_of_every_version_is_known_with_its_rules() {
     let Some(file) = crate::shared("istio/manifests/charts/base/files/crd-all.gen.yaml") else {
         return;
     };
-    let loaded = Reader::default().read_file("crds.yaml", &std::fs::read(file).unwrap());
+    let (comparison, kinds_seen) = compare(&std::fs::read(file).unwrap());
+    assert_eq!(comparison.differences, Vec::<String>::new());
+    assert!(kinds_seen == 15 && comparison.fields > 2000, "{kinds_seen} {}", comparison.fields);
+}
+
+/// Compares the types with the CRDs of a file; also returns how many kinds there were.
+fn compare(file: &[u8]) -> (Comparison, usize) {
+    let loaded = Reader::default().read_file("crds.yaml", file);
     let schemas = kinds::schemas();
     let mut comparison = Comparison::default();
     let mut kinds_seen = 0;
@@ -254,12 +266,154 @@ fn every_field_of_every_version_is_known_with_its_rules() {
             comparison.differ(name, format!("versions are {theirs:?}"));
         }
         for version in versions {
-            let upstream =
-                version.path(&["schema", "openAPIV3Schema", "properties", "spec"]).unwrap();
+            let root = version.path(&["schema", "openAPIV3Schema"]).unwrap();
+            // Old kinds of SMI have their fields beside `metadata`.
+            let upstream = root.path(&["properties", "spec"]).unwrap_or(root);
             let path = format!("{name}/{}", version.text("name").unwrap());
             comparison.value(&path, schema, upstream);
         }
     }
-    assert_eq!(comparison.differences, Vec::<String>::new());
-    assert!(kinds_seen == 15 && comparison.fields > 2000, "{kinds_seen} {}", comparison.fields);
+    (comparison, kinds_seen)
+}
+
+/// The differences of one folder of CRDs; templates of Helm are put out of the way.
+fn differences(folder: &str, extension: &str) -> Option<(Vec<String>, usize)> {
+    let folder = crate::shared(folder)?;
+    let mut found = Vec::new();
+    let mut kinds = 0;
+    for file in crate::files(&folder, &[extension]) {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("gateway.networking") || name == "httproute.yaml" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let plain: Vec<&str> = text.lines().filter(|line| !line.contains("{{")).collect();
+        let (comparison, seen) = compare(plain.join("\n").as_bytes());
+        found.extend(comparison.differences);
+        kinds += seen;
+    }
+    Some((found, kinds))
+}
+
+#[test]
+fn linkerd() {
+    let Some((found, kinds)) = differences("linkerd2/charts/linkerd-crds/templates", "yaml") else {
+        return;
+    };
+    assert_eq!(kinds, 9);
+    expect![[r#"
+        ServerAuthorization/v1alpha1.server.selector.matchLabels: upstream has no items
+        ServerAuthorization/v1beta1.server.selector.matchLabels: upstream has no items
+        Server/v1alpha1.accessPolicy: upstream has no such field
+        Server/v1alpha1.podSelector: required differs
+        Server/v1alpha1.podSelector.matchLabels: upstream has no items
+        Server/v1alpha1.podSelector: exclusive fields ["matchExpressions", "matchLabels"] are not known
+        Server/v1alpha1.externalWorkloadSelector: upstream has no such field
+        Server/v1alpha1.port: IntOrText is not upstream's 
+        Server/v1alpha1.proxyProtocol: values are {"HTTP/1", "HTTP/2", "TLS", "gRPC", "opaque", "unknown"}, upstream {}
+        Server/v1beta1.accessPolicy: upstream has no such field
+        Server/v1beta1.podSelector: required differs
+        Server/v1beta1.podSelector.matchLabels: upstream has no items
+        Server/v1beta1.externalWorkloadSelector: upstream has no such field
+        Server/v1beta1.port: IntOrText is not upstream's 
+        Server/v1beta1.proxyProtocol: values are {"HTTP/1", "HTTP/2", "TLS", "gRPC", "opaque", "unknown"}, upstream {}
+        Server/v1beta2.accessPolicy: upstream has no such field
+        Server/v1beta2.podSelector.matchLabels: upstream has no items
+        Server/v1beta2.externalWorkloadSelector.matchLabels: upstream has no items
+        Server/v1beta2.port: IntOrText is not upstream's 
+        Server/v1beta2.proxyProtocol: values are {"HTTP/1", "HTTP/2", "TLS", "gRPC", "opaque", "unknown"}, upstream {}
+        Server/v1beta3.accessPolicy: values are {"all-authenticated", "all-unauthenticated", "audit", "cluster-authenticated", "cluster-unauthenticated", "deny"}, upstream {}
+        Server/v1beta3.podSelector.matchLabels: upstream has no items
+        Server/v1beta3.externalWorkloadSelector.matchLabels: upstream has no items
+        Server/v1beta3.port: IntOrText is not upstream's 
+        Server/v1beta3.proxyProtocol: values are {"HTTP/1", "HTTP/2", "TLS", "gRPC", "opaque", "unknown"}, upstream {}
+        ServiceProfile/v1alpha1.dstOverrides[].authority: required differs
+        ServiceProfile/v1alpha1.dstOverrides[].weight: required differs
+        ServiceProfile/v1alpha1.dstOverrides[].weight: pattern is not checked
+        ServiceProfile/v1alpha1.dstOverrides[].weight: Quantity is not upstream's 
+        ServiceProfile/v1alpha1.retryBudget.retryRatio: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha1.routes: required differs
+        ServiceProfile/v1alpha1.routes[].condition.all: Free is not upstream's array
+        ServiceProfile/v1alpha1.routes[].condition.any: Free is not upstream's array
+        ServiceProfile/v1alpha1.routes[].condition.not: Free is not upstream's array
+        ServiceProfile/v1alpha1.routes[].name: length is Some((1, 18446744073709551615)), upstream None
+        ServiceProfile/v1alpha1.routes[].responseClasses[].condition.status.min: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha1.routes[].responseClasses[].condition.status.max: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha1.routes[].responseClasses[].condition.all: Free is not upstream's array
+        ServiceProfile/v1alpha1.routes[].responseClasses[].condition.any: Free is not upstream's array
+        ServiceProfile/v1alpha1.routes[].retryBudget: upstream has no such field
+        ServiceProfile/v1alpha2.dstOverrides[].authority: required differs
+        ServiceProfile/v1alpha2.dstOverrides[].weight: required differs
+        ServiceProfile/v1alpha2.dstOverrides[].weight: pattern is not checked
+        ServiceProfile/v1alpha2.dstOverrides[].weight: Quantity is not upstream's 
+        ServiceProfile/v1alpha2.retryBudget.retryRatio: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha2.routes[].condition.all: Free is not upstream's array
+        ServiceProfile/v1alpha2.routes[].condition.any: Free is not upstream's array
+        ServiceProfile/v1alpha2.routes[].condition.not: Free is not upstream's array
+        ServiceProfile/v1alpha2.routes[].name: length is Some((1, 18446744073709551615)), upstream None
+        ServiceProfile/v1alpha2.routes[].responseClasses[].condition.status.min: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha2.routes[].responseClasses[].condition.status.max: range is narrower than (-inf, inf)
+        ServiceProfile/v1alpha2.routes[].responseClasses[].condition.all: Free is not upstream's array
+        ServiceProfile/v1alpha2.routes[].responseClasses[].condition.any: Free is not upstream's array
+        ServiceProfile/v1alpha2.routes[].retryBudget: upstream has no such field
+        ExternalWorkload/v1alpha1.meshTLS: upstream has no such field
+        ExternalWorkload/v1alpha1.meshTls: required differs
+        ExternalWorkload/v1alpha1.ports[].protocol: values are {"TCP", "UDP"}, upstream {}
+        ExternalWorkload/v1alpha1.workloadIPs: count differs
+        ExternalWorkload/v1beta1.meshTLS: required differs
+        ExternalWorkload/v1beta1.meshTls: upstream has no such field
+        ExternalWorkload/v1beta1.ports[].protocol: values are {"TCP", "UDP"}, upstream {}"#]].assert_eq(&found.join("\n"));
+}
+
+#[test]
+fn smi() {
+    let Some((found, kinds)) = differences("smi-sdk-go/crds", "yaml") else { return };
+    assert_eq!(kinds, 5);
+    expect![[r#"
+        TrafficTarget/v1alpha3.destination.port: upstream has no such field
+        TrafficTarget/v1alpha3.sources: required differs
+        TrafficTarget/v1alpha3.sources[].port: upstream has no such field
+        TrafficTarget/v1alpha3.rules: required differs
+        TrafficTarget/v1alpha3.specs: upstream has no such field
+        TrafficTarget/v1alpha2.destination.port: IntOrText is not upstream's number
+        TrafficTarget/v1alpha2.sources[].port: upstream has no such field
+        TrafficTarget/v1alpha2.rules[].kind: values are {"HTTPRouteGroup", "TCPRoute", "UDPRoute"}, upstream {"HTTPRouteGroup", "TCPRoute"}
+        TrafficTarget/v1alpha2.specs: upstream has no such field
+        TrafficTarget/v1alpha1.destination.port: required differs
+        TrafficTarget/v1alpha1.destination.port: IntOrText is not upstream's number
+        TrafficTarget/v1alpha1.sources[].port: upstream has no such field
+        TrafficTarget/v1alpha1.rules: upstream has no such field
+        TrafficTarget/v1alpha1.specs[].kind: values are {"HTTPRouteGroup", "TCPRoute", "UDPRoute"}, upstream {"HTTPRouteGroup", "TCPRoute"}
+        HTTPRouteGroup/v1alpha4.matches[].name: length is Some((1, 18446744073709551615)), upstream None
+        HTTPRouteGroup/v1alpha4.matches[].methods[]: the values are not checked
+        HTTPRouteGroup/v1alpha4.matches[].headers: Free is not upstream's array
+        HTTPRouteGroup/v1alpha3.matches[].name: length is Some((1, 18446744073709551615)), upstream None
+        HTTPRouteGroup/v1alpha3.matches[].methods[]: the values are not checked
+        HTTPRouteGroup/v1alpha3.matches[].headers: Free is not upstream's array
+        HTTPRouteGroup/v1alpha2.matches[].name: length is Some((1, 18446744073709551615)), upstream None
+        HTTPRouteGroup/v1alpha2.matches[].methods[]: the values are not checked
+        HTTPRouteGroup/v1alpha2.matches[].headers: Free is not upstream's array
+        HTTPRouteGroup/v1alpha1.matches[].name: length is Some((1, 18446744073709551615)), upstream None
+        HTTPRouteGroup/v1alpha1.matches[].methods[]: the values are not checked
+        HTTPRouteGroup/v1alpha1.matches[].headers: Free is not upstream's array
+        TrafficSplit: versions are {"v1alpha2", "v1alpha3", "v1alpha4"}
+        TrafficSplit/v1alpha4.service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha4.backends[].service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha4.backends[].weight: Quantity is not upstream's number
+        TrafficSplit/v1alpha4.matches[].apiGroup: upstream has no such field
+        TrafficSplit/v1alpha3.service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha3.backends[].service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha3.backends[].weight: Quantity is not upstream's number
+        TrafficSplit/v1alpha3.matches[].apiGroup: upstream has no such field
+        TrafficSplit/v1alpha2.service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha2.backends[].service: length is Some((1, 18446744073709551615)), upstream None
+        TrafficSplit/v1alpha2.backends[].weight: Quantity is not upstream's number
+        TrafficSplit/v1alpha2.matches: upstream has no such field
+        TCPRoute: versions are {"v1alpha4"}
+        TCPRoute/v1alpha4.matches: required differs
+        TCPRoute/v1alpha4.matches.name: upstream has no such field
+        TCPRoute/v1alpha4.matches.ports: required differs
+        UDPRoute/v1alpha4.matches: required differs
+        UDPRoute/v1alpha4.matches.name: upstream has no such field
+        UDPRoute/v1alpha4.matches.ports: required differs"#]].assert_eq(&found.join("\n"));
 }

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where its data is not what it should be")]
 
+mod cilium_crds;
 mod crds;
+mod gateway_crds;
 mod samples;
 mod validation;
 

@@ -1,9 +1,11 @@
 //! Route tables.
 
 use heddle_ir::http_route::{
-    AbortStatus, BackendTarget, CorsPolicy, DirectResponse, Fault, FaultAbort, FaultDelay,
-    HeaderEdits, HeaderMatch, HttpAction, HttpMatch, HttpRule, PathRewrite, QueryMatch, Redirect,
-    RedirectPort, RetryOn, RetryPolicy, Rewrite, RouteTable, RuleOrder, WeightedBackend,
+    AbortStatus, BackendTarget, ClaimMatch, CorsPolicy, DirectResponse, Fault, FaultAbort,
+    FaultDelay, HeaderEdits, HeaderMatch, HttpAction, HttpMatch, HttpRule, Mirror, PartMatch,
+    PathRewrite, QueryMatch, Redirect, RedirectPort, RequestPart, RetryOn, RetryPolicy, Rewrite,
+    RouteTable, RuleOrder, SessionLocation, SessionPersistence, StatusRange, StreamTimeouts,
+    WeightedBackend,
 };
 use heddle_ir::matching::{PathMatch, TextMatch};
 
@@ -19,12 +21,21 @@ codes!(RuleOrder { 1 Specificity, 2 Written });
 message!(RouteTable { 1 order, 2 rules });
 message!(HttpRule {
     1 origin, 2 name, 3 matches, 4 action, 5 request_headers, 6 response_headers, 7 rewrite,
-    8 timeout, 9 retry, 10 cors, 11 fault,
+    8 timeout, 9 retry, 10 cors, 11 fault, 12 mirrors, 13 session, 14 stream_timeouts,
+    15 failures,
 });
+message!(Mirror { 1 origin, 2 target, 3 share_ppm, 4 authority_suffix });
+message!(SessionPersistence { 1 origin, 2 name, 3 location, 4 absolute_timeout, 5 idle_timeout });
+choice!(SessionLocation { 1 Cookie { 2 path, 3 permanent }, 2 Header });
+message!(StreamTimeouts, absent default { 1 response, 2 idle });
+message!(StatusRange { 1 first, 2 last });
 message!(HttpMatch {
     1 origin, 2 name, 3 path, 4 ignore_path_case, 5 scheme, 6 method, 7 authority, 8 headers,
-    9 query,
+    9 query, 10 claims, 11 parts,
 });
+message!(PartMatch { 1 part, 2 value, 3 invert });
+codes!(RequestPart { 1 Method, 2 Path });
+message!(ClaimMatch { 1 path, 2 value, 3 invert });
 message!(HeaderMatch { 1 name, 2 value, 3 invert });
 message!(QueryMatch { 1 name, 2 value });
 choice!(HttpAction { 1 Forward(2 backends), 2 Redirect(3 redirect), 3 Respond(4 response) });
@@ -43,10 +54,12 @@ choice!(RedirectPort { 1 Fixed(2 port), 2 FromAuthority, 3 FromScheme, 4 Listene
 message!(DirectResponse { 1 status, 2 body });
 message!(RetryPolicy {
     1 attempts, 2 on, 3 per_try_timeout, 4 backoff_base, 5 avoid_tried, 6 origin,
+    7 backoff_max, 8 other_localities,
 });
 choice!(RetryOn {
     1 ConnectFailure, 2 RefusedStream, 3 Reset, 4 ResetBeforeRequest, 5 ServerError,
     6 GatewayError, 7 Retriable4xx, 8 Status(2 status), 9 GrpcStatus(3 status), 10 RateLimited,
+    11 StatusRange(4 range),
 });
 message!(CorsPolicy {
     1 origin, 2 allow_origins, 3 allow_methods, 4 allow_headers, 5 expose_headers, 6 max_age,

@@ -1,7 +1,7 @@
 //! Workloads, proxies and roots.
 
 use heddle_ident::Locality;
-use heddle_ir::proxy::{AccessLog, Limits, ProxySettings};
+use heddle_ir::proxy::{AccessLog, Limits, ProxyRole, ProxySettings};
 use heddle_ir::trust::{TrustBundle, TrustedDomain};
 use heddle_ir::workload::{MeshTransport, Workload};
 
@@ -15,8 +15,9 @@ message!(Workload {
 });
 message!(ProxySettings {
     1 workload, 2 scope, 3 trust_domain, 4 trust_domain_aliases, 5 limits, 6 drain_duration,
-    7 detection_timeout, 8 access_log,
+    7 detection_timeout, 8 access_log, 9 role, 10 egress,
 });
+codes!(ProxyRole, absent Sidecar { 1 Sidecar, 2 Gateway });
 codes!(AccessLog { 1 Json, 2 Off, 3 Text });
 message!(Limits {
     1 connections_max, 2 head_bytes_max, 3 headers_max, 4 retry_body_bytes_max, 5 idle_timeout,

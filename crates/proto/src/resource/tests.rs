@@ -32,6 +32,14 @@ fn sample(resource_type: ResourceType, source: &mut Source) -> (ResourceName, Re
             let outbound = std::sync::Arc::<heddle_ir::outbound::Outbound>::sample(source);
             (ResourceName::Outbound(outbound.key.clone()), Resource::Outbound(outbound))
         }
+        ResourceType::Gateway => {
+            let gateway = std::sync::Arc::<heddle_ir::gateway::Gateway>::sample(source);
+            (ResourceName::Gateway(gateway.workload.clone()), Resource::Gateway(gateway))
+        }
+        ResourceType::Secret => {
+            let secret = std::sync::Arc::<heddle_ir::secret::Secret>::sample(source);
+            (ResourceName::Secret(secret.key.clone()), Resource::Secret(secret))
+        }
         ResourceType::Index => {
             (ResourceName::Index(ScopeId::sample(source)), Resource::Index(Sample::sample(source)))
         }

@@ -13,19 +13,22 @@ use heddle_ident::{
 use heddle_ir::authorization::Authorization;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
+    LocalityPolicy,
 };
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
-    RuleOrder, WeightedBackend,
+    RuleOrder, StreamTimeouts, WeightedBackend,
 };
 use heddle_ir::inbound::{
-    Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization, ServiceReference,
+    ClientAddress, Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization,
+    ServiceReference,
 };
 use heddle_ir::index::{Frontend, FrontendPort, Index, RoutedHost};
 use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId, TcpBackend, TcpRule};
 use heddle_ir::protocol::Protocol;
-use heddle_ir::proxy::{AccessLog, Limits, ProxySettings};
+use heddle_ir::proxy::{AccessLog, Limits, ProxyRole, ProxySettings};
+use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::{MeshTransport, Workload};
 use heddle_net::socket::SocketFactory;
@@ -124,6 +127,8 @@ fn settings(name: &str, limits: Limits) -> ProxySettings {
         drain_duration: Duration::from_secs(5),
         detection_timeout: Duration::from_millis(100),
         access_log: AccessLog::Off,
+        egress: None,
+        role: ProxyRole::Sidecar,
     }
 }
 
@@ -146,6 +151,8 @@ pub(crate) fn pool() -> ConnectionPool {
         concurrent_streams_max: 1024,
         upgrade_to_http2: false,
         origin: origin(),
+        use_client_protocol: false,
+        http2_keepalive: None,
     }
 }
 
@@ -163,6 +170,8 @@ pub(crate) fn default_retries() -> RetryPolicy {
         backoff_base: Duration::from_millis(25),
         avoid_tried: true,
         origin: origin(),
+        backoff_max: None,
+        other_localities: false,
     }
 }
 
@@ -268,6 +277,13 @@ pub(crate) fn destination() -> Destination {
         tls: ClientTls::Auto,
         subject_alt_names: Vec::new(),
         origin: origin(),
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     }
 }
 
@@ -291,6 +307,10 @@ pub(crate) fn rule() -> HttpRule {
         retry: default_retries(),
         cors: None,
         fault: None,
+        mirrors: Vec::new(),
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }
 
@@ -331,14 +351,20 @@ impl ServerSide {
                     port: PORT,
                 }],
                 probe_paths: Vec::new(),
+                routes: None,
+                application: None,
+                connection_pool: None,
             }],
             mutual_tls: MutualTls { mode: self.mode, origin: origin() },
             mutual_tls_by_port: Vec::new(),
             authorization: Arc::new(self.authorization),
+            jwt_rules: Vec::new(),
+            client_address: ClientAddress::default(),
             path_normalization: PathNormalization::Base,
             connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),
             probe_sources: Vec::new(),
+            rate_limits: RateLimits::default(),
         };
         vec![
             Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own))),

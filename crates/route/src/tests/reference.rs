@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use heddle_ir::http_route::{HeaderMatch, HttpMatch, HttpRule, QueryMatch, RuleOrder};
+use heddle_ir::http_route::{
+    HeaderMatch, HttpMatch, HttpRule, PartMatch, QueryMatch, RequestPart, RuleOrder,
+};
 use heddle_ir::matching::{PathMatch, TextMatch};
 use heddle_ir::request::RequestHead;
 use proptest::collection::vec;
@@ -98,7 +100,16 @@ fn match_holds(matched: &HttpMatch, request: &Request) -> bool {
             .as_ref()
             .is_none_or(|m| text_holds(m, &request.authority) || text_holds(m, host))
         && matched.headers.iter().all(|header| header_holds(header, request))
+        && matched.parts.iter().all(|part| part_holds(part, request))
         && matched.query.iter().all(|query| query_holds(query, request))
+}
+
+fn part_holds(matched: &PartMatch, request: &Request) -> bool {
+    let value = match matched.part {
+        RequestPart::Method => &request.method,
+        RequestPart::Path => &request.path,
+    };
+    text_holds(&matched.value, value) != matched.invert
 }
 
 /// Compares two matches by the Gateway API's list, criterion by criterion; greater decides.
@@ -187,9 +198,14 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
         invert,
     });
     let query = (name(), text()).prop_map(|(name, value)| QueryMatch { name: name.into(), value });
+    let part = (any::<bool>(), text(), any::<bool>()).prop_map(|(path, value, invert)| PartMatch {
+        part: if path { RequestPart::Path } else { RequestPart::Method },
+        value,
+        invert,
+    });
     let simple = (of(path_match()), any::<bool>(), of(text()), of(text()), of(text()));
-    (simple, vec(header, 0..3), vec(query, 0..2)).prop_map(
-        |((path, ignore_path_case, method, scheme, authority), headers, query)| HttpMatch {
+    (simple, vec(header, 0..3), vec(query, 0..2), vec(part, 0..2)).prop_map(
+        |((path, ignore_path_case, method, scheme, authority), headers, query, parts)| HttpMatch {
             path,
             ignore_path_case,
             // Rarely all of them, or nothing would ever match.
@@ -198,6 +214,7 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
             authority: authority.filter(|_| headers.len() + query.len() == 1),
             headers,
             query,
+            parts,
             ..any_match()
         },
     )

@@ -8,11 +8,12 @@ use heddle_diag::Origin;
 use heddle_ident::Host;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
+    LocalityPolicy,
 };
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy, Rewrite, RouteTable,
-    RuleOrder, WeightedBackend,
+    RuleOrder, StreamTimeouts, WeightedBackend,
 };
 use heddle_ir::matching::PathMatch;
 use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId};
@@ -118,6 +119,8 @@ pub(crate) fn any() -> HttpMatch {
         authority: None,
         headers: Vec::new(),
         query: Vec::new(),
+        claims: Vec::new(),
+        parts: Vec::new(),
     }
 }
 
@@ -140,6 +143,10 @@ pub(crate) fn rule(name: &str, matches: Vec<HttpMatch>) -> HttpRule {
         retry: RetryPolicy::never(),
         cors: None,
         fault: None,
+        mirrors: Vec::new(),
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }
 
@@ -208,10 +215,19 @@ fn destination(subset: &str) -> Arc<Destination> {
             concurrent_streams_max: 100,
             upgrade_to_http2: false,
             origin: origin("pool"),
+            use_client_protocol: false,
+            http2_keepalive: None,
         },
         outlier_detection: None,
         tls: ClientTls::Auto,
         subject_alt_names: Vec::new(),
         origin: origin("destination"),
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     })
 }

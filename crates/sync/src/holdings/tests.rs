@@ -4,7 +4,7 @@ use std::time::Duration;
 use heddle_diag::Origin;
 use heddle_ident::Host;
 use heddle_ir::destination::{
-    ClientTls, ConnectionPool, Destination, DestinationId, LoadBalancing,
+    ClientTls, ConnectionPool, Destination, DestinationId, LoadBalancing, LocalityPolicy,
 };
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
 use heddle_ir::http_route::{RouteTable, RuleOrder};
@@ -65,11 +65,20 @@ fn destination(host: &str) -> Arc<Destination> {
             concurrent_streams_max: 1,
             upgrade_to_http2: false,
             origin: built_in(),
+            use_client_protocol: false,
+            http2_keepalive: None,
         },
         outlier_detection: None,
         tls: ClientTls::Auto,
         subject_alt_names: Vec::new(),
         origin: built_in(),
+        locality: LocalityPolicy::Ignore,
+        warmup: None,
+        failure_accrual: None,
+        retry_budget: None,
+        health_check: None,
+        tunnel: None,
+        proxy_protocol: None,
     })
 }
 

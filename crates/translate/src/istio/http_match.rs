@@ -7,7 +7,7 @@ use heddle_api::{At, Object};
 use heddle_ir::http_route::{HeaderMatch, HttpMatch, QueryMatch};
 use heddle_ir::matching::{PathMatch, TextMatch};
 
-use crate::client::{Applies, Client};
+use crate::client::{Applies, Client, Gateways};
 use crate::istio::regex;
 use crate::report::Report;
 
@@ -24,41 +24,57 @@ pub(super) enum RuleMatches {
     AnyOf(Vec<HttpMatch>),
 }
 
-/// Translates all matches of a rule. A match that is not valid takes no request.
-pub(super) fn translate(
-    object: &Object<VirtualService>,
-    rule: At,
-    matches: &[Written],
-    client: &Client<'_>,
-    report: &mut Report,
-) -> RuleMatches {
-    if matches.is_empty() {
-        let broken = object.written.field(rule, "match").is_some_and(|at| object.is_broken(at));
-        return if broken { RuleMatches::Never } else { RuleMatches::AnyOf(Vec::new()) };
-    }
-    let mut translated = Vec::new();
-    for written in matches {
-        let one = one(object, written, report);
-        if applies(written, client, &object.spec.gateways, &object.meta.namespace)
-            && let Some(one) = one
-        {
-            translated.push(one);
-        }
-    }
-    if translated.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(translated) }
+/// A match with the clients that it is for.
+#[derive(Clone)]
+pub(super) struct Draft<'a> {
+    /// As it is written; in a merged one, that of the delegate where it has one.
+    pub(super) written: &'a Written,
+    pub(super) applies: Applies,
+    /// None: it is not valid and takes no request.
+    pub(super) http: Option<HttpMatch>,
 }
 
-/// Whether the selectors of a match take the client: `gateways` replaces the list of the object and makes the other
-/// selectors meaningless for gateways, of which none is a client here.
-fn applies(written: &Written, client: &Client<'_>, gateways: &[String], namespace: &str) -> bool {
-    let gateways = if written.gateways.is_empty() { gateways } else { &written.gateways };
-    let _ = namespace;
-    client.takes(&Applies {
-        gateways,
-        port: written.port,
-        source_namespace: written.source_namespace.as_deref(),
-        source_labels: &written.source_labels,
-    })
+/// All matches of a rule.
+pub(super) enum Drafts<'a> {
+    /// What is written cannot be read: nothing is taken.
+    Broken,
+    /// One of these; none: every request.
+    AnyOf(Vec<Draft<'a>>),
+}
+
+/// Reads all matches of a rule. A match that is not valid takes no request.
+pub(super) fn drafts<'a>(
+    object: &Object<VirtualService>,
+    rule: At,
+    matches: &'a [Written],
+    report: &mut Report,
+) -> Drafts<'a> {
+    if matches.is_empty() {
+        let broken = object.written.field(rule, "match").is_some_and(|at| object.is_broken(at));
+        return if broken { Drafts::Broken } else { Drafts::AnyOf(Vec::new()) };
+    }
+    let drafts = matches.iter().map(|written| Draft {
+        written,
+        applies: Applies {
+            gateways: Gateways::new(&written.gateways, &object.meta.namespace).full(),
+            port: written.port,
+            source_namespace: written.source_namespace.clone(),
+            source_labels: written.source_labels.clone(),
+        },
+        http: one(object, written, report),
+    });
+    Drafts::AnyOf(drafts.collect())
+}
+
+/// The matches that are for a client.
+pub(super) fn select(drafts: Drafts<'_>, client: &Client<'_>) -> RuleMatches {
+    let Drafts::AnyOf(drafts) = drafts else { return RuleMatches::Never };
+    if drafts.is_empty() {
+        return RuleMatches::AnyOf(Vec::new());
+    }
+    let taken = drafts.into_iter().filter(|draft| client.takes_http(&draft.applies));
+    let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).collect();
+    if taken.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(taken) }
 }
 
 fn one(
@@ -121,6 +137,8 @@ fn one(
         authority: authority.filter(|value| *value != TextMatch::Present),
         headers,
         query,
+        claims: Vec::new(),
+        parts: Vec::new(),
     })
 }
 

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use heddle_api::Object;
-use heddle_api::istio::{HttpRoute, HttpRouteDestination, VirtualService};
-use heddle_diag::Origin;
+use heddle_api::istio::{Delegate, HttpRoute, HttpRouteDestination, VirtualService};
+use heddle_diag::{Diagnostic, Origin};
 use heddle_ir::http_route::{
-    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryPolicy, Rewrite, WeightedBackend,
+    BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryPolicy, Rewrite, StreamTimeouts,
+    WeightedBackend,
 };
 
-use crate::client::Client;
+use crate::client::{Client, Gateways};
 use crate::codes;
 use crate::destinations::{Destinations, Wanted};
-use crate::istio::http_match::{self, RuleMatches};
-use crate::istio::{header_edits, http_action, retry};
+use crate::istio::http_match::{self, Drafts, RuleMatches};
+use crate::istio::{delegate, header_edits, http_action, mirror, retry};
 use crate::report::Report;
 
 /// What a request gets that a rule with an error would have taken.
-const BROKEN_STATUS: u16 = 503;
+pub(super) const BROKEN_STATUS: u16 = 503;
 
 /// The rules of an object for one client, up to the first that takes everything.
 pub(crate) fn translate(
@@ -27,29 +28,102 @@ pub(crate) fn translate(
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> Vec<HttpRule> {
+    if !client.is_bound(Gateways::new(&object.spec.gateways, &object.meta.namespace)) {
+        return Vec::new();
+    }
     let mut rules = Vec::new();
     let mut complete = false;
     for written in &object.spec.http {
-        let matches = http_match::translate(object, written.at, &written.matches, client, report);
-        let rule = rule(object, written, default_retry, destinations, report);
-        let RuleMatches::AnyOf(matches) = matches else { continue };
-        if complete {
-            continue;
+        let own = Source { object, route: written };
+        let drafts = http_match::drafts(object, written.at, &written.matches, report);
+        let translated = match &written.delegate {
+            Some(delegate) if !object.spec.hosts.is_empty() && !object.is_broken(delegate.at) => {
+                delegated(own, delegate, &drafts, client, default_retry, destinations, report)
+            }
+            _ => {
+                let rule = rule(own, None, default_retry, destinations, report);
+                vec![(http_match::select(drafts, client), rule)]
+            }
+        };
+        for (matches, rule) in translated {
+            let RuleMatches::AnyOf(matches) = matches else { continue };
+            if complete {
+                continue;
+            }
+            complete = client.labels.is_some() && matches.is_empty();
+            rules.push(HttpRule { matches, ..rule });
         }
-        complete = client.labels.is_some() && matches.is_empty();
-        rules.push(HttpRule { matches, ..rule });
     }
     rules
 }
 
+/// The rules of the object that a rule delegates to, in the place of the rule (API.md 2.1, `delegate`).
+fn delegated(
+    root: Source<'_>,
+    delegate: &Delegate,
+    within: &Drafts<'_>,
+    client: &Client<'_>,
+    default_retry: &RetryPolicy,
+    destinations: &mut Destinations<'_>,
+    report: &mut Report,
+) -> Vec<(RuleMatches, HttpRule)> {
+    let of = |field: &str| root.object.origin_of(delegate.at, field);
+    // What the rule itself says is looked at even where the delegate takes its place.
+    rule(root, None, default_retry, &mut destinations.fresh(), report);
+    let name = delegate.name.as_deref().unwrap_or_default();
+    let reader = destinations.reader();
+    let leaf = match delegate::find(reader, root.object, name, delegate.namespace.as_deref()) {
+        Ok(leaf) => leaf,
+        Err(reason) => {
+            let message = format!("{}: the rule is left out", reason.message());
+            report.error(codes::DELEGATE, of("name"), message);
+            return Vec::new();
+        }
+    };
+    let mut rules = Vec::new();
+    // What there is to say about the delegate is said by its own report.
+    let mut unused = Report::default();
+    for written in leaf.spec.http.iter().filter(|written| written.delegate.is_none()) {
+        let drafts = http_match::drafts(&leaf, written.at, &written.matches, &mut unused);
+        let Some(merged) = delegate::merge(within, drafts) else {
+            let message = format!(
+                "a rule of `{}/{}` is left out: it matches what this rule does not",
+                leaf.meta.namespace, leaf.meta.name
+            );
+            report.push(
+                Diagnostic::warning(codes::DELEGATE, of("name"), message)
+                    .related("the rule that is left out", leaf.origin_at(written.at)),
+            );
+            continue;
+        };
+        let own = Source { object: &leaf, route: written };
+        let rule = rule(own, Some(root), default_retry, destinations, &mut unused);
+        rules.push((http_match::select(merged, client), rule));
+    }
+    rules
+}
+
+/// Where the fields of a rule are written.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    object: &'a Object<VirtualService>,
+    route: &'a HttpRoute,
+}
+
+/// A rule; what it leaves out is said by the rule that delegates to it, if one does.
 fn rule(
-    object: &Object<VirtualService>,
-    written: &HttpRoute,
+    own: Source<'_>,
+    root: Option<Source<'_>>,
     default_retry: &RetryPolicy,
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> HttpRule {
-    let headers = written.headers.as_ref();
+    let source = |says: fn(&HttpRoute) -> bool| match root {
+        Some(root) if !says(own.route) => root,
+        _ => own,
+    };
+    let Source { object, route } = source(|route| route.headers.is_some());
+    let headers = route.headers.as_ref();
     let request =
         header_edits::request(object, headers.and_then(|headers| headers.request.as_ref()), report);
     let response = header_edits::response(
@@ -57,33 +131,47 @@ fn rule(
         headers.and_then(|headers| headers.response.as_ref()),
         report,
     );
-    let rewrite = http_action::rewrite(object, written.rewrite.as_ref(), request.authority, report);
-    let cors =
-        written.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
-    let fault = written.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
-    let retry = retry::translate(object, written.retries.as_ref(), default_retry, report);
-    check_mirrors(object, written, destinations, report);
-    report.precise(written.timeout, || object.origin_of(written.at, "timeout"));
-    let action = action(object, written, destinations, report);
+    let Source { object, route } = source(|route| route.rewrite.is_some());
+    let rewrite = http_action::rewrite(object, route.rewrite.as_ref(), request.authority, report);
+    let Source { object, route } = source(|route| route.cors_policy.is_some());
+    let cors = route.cors_policy.as_ref().and_then(|cors| http_action::cors(object, cors, report));
+    let Source { object, route } = source(|route| route.fault.is_some());
+    let fault = route.fault.as_ref().and_then(|fault| http_action::fault(object, fault, report));
+    let Source { object, route } = source(|route| route.retries.is_some());
+    let retry = retry::translate(object, route.retries.as_ref(), default_retry, report);
+    let Source { object, route } = source(mirror::says);
+    let mirrors = mirror::translate(object, route, destinations, report);
+    let Source { object, route } = source(|route| route.timeout.is_some());
+    report.precise(route.timeout, || object.origin_of(route.at, "timeout"));
+    let timeout =
+        route.timeout.map(heddle_api::Duration::as_std).filter(|timeout| !timeout.is_zero());
+    let action = action(own.object, own.route, destinations, report);
+    let origin = own.object.origin_at(own.route.at);
     let action = match (&rewrite, action) {
         (Some(_), Some(action)) => action,
-        _ => HttpAction::Forward(vec![broken(object.origin_at(written.at))]),
+        _ => HttpAction::Forward(vec![broken(origin.clone())]),
     };
+    let named = |route: &HttpRoute| route.name.as_deref().unwrap_or_default().into();
+    let name = delegate::join(
+        &root.map_or_else(Arc::default, |root| named(root.route)),
+        &named(own.route),
+    );
     HttpRule {
-        origin: object.origin_at(written.at),
-        name: http_match::rule_name(written.name.as_deref()),
+        origin,
+        name: http_match::rule_name(Some(&name)),
         matches: Vec::new(),
         action,
         request_headers: request.headers,
         response_headers: response,
         rewrite: rewrite.unwrap_or_default(),
-        timeout: written
-            .timeout
-            .map(heddle_api::Duration::as_std)
-            .filter(|timeout| !timeout.is_zero()),
+        timeout,
         retry,
         cors,
         fault,
+        mirrors,
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }
 
@@ -100,11 +188,10 @@ fn action(
         return None;
     }
     if written.delegate.is_some() {
+        // A delegate's own delegates, and the place of a rule that another object's rules take.
         if object.spec.hosts.is_empty() {
             report.rejected(of("delegate"), "a delegate has no delegates");
         }
-        let why = "delegates come with the routing issue; requests of this rule get 503";
-        report.unsupported(of("delegate"), why);
         return None;
     }
     if let Some(redirect) = &written.redirect {
@@ -155,44 +242,6 @@ fn check_combination(
         }
     }
     true
-}
-
-fn check_mirrors(
-    object: &Object<VirtualService>,
-    written: &HttpRoute,
-    destinations: &Destinations<'_>,
-    report: &mut Report,
-) {
-    // Only what there is to say about them is of use yet.
-    let mirrored =
-        written.mirror.iter().chain(written.mirrors.iter().map(|mirror| &mirror.destination));
-    for destination in mirrored {
-        if !object.is_broken(destination.at) {
-            let wanted = Wanted { object, destination };
-            destinations.fresh().resolve(&wanted, report).ok();
-        }
-    }
-    let of = |field: &str| object.origin_of(written.at, field);
-    let why = "requests are not mirrored yet: this comes with the routing issue";
-    if written.mirror.is_some() {
-        report.unsupported(of("mirror"), why);
-    }
-    if !written.mirrors.is_empty() {
-        report.unsupported(of("mirrors"), why);
-        if written.mirror.is_some() {
-            report.rejected(of("mirrors"), "`mirror` and `mirrors` exclude each other");
-        }
-    }
-    let percentages = written
-        .mirror_percentage
-        .iter()
-        .chain(written.mirrors.iter().filter_map(|mirror| mirror.percentage.as_ref()));
-    for percentage in percentages {
-        http_action::share(object, percentage, report);
-    }
-    if written.mirror_percent.is_some_and(|percent| percent > 100) {
-        report.rejected(of("mirrorPercent"), "a percentage is 0 to 100");
-    }
 }
 
 /// The backends by weight; none where the shares cannot be known.
@@ -336,5 +385,9 @@ pub(crate) fn default_rule(origin: Origin, destination: usize, retry: RetryPolic
         retry,
         cors: None,
         fault: None,
+        mirrors: Vec::new(),
+        session: None,
+        stream_timeouts: StreamTimeouts::default(),
+        failures: Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use heddle_diag::Origin;
 use heddle_ident::{Cidr, HostPattern};
 use heddle_ir::outbound::{TcpBackend, TcpRule, TlsRule};
 
-use crate::client::{Applies, Client};
+use crate::client::{Applies, Client, Gateways};
 use crate::destinations::{Destinations, Wanted};
 use crate::istio::http_rule::shares;
 use crate::report::Report;
@@ -18,6 +18,7 @@ pub(crate) fn tcp(
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> Vec<TcpRule> {
+    let bound = client.is_bound(Gateways::new(&object.spec.gateways, &object.meta.namespace));
     let mut rules = Vec::new();
     for written in &object.spec.tcp {
         let origin = object.origin_at(written.at);
@@ -25,7 +26,7 @@ pub(crate) fn tcp(
         let matches_broken =
             object.written.field(written.at, "match").is_some_and(|at| object.is_broken(at));
         if written.matches.is_empty() && !matches_broken {
-            if client.takes(&everyone(object)) {
+            if bound {
                 rules.push(TcpRule { origin, destination_ranges: Vec::new(), backends });
             }
             continue;
@@ -37,13 +38,14 @@ pub(crate) fn tcp(
             }
             let ranges = ranges(object, matched.at, &matched.destination_subnets, report);
             let applies = Applies {
-                gateways: own_or(&matched.gateways, object),
+                gateways: Gateways::new(&matched.gateways, &object.meta.namespace).full(),
                 port: matched.port,
-                source_namespace: matched.source_namespace.as_deref(),
-                source_labels: &matched.source_labels,
+                source_namespace: matched.source_namespace.clone(),
+                source_labels: matched.source_labels.clone(),
             };
+            let taken = bound && client.takes_stream(&applies);
             if let (Some(destination_ranges), true, false) =
-                (ranges, client.takes(&applies), object.is_broken(matched.at))
+                (ranges, taken, object.is_broken(matched.at))
             {
                 let origin = object.origin_at(matched.at);
                 rules.push(TcpRule { origin, destination_ranges, backends: backends.clone() });
@@ -60,6 +62,7 @@ pub(crate) fn tls(
     destinations: &mut Destinations<'_>,
     report: &mut Report,
 ) -> Vec<TlsRule> {
+    let bound = client.is_bound(Gateways::new(&object.spec.gateways, &object.meta.namespace));
     let mut rules = Vec::new();
     for written in &object.spec.tls {
         let backends = backends(object, written.at, &written.route, destinations, report);
@@ -70,13 +73,14 @@ pub(crate) fn tls(
             let names = server_names(object, matched.at, &matched.sni_hosts, report);
             let ranges = ranges(object, matched.at, &matched.destination_subnets, report);
             let applies = Applies {
-                gateways: own_or(&matched.gateways, object),
+                gateways: Gateways::new(&matched.gateways, &object.meta.namespace).full(),
                 port: matched.port,
-                source_namespace: matched.source_namespace.as_deref(),
-                source_labels: &matched.source_labels,
+                source_namespace: matched.source_namespace.clone(),
+                source_labels: matched.source_labels.clone(),
             };
+            let taken = bound && client.takes_stream(&applies);
             if let (Some(destination_ranges), true, false, false) =
-                (ranges, client.takes(&applies), object.is_broken(matched.at), names.is_empty())
+                (ranges, taken, object.is_broken(matched.at), names.is_empty())
             {
                 rules.push(TlsRule {
                     origin: object.origin_at(matched.at),
@@ -88,20 +92,6 @@ pub(crate) fn tls(
         }
     }
     rules
-}
-
-fn own_or<'a>(own: &'a [String], object: &'a Object<VirtualService>) -> &'a [String] {
-    if own.is_empty() { &object.spec.gateways } else { own }
-}
-
-fn everyone(object: &Object<VirtualService>) -> Applies<'_> {
-    static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
-    Applies {
-        gateways: &object.spec.gateways,
-        port: None,
-        source_namespace: None,
-        source_labels: &NONE,
-    }
 }
 
 /// The server names of a match; each must be one that the object's hosts cover.

@@ -38,6 +38,8 @@ pub(crate) fn outbound_default(profile: Profile) -> RetryPolicy {
         backoff_base: BACKOFF_BASE,
         avoid_tried: true,
         origin: Origin::built_in(name),
+        backoff_max: None,
+        other_localities: false,
     }
 }
 
@@ -59,6 +61,8 @@ pub(crate) fn inbound_default() -> RetryPolicy {
         backoff_base: BACKOFF_BASE,
         avoid_tried: false,
         origin: Origin::built_in("default inbound retries"),
+        backoff_max: None,
+        other_localities: false,
     }
 }
 
@@ -149,6 +153,8 @@ pub(crate) fn policy(
         backoff_base: written.backoff.map_or(BACKOFF_BASE, heddle_api::Duration::as_std),
         avoid_tried: written.retry_ignore_previous_hosts.unwrap_or(true),
         origin: place.origin.clone(),
+        backoff_max: None,
+        other_localities: false,
     }
 }
 

@@ -152,6 +152,9 @@ impl<'a> Policies<'a> {
                     client_certificate_paths: certificate,
                     subject_alt_names: names(),
                     insecure_skip_verify: value.insecure_skip_verify.unwrap_or(false),
+                    credential: None,
+                    ca_certificates: Vec::new(),
+                    revocations_path: None,
                 };
                 (ClientTls::Originate(origination), Vec::new())
             }
@@ -259,6 +262,8 @@ pub(crate) fn default_pool(mesh: &Mesh) -> ConnectionPool {
         concurrent_streams_max: CONCURRENT_STREAMS_MAX,
         upgrade_to_http2: mesh.upgrade_to_http2,
         origin: Origin::built_in("connection pool without limits"),
+        use_client_protocol: false,
+        http2_keepalive: None,
     }
 }
 

@@ -69,6 +69,7 @@ fn name(line: &str) -> ResourceName {
         }),
         ["index", scope] => ResourceName::Index(ScopeId((*scope).into())),
         ["inbound", name] => ResourceName::Inbound(workload(name)),
+        ["gateway", name] => ResourceName::Gateway(workload(name)),
         ["proxy", name] => ResourceName::Proxy(workload(name)),
         ["workload", address] => {
             ResourceName::Workload(NetworkName::new(""), address.parse().unwrap())

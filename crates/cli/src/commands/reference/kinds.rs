@@ -49,10 +49,14 @@ pub(super) fn page() -> String {
 fn fields(page: &mut String) {
     let rules = rules_by_kind();
     page.push_str(
-        "\n# Fields of Istio's kinds\n\nWhat becomes of a field in general; values and other objects may say more, which `heddle analyze` \
+        "\n# Fields\n\nOf Istio's kinds, and of workloads where a standalone mesh runs them: a Pod's fields count in every template. What becomes of a field in general; values and other objects may say more, which `heddle analyze` \
          tells. Fields that are not listed below a path share what is said of the path.\n",
     );
-    for (kind, schema) in schemas().into_iter().filter(|(kind, _)| kind.dialect == Dialect::Istio) {
+    let told = |kind: &Kind| {
+        kind.dialect == Dialect::Istio
+            || kind.dialect == Dialect::Kubernetes && rules.contains_key(kind.kind)
+    };
+    for (kind, schema) in schemas().into_iter().filter(|(kind, _)| told(kind)) {
         let _ = write!(page, "\n## {}\n\n", kind.kind);
         match rules.get(kind.kind) {
             Some(Rules::Whole(why)) => {

@@ -1,0 +1,5 @@
+//! See `heddle_fuzz`, target `http1_response`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| heddle_fuzz::run("http1_response", bytes));

@@ -167,6 +167,8 @@ pub struct ServerView {
     pub considered: Vec<Considered>,
     /// What else it depends on.
     pub depends_on: Vec<String>,
+    /// Where a gateway sends it on to.
+    pub then: Vec<DestinationView>,
 }
 
 /// A copy of a request that is sent elsewhere.

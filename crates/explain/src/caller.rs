@@ -12,7 +12,7 @@ use crate::query::{Query, QueryError};
 use crate::world::World;
 
 /// The address of a client of which nothing is known (RFC 5737).
-const OUTSIDE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+pub(crate) const OUTSIDE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 /// Names in an error.
 const NAMES_MAX: usize = 10;
 
@@ -95,7 +95,7 @@ impl Caller {
         }
     }
 
-    fn of_replica(world: &World, workload: &Arc<Workload>) -> Self {
+    pub(crate) fn of_replica(world: &World, workload: &Arc<Workload>) -> Self {
         let settings = world.settings(&workload.id);
         let workload = settings.as_ref().map_or(workload, |settings| &settings.workload);
         let scope = settings.as_ref().map_or_else(
@@ -117,7 +117,7 @@ impl Caller {
     }
 
     /// A workload that no object makes.
-    fn assumed(
+    pub(crate) fn assumed(
         world: &World,
         namespace: &str,
         account: &str,
@@ -143,7 +143,7 @@ impl Caller {
 }
 
 /// `namespace/name`; a name alone is in `default`.
-fn pair(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn pair(text: &str) -> Option<(&str, &str)> {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     let sound = |part: &str| !part.is_empty() && !part.contains(['/', ':', ' ']);
     (sound(namespace) && sound(name)).then_some((namespace, name))

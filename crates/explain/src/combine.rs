@@ -21,12 +21,7 @@ pub(crate) fn combine(
     mut story: Story,
 ) -> Answer {
     let outcomes = outcomes(followed);
-    let mut depends_on: Vec<String> = Vec::new();
-    for reason in followed.branches.iter().flat_map(|branch| &branch.depends_on) {
-        if !depends_on.contains(reason) {
-            depends_on.push(reason.clone());
-        }
-    }
+    let mut depends_on = depends_on(followed);
     let base = verdict(&outcomes, &followed.branches, &mut depends_on);
     tell_servers(followed, &base, &mut story);
     let (base, alternatives, delay_ms) = with_fault(base, &outcomes, followed.fault.as_ref());
@@ -129,6 +124,26 @@ fn outcomes(followed: &Followed) -> Vec<Outcome> {
     all
 }
 
+/// What becomes of everything that was followed, and what it depends on; injected failures of a share are left out.
+pub(crate) fn settle(followed: &Followed) -> (Outcome, Vec<String>) {
+    let outcomes = outcomes(followed);
+    let mut depends_on = depends_on(followed);
+    let base = verdict(&outcomes, &followed.branches, &mut depends_on);
+    let (base, ..) = with_fault(base, &outcomes, followed.fault.as_ref());
+    (base, depends_on)
+}
+
+fn depends_on(followed: &Followed) -> Vec<String> {
+    let mut depends_on: Vec<String> = Vec::new();
+    let of_branches = followed.branches.iter().flat_map(|branch| &branch.depends_on);
+    for reason in followed.depends_on.iter().chain(of_branches) {
+        if !depends_on.contains(reason) {
+            depends_on.push(reason.clone());
+        }
+    }
+    depends_on
+}
+
 /// The verdict where no fault is injected.
 fn verdict(outcomes: &[Outcome], branches: &[Branch], depends_on: &mut Vec<String>) -> Outcome {
     match outcomes {
@@ -143,6 +158,9 @@ fn verdict(outcomes: &[Outcome], branches: &[Branch], depends_on: &mut Vec<Strin
             let mut only = only.clone();
             if only.verdict == Verdict::Forward {
                 only.reason = forwarded(branches);
+                if !depends_on.is_empty() {
+                    only.verdict = Verdict::Depends;
+                }
             }
             only
         }

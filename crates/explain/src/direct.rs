@@ -10,6 +10,7 @@ use crate::branch::{Branch, Call, Secured, Sent, branch};
 use crate::caller::Caller;
 use crate::choice::by_workload;
 use crate::combine::combine;
+use crate::gateway;
 use crate::head::{Head, Speaks};
 use crate::outbound::{Followed, Own};
 use crate::query::{Query, QueryError};
@@ -19,6 +20,9 @@ use crate::world::{View, World};
 
 /// Follows a request.
 pub(crate) fn explain(world: &World, query: &Query) -> Result<Answer, QueryError> {
+    if let Some(name) = query.from.trim().strip_prefix("gateway:") {
+        return gateway::explain(world, query, name);
+    }
     let caller = Caller::of(world, query)?;
     let view = world.view(&caller.scope);
     let asked = query.speaks()?;
@@ -79,7 +83,7 @@ fn elsewhere(
     Some(Target { authority, ..found })
 }
 
-fn head(query: &Query, target: &Target, speaks: Speaks) -> Head {
+pub(crate) fn head(query: &Query, target: &Target, speaks: Speaks) -> Head {
     let written = query.path.as_deref().unwrap_or("/");
     let written = written.split('#').next().unwrap_or_default();
     let (path, parameters) = match written.split_once('?') {

@@ -151,6 +151,9 @@ fn server(json: &mut JsonWriter, view: &ServerView) {
     json.field("transport", view.transport.as_str());
     json.field("reason", &view.reason);
     origin_or_null(json, view.origin.as_ref());
+    if !view.then.is_empty() {
+        list(json, "then", &view.then, destination);
+    }
     if let Some((mode, origin)) = &view.mutual_tls {
         json.key("mutual_tls");
         json.open_object();

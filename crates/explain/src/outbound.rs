@@ -28,6 +28,8 @@ pub(crate) struct Followed {
     /// What the proxy answers by itself.
     pub(crate) own: Option<Own>,
     pub(crate) fault: Option<Fault>,
+    /// What it depends on besides its branches.
+    pub(crate) depends_on: Vec<String>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) retries: Option<RetriesView>,
     pub(crate) mirrors: Vec<MirrorView>,
@@ -323,7 +325,7 @@ impl Call<'_> {
         branch
     }
 
-    fn by_stream(&self, routes: &CompiledRoutes, story: &mut Story) -> Followed {
+    pub(crate) fn by_stream(&self, routes: &CompiledRoutes, story: &mut Story) -> Followed {
         let address = self.target.destination.ip().to_canonical();
         let tls = self.handled == Handled::Tls;
         let server_name = tls.then(|| self.head.host().to_owned());

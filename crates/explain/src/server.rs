@@ -15,6 +15,7 @@ use heddle_ir::request::ConnectionFacts;
 use heddle_wire::path::normalize;
 
 use crate::answer::{Considered, Handled, ServerView, TransportView, Verdict};
+use crate::gateway;
 use crate::head::{Head, Speaks};
 use crate::world::World;
 
@@ -68,6 +69,11 @@ impl Server<'_> {
         let meshed = self.world.settings(workload).is_some_and(|settings| {
             settings.workload.transport != heddle_ir::workload::MeshTransport::None
         });
+        if self.world.is_gateway(workload)
+            && let Some(gateway) = self.world.replica(workload)
+        {
+            return gateway::follow(self.world, &gateway, self.link, self.head, view);
+        }
         match self.world.inbound(workload).filter(|_| meshed) {
             Some(inbound) => self.enforce(&inbound, &mut view),
             None if self.link.transport == Transport::MutualTls => {
@@ -96,7 +102,24 @@ impl Server<'_> {
             mutual_tls: None,
             considered: Vec::new(),
             depends_on: Vec::new(),
+            then: Vec::new(),
         }
+    }
+
+    /// What the policies of a gateway's workload say about a request that one of its servers took.
+    pub(crate) fn at_edge(
+        &self,
+        workload: &WorkloadId,
+        label: &str,
+        handled: Handled,
+    ) -> ServerView {
+        let mut view = self.reached(label, 1.0);
+        view.handled = handled;
+        match self.world.edge_policy(workload) {
+            Some(inbound) => self.judge(&inbound, &mut view),
+            None => "no policy".clone_into(&mut view.reason),
+        }
+        view
     }
 
     fn enforce(&self, inbound: &CompiledAuthorization, view: &mut ServerView) {
@@ -114,6 +137,13 @@ impl Server<'_> {
             view.reason = "the client speaks mutual TLS and the server takes plaintext only".into();
             return;
         }
+        view.handled = self.handled(declared);
+        self.judge(inbound, view);
+    }
+
+    /// Accepts the connection and decides about what is on it, handled as the view says.
+    fn judge(&self, inbound: &CompiledAuthorization, view: &mut ServerView) {
+        let link = self.link;
         let facts = ConnectionFacts {
             peer_identity: link.identity.clone(),
             source: SocketAddr::new(link.source, SOURCE_PORT),
@@ -121,7 +151,6 @@ impl Server<'_> {
             server_name: link.server_name.clone(),
         };
         let connection = Connection::new(link.transport, facts);
-        view.handled = self.handled(declared);
         match inbound.accept(&connection) {
             Acceptance::Accept => {}
             Acceptance::ProbesOnly(_) if view.handled.is_http() => {}
@@ -142,7 +171,7 @@ impl Server<'_> {
                 decision = inbound.decide_stream_after(&connection, approvals);
             }
             let considered = inbound.explain_stream(&connection);
-            judge(view, &decision, considered, None);
+            tell(view, &decision, considered, None);
             return;
         }
         if !link.speaks.is_http() {
@@ -177,7 +206,7 @@ impl Server<'_> {
             Judged::Deny(Denial::Transport(_)) => link.closed(),
             _ => Some(403),
         };
-        judge(view, &decision, considered, status);
+        tell(view, &decision, considered, status);
         if head.path != self.head.path {
             view.reason = format!("{} (path normalised to {})", view.reason, head.path);
         }
@@ -223,7 +252,7 @@ fn mode(mode: MutualTlsMode) -> &'static str {
     }
 }
 
-fn judge(
+fn tell(
     view: &mut ServerView,
     decision: &Decision<'_>,
     considered: Vec<ConsideredRule<'_>>,

@@ -111,6 +111,15 @@ fn parse(text: &str) -> Option<Written> {
     Some(Written::Host(name, port))
 }
 
+/// Host and port, as a client of a gateway writes them.
+pub(crate) fn written_host(text: &str) -> Option<(String, Option<u16>)> {
+    match parse(text)? {
+        Written::Address(address, port) => Some((bracketed(address), port)),
+        Written::Host(host, port) => Some((host.trim_end_matches('.').to_owned(), port)),
+        Written::Workload(..) => None,
+    }
+}
+
 fn of_workload(
     world: &World,
     namespace: &str,

@@ -1,24 +1,26 @@
 //! Objects, translated once, and what proxies would have compiled of them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_authz::CompiledAuthorization;
+use heddle_diag::Origin;
 use heddle_ident::{NetworkName, WorkloadId};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
+use heddle_ir::inbound::{Inbound, MutualTls, MutualTlsMode};
 use heddle_ir::index::Index;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
-use heddle_ir::proxy::ProxySettings;
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
 use heddle_proto::resource::{decode, encode};
-use heddle_route::{CompiledRoutes, NameTable, TargetIndex};
+use heddle_route::{CompiledGateway, CompiledRoutes, NameTable, TargetIndex};
 use heddle_translate::workloads::{Allocation, expand};
-use heddle_translate::{Change, Options, Translator};
+use heddle_translate::{Change, ObjectKey, Options, Translator};
 
 use crate::answer::Answer;
 use crate::assume;
@@ -49,8 +51,26 @@ struct Held {
     views: HashMap<ScopeId, Arc<View>>,
     routes: HashMap<OutboundKey, Option<Arc<CompiledRoutes>>>,
     inbounds: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
+    edges: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
+    gateways: HashMap<WorkloadId, Option<Arc<CompiledGateway>>>,
+    imagined: HashMap<(Arc<str>, Labels), Arc<CompiledGateway>>,
     choices: HashMap<ChoiceKey, Arc<Choice>>,
 }
+
+/// Labels of a workload.
+pub(crate) type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// Which workloads are the gateway of an object.
+pub(crate) struct GatewaySelector {
+    /// None: of any namespace.
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) labels: Labels,
+}
+
+/// Label of the workloads that run a Gateway of the Gateway API.
+const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+/// Names in an error.
+const NAMES_MAX: usize = 10;
 
 /// A destination by where it is kept, which the compiled routes hold on to, and whose request it is.
 type ChoiceKey = (usize, Option<WorkloadId>);
@@ -181,6 +201,88 @@ impl World {
         let choice = Arc::new(Choice::of(destination, endpoints, caller));
         self.held.borrow_mut().choices.insert(key, choice.clone());
         choice
+    }
+
+    /// The replica of that id.
+    pub(crate) fn replica(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
+        self.workloads.iter().find(|workload| workload.id == *id).cloned()
+    }
+
+    pub(crate) fn is_gateway(&self, workload: &WorkloadId) -> bool {
+        self.settings(workload).is_some_and(|settings| settings.role == ProxyRole::Gateway)
+    }
+
+    /// What a gateway workload listens on.
+    pub(crate) fn gateway(&self, workload: &WorkloadId) -> Option<Arc<CompiledGateway>> {
+        if let Some(gateway) = self.held.borrow().gateways.get(workload) {
+            return gateway.clone();
+        }
+        let gateway = match self.resource(&ResourceName::Gateway(workload.clone())) {
+            Some(Resource::Gateway(gateway)) => Some(gateway),
+            _ => None,
+        };
+        let gateway = gateway.map(|gateway| Arc::new(CompiledGateway::compile(gateway).0));
+        self.held.borrow_mut().gateways.insert(workload.clone(), gateway.clone());
+        gateway
+    }
+
+    /// What a gateway workload of the namespace and labels would listen on.
+    pub(crate) fn gateway_for(&self, namespace: &str, labels: &Labels) -> Arc<CompiledGateway> {
+        let key = (Arc::from(namespace), labels.clone());
+        if let Some(gateway) = self.held.borrow().imagined.get(&key) {
+            return gateway.clone();
+        }
+        let gateway = Arc::new(self.translator.gateway_for(namespace, labels));
+        let name = ResourceName::Gateway(gateway.workload.clone());
+        let bytes = encode(&Resource::Gateway(gateway.clone())).bytes;
+        let received = match decode(&name, &bytes) {
+            Ok(Resource::Gateway(received)) => received,
+            _ => gateway,
+        };
+        let compiled = Arc::new(CompiledGateway::compile(received).0);
+        self.held.borrow_mut().imagined.insert(key, compiled.clone());
+        compiled
+    }
+
+    /// The policies of a gateway's workload. What TLS it takes is for its listeners to say.
+    pub(crate) fn edge_policy(&self, workload: &WorkloadId) -> Option<Arc<CompiledAuthorization>> {
+        if let Some(policy) = self.held.borrow().edges.get(workload) {
+            return policy.clone();
+        }
+        let policy = self.inbound(workload).map(|inbound| {
+            let origin = Origin::built_in("the listener says what TLS is taken");
+            let mut inbound = Inbound::clone(inbound.inbound());
+            inbound.mutual_tls = MutualTls { mode: MutualTlsMode::Permissive, origin };
+            inbound.mutual_tls_by_port.clear();
+            Arc::new(CompiledAuthorization::compile(Arc::new(inbound), 1).0)
+        });
+        self.held.borrow_mut().edges.insert(workload.clone(), policy.clone());
+        policy
+    }
+
+    /// Which workloads are the gateway of an object of Istio's or the Gateway API's; none where there is no such object.
+    pub(crate) fn gateway_selector(&self, namespace: &str, name: &str) -> Option<GatewaySelector> {
+        let object =
+            |group| self.translator.object(&ObjectKey::new(group, "Gateway", namespace, name));
+        if object("gateway.networking.k8s.io").is_some() {
+            let labels = [(GATEWAY_NAME_LABEL.into(), name.into())].into();
+            return Some(GatewaySelector { namespace: Some(namespace.into()), labels });
+        }
+        let AnyObject::Gateway(gateway) = object("networking.istio.io")? else { return None };
+        let selector = gateway.spec.selector.iter();
+        let labels = selector.map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        Some(GatewaySelector { namespace: None, labels: labels.collect() })
+    }
+
+    /// The gateways that there are, in a sentence.
+    pub(crate) fn known_gateways(&self) -> String {
+        let keys = self.translator.objects().filter(|key| &*key.kind == "Gateway");
+        let mut names: Vec<String> = keys.map(|key| key.name.to_string()).collect();
+        names.truncate(NAMES_MAX);
+        if names.is_empty() {
+            return "there are none".to_owned();
+        }
+        format!("there are {}", names.join(", "))
     }
 
     /// Who is at an address.

@@ -8,6 +8,7 @@ use crate::engine::{Engine, Stored, Topic};
 use crate::gateway::{GatewayKey, ListenersKey};
 use crate::inbound::{InboundKey, PolicyKey};
 use crate::index::IndexKey;
+use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
 use crate::outbound::OutboundQuery;
@@ -82,6 +83,8 @@ derivations! {
     EffectiveRule rules: EffectiveRuleKey => std::sync::Arc<crate::destinations::RuleSet>;
     /// The VirtualServices that may decide for a host.
     Claims claims: ClaimsKey => std::sync::Arc<[crate::istio::virtual_service::Claim]>;
+    /// The Sidecar that decides for a scope.
+    Sidecar sidecars: SidecarKey => Option<std::sync::Arc<crate::istio::sidecar::Scoping>>;
     /// What is known of a pod besides its condition.
     Workload workloads: WorkloadKey => Option<std::sync::Arc<crate::workload::Facts>>;
     /// Whose an address is.

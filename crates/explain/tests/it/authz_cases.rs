@@ -12,7 +12,6 @@ use super::shared::{data, world};
 const DIFFERENT: &[(&str, usize, &str)] = &[
     ("TestAuthz_CustomServer", 4, "CUSTOM is refused while external authorisation is not there"),
     ("TestAuthz_EgressGateway", 3, "tokens are not read yet"),
-    ("TestAuthz_NotHost", 2, "requests at a gateway are not followed yet"),
 ];
 
 /// What Istio's framework deploys: a server `b`, clients of both namespaces, and both gateways.

@@ -45,6 +45,7 @@ pub(crate) enum Topic {
 pub(crate) enum Kind {
     AuthorizationPolicy,
     DestinationRule,
+    EnvoyFilter,
     Gateway,
     MeshConfig,
     Other,
@@ -62,6 +63,7 @@ impl Kind {
         match object {
             AnyObject::AuthorizationPolicy(_) => Self::AuthorizationPolicy,
             AnyObject::DestinationRule(_) => Self::DestinationRule,
+            AnyObject::EnvoyFilter(_) => Self::EnvoyFilter,
             AnyObject::Gateway(_) => Self::Gateway,
             AnyObject::MeshConfig(_) => Self::MeshConfig,
             AnyObject::PeerAuthentication(_) => Self::PeerAuthentication,

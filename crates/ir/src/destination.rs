@@ -59,7 +59,8 @@ pub struct Destination {
     pub warmup: Option<Warmup>,
     /// Endpoints that fail several times in a row are left alone for a while; none: not.
     pub failure_accrual: Option<FailureAccrual>,
-    /// Bounds retries by the requests under way or made; none: [`ConnectionPool::retries_max`] alone does.
+    /// Bounds retries by the requests under way or made; none: Linkerd's default (a fifth of the requests, and ten a second,
+    /// within ten seconds), which does not count retries of what has reached no endpoint.
     pub retry_budget: Option<RetryBudget>,
     /// The proxy asks endpoints itself whether they are well; none: it does not.
     pub health_check: Option<HealthCheck>,

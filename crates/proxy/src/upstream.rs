@@ -369,6 +369,16 @@ pub(crate) async fn connect_http1(
     if let Some(upstream) = endpoint.pool.take() {
         return Ok(upstream);
     }
+    // In memory of its own, which most requests do not need.
+    Box::pin(connect_new_http1(worker, state, endpoint, permit)).await
+}
+
+async fn connect_new_http1(
+    worker: &Worker,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    permit: &Permit,
+) -> Result<PooledConnection, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
     loop {
         // Listens before it looks, so that what becomes free in between is not missed.

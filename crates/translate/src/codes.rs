@@ -148,6 +148,17 @@ heddle_diag::codes! {
     WRITTEN_TWICE = "HED0510", "same object twice", [],
         "Several files of one request, or one file, hold two objects of one kind, namespace and name. The last one counts, in \
          the order of `-f` and of the names in a folder, as when each is applied in turn.";
+    NAMES_NOT_LEARNED = "HED0420", "names without a rule for DNS", [],
+        "Cilium learns the addresses of a name from DNS answers that it sees, which takes a rule for DNS; and a rule for \
+         names closes the direction, so that queries need one too. heddle answers queries itself and sees every answer. Add \
+         the rule if the policy is to work under Cilium as well.";
+    CLOSES_EVERYTHING = "HED0421", "closes every workload", [],
+        "A clusterwide rule without conditions takes workloads of all namespaces, those that the cluster itself needs among \
+         them: DNS, webhooks, metrics. Leave `kube-system` out with a condition on the namespace.";
+    RULES_VOID = "HED0422", "rules on requests without effect", [],
+        "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
+         entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

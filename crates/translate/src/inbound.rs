@@ -19,6 +19,7 @@ use crate::istio::sidecar::SidecarKey;
 use crate::istio::{authorization_policy, envoy_filter, sidecar_inbound};
 use crate::istio::traffic_policy::{Policies, default_pool};
 use crate::mesh::MeshKey;
+use crate::network::{self, Direction};
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::scope::Scope;
@@ -179,9 +180,10 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
             }
         }
     }
-    if policies.is_empty() {
-        return Authorization::default();
+    let mut systems = Vec::new();
+    if !policies.is_empty() {
+        systems.push(SystemPolicies::new(Fallback::Allow, policies));
     }
-    let system = SystemPolicies::new(Fallback::Allow, policies);
-    Authorization { systems: vec![system], authorizers: Vec::new() }
+    systems.extend(network::system(reader, facts, Direction::Ingress));
+    Authorization { systems, authorizers: Vec::new() }
 }

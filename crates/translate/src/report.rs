@@ -13,7 +13,7 @@ use crate::istio::{
     sidecar_report, virtual_service_report, workload_group_report,
 };
 use crate::object::ObjectKey;
-use crate::{kubernetes, mesh, outcomes};
+use crate::{cilium, kubernetes, mesh, network, outcomes};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -129,6 +129,15 @@ impl Derivation for ObjectReportKey {
             AnyObject::WorkloadGroup(object) => workload_group_report::report(object, &mut report),
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
+            }
+            AnyObject::CiliumNetworkPolicy(object) => {
+                cilium::report_namespaced(reader, object, &mut report);
+            }
+            AnyObject::CiliumClusterwideNetworkPolicy(object) => {
+                cilium::report_clusterwide(reader, object, &mut report);
+            }
+            AnyObject::NetworkPolicy(object) => {
+                network::kubernetes::report(reader, object, &mut report);
             }
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             _ => {}

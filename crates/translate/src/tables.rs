@@ -11,6 +11,7 @@ use crate::index::IndexKey;
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
+use crate::network::peers::PeersKey;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
@@ -103,6 +104,8 @@ derivations! {
     Gateway gateways: GatewayKey => Option<std::sync::Arc<heddle_ir::gateway::Gateway>>;
     /// A certificate, key or authority.
     Secret secrets: SecretQuery => Option<std::sync::Arc<heddle_ir::secret::Secret>>;
+    /// Addresses of workloads by their labels.
+    Peers peers: PeersKey => std::sync::Arc<[std::net::IpAddr]>;
     /// Names of a scope.
     Index index: IndexKey => Option<std::sync::Arc<heddle_ir::index::Index>>;
     /// Settings of a proxy.

@@ -44,10 +44,14 @@ pub(crate) enum Topic {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     AuthorizationPolicy,
+    CiliumCidrGroup,
+    CiliumClusterwidePolicy,
+    CiliumPolicy,
     DestinationRule,
     EnvoyFilter,
     Gateway,
     MeshConfig,
+    NetworkPolicy,
     Other,
     PeerAuthentication,
     Pod,
@@ -62,10 +66,14 @@ impl Kind {
     fn of(object: &AnyObject) -> Self {
         match object {
             AnyObject::AuthorizationPolicy(_) => Self::AuthorizationPolicy,
+            AnyObject::CiliumCidrGroup(_) => Self::CiliumCidrGroup,
+            AnyObject::CiliumClusterwideNetworkPolicy(_) => Self::CiliumClusterwidePolicy,
+            AnyObject::CiliumNetworkPolicy(_) => Self::CiliumPolicy,
             AnyObject::DestinationRule(_) => Self::DestinationRule,
             AnyObject::EnvoyFilter(_) => Self::EnvoyFilter,
             AnyObject::Gateway(_) => Self::Gateway,
             AnyObject::MeshConfig(_) => Self::MeshConfig,
+            AnyObject::NetworkPolicy(_) => Self::NetworkPolicy,
             AnyObject::PeerAuthentication(_) => Self::PeerAuthentication,
             AnyObject::Pod(_) => Self::Pod,
             AnyObject::Service(_) => Self::Service,

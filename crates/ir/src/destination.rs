@@ -48,6 +48,9 @@ pub struct Destination {
     pub tls: ClientTls,
     /// Identities that an endpoint's certificate may prove besides its own workload's; from `subjectAltNames`.
     pub subject_alt_names: Vec<Arc<str>>,
+    /// Server name sent in the mesh's TLS (Istio's `tls.sni` with ISTIO_MUTUAL), which gateways tell their servers apart
+    /// by; none: `outbound_.<port>_.<subset>_.<host>`.
+    pub mesh_server_name: Option<Arc<str>>,
     /// What set the policy; built-in where no object did.
     pub origin: Origin,
     /// Which localities are preferred.

@@ -328,7 +328,10 @@ fn security_of(
             .client(protocols, expected)
             .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
         let id = &destination.id;
-        let server_name = alpn::outbound_server_name(id.port, &id.subset, id.host.as_str());
+        let named = destination.mesh_server_name.as_deref();
+        let server_name = named
+            .and_then(|name| ServerName::try_from(name.to_owned()).ok())
+            .unwrap_or_else(|| alpn::outbound_server_name(id.port, &id.subset, id.host.as_str()));
         return Ok(Security::Mesh { client, server_name });
     }
     match &destination.tls {

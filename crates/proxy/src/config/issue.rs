@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
+use heddle_diag::error_chain;
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
+use heddle_telemetry::mesh::MeshMetrics;
+use heddle_telemetry::rfc3339;
 use heddle_tls::{
     CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
 };
@@ -26,14 +29,20 @@ pub(super) struct Issuer {
     provider: Arc<CryptoProvider>,
     keys: Keys,
     seed: u64,
+    metrics: Option<MeshMetrics>,
     issuance: Option<(SpiffeId, Issuance<WorkloadKey>)>,
     bundle: Option<Arc<TrustBundle>>,
 }
 
 impl Issuer {
-    pub(super) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>, seed: u64) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        provider: Arc<CryptoProvider>,
+        seed: u64,
+        metrics: Option<MeshMetrics>,
+    ) -> Self {
         let keys = Keys::new(provider.clone());
-        Self { identity, provider, keys, seed, issuance: None, bundle: None }
+        Self { identity, provider, keys, seed, metrics, issuance: None, bundle: None }
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -123,12 +132,28 @@ impl Issuer {
         match issued {
             Ok(issued) => match issuance.handle_issued(now, &self.keys, attempt, issued) {
                 Ok(svid) => {
-                    info!(%identity, not_after = ?svid.validity.not_after, "certificate issued");
+                    let not_after = svid.validity.not_after;
+                    if let Some(metrics) = &self.metrics {
+                        metrics.record_certificate(&identity.to_string(), not_after);
+                    }
+                    let not_after = rfc3339(not_after);
+                    info!(%identity, not_after, "certificate issued");
                 }
-                Err(error) => warn!(%identity, %error, "certificate refused"),
+                Err(error) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.record_certificate_failure(&identity.to_string());
+                    }
+                    let hint =
+                        "the control plane's log says what it signed; the former certificate stays";
+                    warn!(%identity, why = error_chain(&error), hint, "certificate refused");
+                }
             },
             Err(reason) => {
-                warn!(%identity, reason, "no certificate");
+                if let Some(metrics) = &self.metrics {
+                    metrics.record_certificate_failure(&identity.to_string());
+                }
+                let hint = "tried again by itself; the former certificate stays while it is valid";
+                warn!(%identity, why = reason, hint, "no certificate");
                 issuance.handle_failure(now, attempt, reason);
             }
         }
@@ -158,7 +183,12 @@ impl Issuer {
                     warn!(%error, "certificate cannot be used; the former one stays");
                 }
             }
-            _ => self.identity.clear(),
+            _ => {
+                if let (Some(metrics), Some((identity, _))) = (&self.metrics, &self.issuance) {
+                    metrics.record_no_certificate(&identity.to_string());
+                }
+                self.identity.clear();
+            }
         }
     }
 }
@@ -168,7 +198,7 @@ pub(crate) struct FixedIssuer(Issuer);
 
 impl FixedIssuer {
     pub(crate) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>) -> Self {
-        Self(Issuer::new(identity, provider, 1))
+        Self(Issuer::new(identity, provider, 1, None))
     }
 
     pub(crate) fn set_identity(&mut self, identity: &SpiffeId) {

@@ -13,12 +13,13 @@ use h2::{Reason, RecvStream, SendStream};
 use heddle_balance::retry::{self, TryOutcome};
 use heddle_balance::{EndpointState, Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
+use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended, Next, TimeIsUp, pick, within};
+use crate::forward::attempts::{Decided, Ended, Next, TimeIsUp, answer_to, pick, within};
 use crate::forward::http2::edit;
 use crate::forward::http2_client::{self, Place};
 use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
@@ -39,6 +40,8 @@ pub(crate) struct Upload {
     waiting: Option<Bytes>,
     finished: bool,
     pub(crate) bytes: u64,
+    /// The messages of a gRPC call.
+    pub(crate) messages: Option<MessageCounter>,
 }
 
 /// The end of a body.
@@ -54,7 +57,7 @@ enum Broken {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize) -> Self {
+    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize, is_grpc: bool) -> Self {
         let ended = body.is_end_stream().then_some(End::Plain);
         Self {
             body,
@@ -67,6 +70,7 @@ impl Upload {
             waiting: None,
             finished: false,
             bytes: 0,
+            messages: is_grpc.then(MessageCounter::default),
         }
     }
 
@@ -117,6 +121,7 @@ impl Upload {
                     // An empty piece only carried the end, for which no window is waited.
                     if !piece.is_empty() {
                         self.bytes += piece.len() as u64;
+                        self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                         self.keep(&piece);
                         self.waiting = Some(piece);
                     }
@@ -181,6 +186,8 @@ struct Download {
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
+    /// The messages of a gRPC call.
+    messages: Option<MessageCounter>,
 }
 
 impl Download {
@@ -198,6 +205,7 @@ impl Download {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
+                    self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                     self.waiting = Some(piece).filter(|piece| !piece.is_empty());
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
@@ -303,7 +311,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         if ends {
             return (ended, in_head);
         }
-        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head };
+        let messages = upload.messages.map(|_| MessageCounter::default());
+        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head, messages };
         return deliver(decided, ended, attempt, upload, download, sink).await;
     }
 }
@@ -337,6 +346,7 @@ async fn deliver(
     });
     let outcome = within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
+    ended.response_messages = download.messages.map_or(0, |messages| messages.count());
     let grpc = download.grpc_status;
     match outcome {
         Ok(Ok(())) => {}
@@ -453,8 +463,9 @@ impl Tries<'_> {
                 (TryOutcome::Timeout, Observation::Timeout, Answer::upstream_timeout())
             }
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
-            Failure::Upstream(_) => {
-                let answer = Answer::connect_failure();
+            Failure::Upstream(error) => {
+                upstream::tell(self.decided.worker, self.decided.state, target, None, error);
+                let answer = answer_to(error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

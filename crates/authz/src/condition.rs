@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use heddle_ir::authorization::{Attribute, Condition, PolicyAction};
-use heddle_ir::request::RequestHead;
+use heddle_ir::inbound::{ClientAddress, Forwarders};
+use heddle_ir::request::{ClaimValue, RequestHead};
 
 use crate::connection::Connection;
 use crate::value::{CompiledValue, Kind};
@@ -15,6 +16,8 @@ pub(crate) struct Facts<'f, R> {
     pub(crate) connection: &'f Connection,
     /// None for a stream that is not HTTP.
     pub(crate) request: Option<&'f R>,
+    /// Whom to believe about where a request comes from.
+    pub(crate) client_address: &'f ClientAddress,
 }
 
 impl<R> Clone for Facts<'_, R> {
@@ -88,12 +91,30 @@ impl CompiledCondition {
             Attribute::DestinationPort => {
                 self.values.iter().any(|value| value.matches_port(connection.destination_port()))
             }
+            Attribute::DestinationName => {
+                connection.destination_names().iter().any(|name| self.any_text(name.as_bytes()))
+            }
+            Attribute::IcmpType => connection
+                .icmp_type()
+                .is_some_and(|number| self.values.iter().any(|value| value.matches_number(number))),
+            Attribute::Protocol => self.any_text(connection.protocol().as_bytes()),
+            Attribute::QueriedName => text(connection.queried_name()),
+            Attribute::Transport => self.any_text(connection.transport().name().as_bytes()),
+            Attribute::PathAndQuery => of_request(&|request| match request.query() {
+                Some(query) => self.any_text(format!("{}?{query}", request.path()).as_bytes()),
+                None => self.any_text(request.path().as_bytes()),
+            }),
+            Attribute::RequestAudience
+            | Attribute::RequestClaim(_)
+            | Attribute::RequestPresenter
+            | Attribute::RequestPrincipal => of_request(&|request| self.of_token(request)),
+            Attribute::Route => text(facts.request.and_then(RequestHead::route)),
             Attribute::Host => of_request(&|request| self.any_host(request.authority())),
             Attribute::Method => of_request(&|request| self.any_text(request.method().as_bytes())),
             Attribute::Path => of_request(&|request| self.any_text(request.path().as_bytes())),
-            Attribute::RemoteAddress => {
-                of_request(&|request| self.any_address(remote_address(connection, request)))
-            }
+            Attribute::RemoteAddress => of_request(&|request| {
+                self.any_address(remote_address(facts.client_address, connection, request))
+            }),
             Attribute::RequestHeader(name) => of_request(&|request| {
                 request.header(name).is_some_and(|value: Cow<'_, [u8]>| self.any_text(&value))
             }),
@@ -108,6 +129,31 @@ impl CompiledCondition {
                 text(connection.peer_identity().map(|identity| identity.trust_domain().as_str()))
             }
         }
+    }
+
+    /// Whether an attribute of the request's token matches; a request without token has none.
+    fn of_token(&self, request: &impl RequestHead) -> bool {
+        let Some(token) = request.token() else { return false };
+        match &self.attribute {
+            Attribute::RequestAudience => {
+                token.audiences.iter().any(|audience| self.any_text(audience.as_bytes()))
+            }
+            Attribute::RequestClaim(path) => match token.claim(path) {
+                Some(ClaimValue::List(values)) => values.iter().any(|value| self.is_claim(value)),
+                Some(value) => self.is_claim(value),
+                None => false,
+            },
+            Attribute::RequestPresenter => {
+                let presenter = token.presenter.as_deref();
+                presenter.is_some_and(|presenter| self.any_text(presenter.as_bytes()))
+            }
+            _ => token.principal().is_some_and(|principal| self.any_text(principal.as_bytes())),
+        }
+    }
+
+    /// Claims that are not texts match nothing (API.md 3.3).
+    fn is_claim(&self, value: &ClaimValue) -> bool {
+        matches!(value, ClaimValue::Text(text) if self.any_text(text.as_bytes()))
     }
 
     fn any_text(&self, text: &[u8]) -> bool {
@@ -146,29 +192,55 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
             Kind::Address
         }
         Attribute::DestinationPort => Kind::Port,
+        Attribute::IcmpType => Kind::Number,
         Attribute::Host => Kind::TextIgnoringCase,
         Attribute::Path => Kind::Path,
         Attribute::RequestHeader(name) if name.starts_with(':') => {
             return Err("pseudo-headers other than :authority and :method cannot be looked at");
         }
-        Attribute::Method
+        Attribute::DestinationName
+        | Attribute::Method
+        | Attribute::PathAndQuery
+        | Attribute::Protocol
+        | Attribute::QueriedName
+        | Attribute::RequestAudience
+        | Attribute::RequestClaim(_)
         | Attribute::RequestHeader(_)
+        | Attribute::RequestPresenter
+        | Attribute::RequestPrincipal
+        | Attribute::Route
         | Attribute::ServerName
         | Attribute::SourceNamespace
         | Attribute::SourcePrincipal
         | Attribute::SourceServiceAccount
-        | Attribute::SourceTrustDomain => Kind::Text,
+        | Attribute::SourceTrustDomain
+        | Attribute::Transport => Kind::Text,
     })
 }
 
-/// The last address of `X-Forwarded-For`, which the nearest proxy wrote, as Envoy takes it in a sidecar; the peer's where
-/// there is none or it is not an address.
-fn remote_address(connection: &Connection, request: &impl RequestHead) -> IpAddr {
-    let forwarded = request.header("x-forwarded-for");
-    let last = forwarded.as_deref().and_then(|value| value.rsplit(|b| *b == b',').next());
-    let text = last.and_then(|last| std::str::from_utf8(last).ok()).map(str::trim);
-    let address = text.and_then(|text| text.parse::<IpAddr>().ok());
-    address.map_or(connection.source(), |address| address.to_canonical())
+/// Where a request comes from. An address in `X-Forwarded-For` counts as far as whoever wrote it is believed; one that
+/// is not there or is none leaves the peer's own.
+fn remote_address(
+    client: &ClientAddress,
+    connection: &Connection,
+    request: &impl RequestHead,
+) -> IpAddr {
+    let believed = match &client.forwarders {
+        Forwarders::Everyone => true,
+        Forwarders::Nobody => false,
+        Forwarders::Identities(identities) => {
+            connection.peer_identity().is_some_and(|peer| identities.contains(peer))
+        }
+    };
+    let hops = usize::try_from(client.trusted_hops).unwrap_or(usize::MAX);
+    let place = if believed { Some(hops) } else { hops.checked_sub(1) };
+    let forwarded = place.and_then(|place| {
+        let forwarded = request.header("x-forwarded-for")?;
+        let entry = forwarded.rsplit(|b| *b == b',').nth(place)?;
+        let address: IpAddr = std::str::from_utf8(entry).ok()?.trim().parse().ok()?;
+        Some(address.to_canonical())
+    });
+    forwarded.unwrap_or_else(|| connection.source())
 }
 
 /// The host of an authority; brackets of an IPv6 address stay.

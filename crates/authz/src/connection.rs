@@ -1,5 +1,6 @@
 //! What is known of a connection, prepared once, and which transports are accepted.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use heddle_ident::SpiffeId;
@@ -17,7 +18,18 @@ pub enum Transport {
     Plaintext,
 }
 
-/// A connection to the local workload, with everything that policies look at worked out once.
+impl Transport {
+    /// As `explain` and policies call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MutualTls => "mutual-tls",
+            Self::OpaqueTls => "tls",
+            Self::Plaintext => "plaintext",
+        }
+    }
+}
+
+/// A connection to or from the local workload, with everything that policies look at worked out once.
 #[derive(Clone, Debug)]
 pub struct Connection {
     transport: Transport,
@@ -28,6 +40,21 @@ pub struct Connection {
     principal: Option<String>,
     /// `namespace/name`.
     service_account: Option<String>,
+    protocol: Cow<'static, str>,
+    icmp_type: Option<u16>,
+    /// Lower case, without trailing dot.
+    destination_names: Vec<String>,
+    /// Lower case, without trailing dot.
+    queried_name: Option<String>,
+}
+
+/// As names are compared: lower case, without the dot that makes them absolute.
+fn canonical_name(mut name: String) -> String {
+    name.make_ascii_lowercase();
+    if name.ends_with('.') {
+        name.pop();
+    }
+    name
 }
 
 impl Connection {
@@ -41,14 +68,64 @@ impl Connection {
         let service_account = identity
             .and_then(SpiffeId::service_account)
             .map(|(namespace, name)| format!("{namespace}/{name}"));
-        let server_name = facts.server_name.take().map(|mut name| {
-            name.make_ascii_lowercase();
-            if name.ends_with('.') {
-                name.pop();
-            }
-            name
-        });
-        Self { transport, facts, server_name, principal, service_account }
+        let server_name = facts.server_name.take().map(canonical_name);
+        Self {
+            transport,
+            facts,
+            server_name,
+            principal,
+            service_account,
+            protocol: Cow::Borrowed("tcp"),
+            icmp_type: None,
+            destination_names: Vec::new(),
+            queried_name: None,
+        }
+    }
+
+    /// The same towards an address that was found under these names.
+    #[must_use]
+    pub fn with_destination_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.destination_names = names.into_iter().map(canonical_name).collect();
+        self
+    }
+
+    /// The same, but a DNS query for a name.
+    #[must_use]
+    pub fn with_queried_name(mut self, name: String) -> Self {
+        self.queried_name = Some(canonical_name(name));
+        self
+    }
+
+    /// The same, but not TCP: `udp`, `sctp`, `icmp`, `icmpv6`, the last two with the type of the message.
+    #[must_use]
+    pub fn with_protocol(
+        mut self,
+        protocol: impl Into<Cow<'static, str>>,
+        icmp_type: Option<u16>,
+    ) -> Self {
+        self.protocol = protocol.into();
+        self.icmp_type = icmp_type;
+        self
+    }
+
+    /// What is spoken above IP.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
+    /// The type of an ICMP message.
+    pub fn icmp_type(&self) -> Option<u16> {
+        self.icmp_type
+    }
+
+    /// The names that the destination's address was found under; outbound only.
+    pub fn destination_names(&self) -> &[String] {
+        &self.destination_names
+    }
+
+    /// The name that a DNS query asks for.
+    pub fn queried_name(&self) -> Option<&str> {
+        self.queried_name.as_deref()
     }
 
     /// How it arrived.

@@ -7,15 +7,19 @@ use heddle_ir::authorization::{Policy, Rule};
 use heddle_ir::inbound::MutualTls;
 
 use crate::permit::Permit;
+use crate::question::Question;
 
 /// The decision, with what is to be recorded about it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision<'a> {
     /// Whether it goes on.
     pub verdict: Verdict<'a>,
+    /// What a system on trial would have refused it for (Linkerd's `audit`); it goes on nevertheless.
+    pub on_trial: Option<Denial<'a>>,
     /// The first AUDIT rule that matched; none: the request is not marked.
     pub audit: Option<&'a Rule>,
-    /// What would be decided if the policies under dry run were enforced with the others; none without such policies.
+    /// What would be decided if the policies under dry run were enforced with the others; none without such policies, and
+    /// as long as somebody must be asked.
     pub dry_run: Option<Result<AllowedBy<'a>, Denial<'a>>>,
 }
 
@@ -29,6 +33,8 @@ pub enum Verdict<'a> {
         /// What admits it.
         by: AllowedBy<'a>,
     },
+    /// An external authoriser decides first: whoever holds the request asks it, and on leave asks here again.
+    Ask(Question<'a>),
     /// It does not. HTTP: 403 with `RBAC: access denied`; gRPC: PERMISSION_DENIED; a stream is closed.
     Deny(Denial<'a>),
 }
@@ -38,6 +44,8 @@ impl<'a> Verdict<'a> {
     pub fn into_permit(self) -> Result<Permit, Denial<'a>> {
         match self {
             Self::Allow { permit, .. } => Ok(permit),
+            // Leave that nobody has got is none.
+            Self::Ask(question) => Err(Denial::NoAuthorizer(question.policy, question.rule)),
             Self::Deny(denial) => Err(denial),
         }
     }
@@ -59,6 +67,8 @@ pub enum AllowedBy<'a> {
 pub enum Denial<'a> {
     /// Nothing allows it, and the default, written here, is to refuse.
     Default(&'a Origin),
+    /// A CUSTOM rule matches, and there is no authoriser that could be asked.
+    NoAuthorizer(&'a Policy, &'a Rule),
     /// ALLOW policies exist, and no rule of them matches; holds one of the policies.
     NoAllowMatches(&'a Policy),
     /// A DENY rule matches.
@@ -73,7 +83,7 @@ impl<'a> Denial<'a> {
         match self {
             Self::Default(origin) => origin,
             Self::NoAllowMatches(policy) => &policy.origin,
-            Self::Rule(_, rule) => &rule.origin,
+            Self::NoAuthorizer(_, rule) | Self::Rule(_, rule) => &rule.origin,
             Self::Transport(mutual_tls) => &mutual_tls.origin,
         }
     }
@@ -88,6 +98,12 @@ impl fmt::Display for Denial<'_> {
                 f,
                 "ALLOW policies select the workload and no rule of them matches, for example {}",
                 policy.origin
+            ),
+            Self::NoAuthorizer(policy, rule) => write!(
+                f,
+                "{} needs leave of the external authoriser `{}`, which was not had",
+                rule.origin,
+                policy.authorizer.as_deref().unwrap_or_default()
             ),
             Self::Rule(_, rule) => write!(f, "denied by {}", rule.origin),
             Self::Transport(mutual_tls) => {

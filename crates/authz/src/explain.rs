@@ -8,7 +8,7 @@ use heddle_ir::request::RequestHead;
 use crate::compile::CompiledAuthorization;
 use crate::condition::{CompiledCondition, Facts};
 use crate::connection::Connection;
-use crate::evaluate::{Failure, NoRequest, test};
+use crate::policies::{Failure, NoRequest, test};
 
 /// One rule, or a policy without rules, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub struct ConsideredRule<'a> {
     pub system: usize,
     /// The policy.
     pub policy: &'a Policy,
-    /// The rule; none for a policy without rules, which matches nothing.
+    /// The rule; none for a policy without rules, which matches nothing, and for one of other ports.
     pub rule: Option<&'a Rule>,
     /// What became of it.
     pub outcome: RuleOutcome,
@@ -40,6 +40,8 @@ pub enum RuleOutcome {
     NeedsRequest,
     /// The policy has no rules.
     NoRules,
+    /// The system has no say about the port.
+    OtherPort,
 }
 
 impl fmt::Display for RuleOutcome {
@@ -54,6 +56,7 @@ impl fmt::Display for RuleOutcome {
                 f.write_str("not matched: it allows by attributes of HTTP, and this is not HTTP")
             }
             Self::NoRules => f.write_str("not matched: no rules"),
+            Self::OtherPort => f.write_str("not matched: for other ports"),
         }
     }
 }
@@ -65,18 +68,29 @@ impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Attribute::DestinationAddress => "destination address",
+            Attribute::DestinationName => "destination name",
             Attribute::DestinationPort => "destination port",
             Attribute::Host => "host",
+            Attribute::IcmpType => "ICMP type",
             Attribute::Method => "method",
             Attribute::Path => "path",
+            Attribute::PathAndQuery => "path with query",
+            Attribute::Protocol => "protocol",
+            Attribute::QueriedName => "name of the DNS query",
             Attribute::RemoteAddress => "remote address",
+            Attribute::RequestAudience => "audience of the token",
+            Attribute::RequestClaim(path) => return write!(f, "claim {}", path.join(".")),
             Attribute::RequestHeader(name) => return write!(f, "header {name}"),
+            Attribute::RequestPresenter => "presenter of the token",
+            Attribute::RequestPrincipal => "request principal",
+            Attribute::Route => "route",
             Attribute::ServerName => "server name",
             Attribute::SourceAddress => "source address",
             Attribute::SourceNamespace => "source namespace",
             Attribute::SourcePrincipal => "source principal",
             Attribute::SourceServiceAccount => "source service account",
             Attribute::SourceTrustDomain => "source trust domain",
+            Attribute::Transport => "transport",
         })
     }
 }
@@ -88,22 +102,26 @@ impl CompiledAuthorization {
         connection: &Connection,
         request: Option<&R>,
     ) -> Vec<ConsideredRule<'_>> {
-        self.considered(Facts { connection, request })
+        self.considered(self.facts(connection, request))
     }
 
     /// As [`CompiledAuthorization::explain`], for a stream that is not HTTP.
     pub fn explain_stream(&self, connection: &Connection) -> Vec<ConsideredRule<'_>> {
-        self.considered(Facts::<NoRequest> { connection, request: None })
+        self.considered::<NoRequest>(self.facts(connection, None))
     }
 
     fn considered<R: RequestHead>(&self, facts: Facts<'_, R>) -> Vec<ConsideredRule<'_>> {
         let mut considered = Vec::new();
-        let systems = self.inbound.authorization.systems.iter().zip(&self.systems);
+        let policies = &self.policies;
+        let systems = policies.authorization.systems.iter().zip(&policies.systems);
         for (system, (policies, compiled)) in systems.enumerate() {
+            let elsewhere = !policies.ports.contains(facts.connection.destination_port());
             for (policy, compiled) in policies.policies.iter().zip(compiled) {
-                if policy.rules.is_empty() {
-                    let outcome = RuleOutcome::NoRules;
+                if elsewhere || policy.rules.is_empty() {
+                    let outcome =
+                        if elsewhere { RuleOutcome::OtherPort } else { RuleOutcome::NoRules };
                     considered.push(ConsideredRule { system, policy, rule: None, outcome });
+                    continue;
                 }
                 for (rule, compiled_rule) in policy.rules.iter().zip(&compiled.rules) {
                     let outcome = match test(compiled_rule, compiled.action, facts) {

@@ -5,8 +5,8 @@
 //! one of the two was asked for. Outbound, [`permit_outbound`] judges by the egress policy. Whatever opens a
 //! connection asks for a permit.
 //!
-//! Order, within and across systems: a transport that is not accepted, then any matching DENY rule, then ALLOW rules,
-//! then the default. What could not be read denies more and allows less, never the other way round. A decision
+//! Order, within and across systems: a transport that is not accepted, then CUSTOM rules (an external authoriser decides),
+//! then any matching DENY rule, then ALLOW rules, then the default. What could not be read denies more and allows less, never the other way round. A decision
 //! allocates nothing and takes no lock. This crate knows no dialect and logs nothing:
 //! [`CompiledAuthorization::explain`] tells the story as data.
 //!
@@ -23,6 +23,8 @@ mod evaluate;
 mod explain;
 mod outbound;
 mod permit;
+mod policies;
+mod question;
 mod template;
 mod value;
 
@@ -32,6 +34,7 @@ pub use decision::{AllowedBy, Decision, Denial, Verdict};
 pub use explain::{ConsideredRule, RuleOutcome};
 pub use outbound::{OutboundRefusal, OutboundTarget, permit_outbound};
 pub use permit::Permit;
+pub use question::{Approvals, Question};
 
 #[cfg(test)]
 mod tests;

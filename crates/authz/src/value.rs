@@ -13,6 +13,7 @@ use crate::template::{PathTemplate, glob_matches};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Address,
+    Number,
     Path,
     Port,
     Text,
@@ -26,7 +27,9 @@ pub(crate) enum CompiledValue {
     Exact(Box<[u8]>),
     ExactIgnoringCase(Box<[u8]>),
     Glob(Box<[u8]>),
+    Number(u16),
     Port(u16),
+    PortRange(u16, u16),
     Prefix(Box<[u8]>),
     PrefixIgnoringCase(Box<[u8]>),
     Present,
@@ -43,7 +46,11 @@ impl CompiledValue {
         match (value, kind) {
             (ValueMatch::Poisoned, _) => Err("it could not be read".into()),
             (ValueMatch::Range(range), Kind::Address) => Ok(Self::Range(*range)),
+            (ValueMatch::Number(number), Kind::Number) => Ok(Self::Number(*number)),
             (ValueMatch::Port(port), Kind::Port) => Ok(Self::Port(*port)),
+            (ValueMatch::PortRange(first, last), Kind::Port) if first <= last => {
+                Ok(Self::PortRange(*first, *last))
+            }
             (ValueMatch::PathTemplate(template), Kind::Path) => PathTemplate::parse(template)
                 .map(Self::Template)
                 .map_err(|problem| format!("path template {template:?}: {problem}")),
@@ -98,7 +105,7 @@ impl CompiledValue {
                 std::str::from_utf8(text).is_ok_and(|path| template.matches(path))
             }
             // Compiling refuses them for texts.
-            Self::Port(_) | Self::Range(_) => false,
+            Self::Number(_) | Self::Port(_) | Self::PortRange(..) | Self::Range(_) => false,
         }
     }
 
@@ -107,6 +114,14 @@ impl CompiledValue {
     }
 
     pub(crate) fn matches_port(&self, port: u16) -> bool {
-        matches!(self, Self::Port(own) if *own == port)
+        match self {
+            Self::Port(own) => *own == port,
+            Self::PortRange(first, last) => (*first..=*last).contains(&port),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn matches_number(&self, number: u16) -> bool {
+        matches!(self, Self::Number(own) if *own == number)
     }
 }

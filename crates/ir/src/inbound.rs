@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use heddle_diag::Origin;
-use heddle_ident::{Cidr, WorkloadId};
+use heddle_ident::{Cidr, SpiffeId, WorkloadId};
 
+use crate::authentication::JwtRule;
 use crate::authorization::Authorization;
 use crate::destination::ConnectionPool;
-use crate::http_route::RetryPolicy;
+use crate::http_route::{RetryPolicy, RouteTable};
 use crate::protocol::Protocol;
 use crate::rate_limit::RateLimits;
 
@@ -25,6 +26,11 @@ pub struct Inbound {
     pub mutual_tls_by_port: Vec<(u16, MutualTls)>,
     /// Who may do what.
     pub authorization: Arc<Authorization>,
+    /// Which tokens requests may carry; empty: tokens are not looked at. In the order in which their identity counts, where
+    /// a request carries several.
+    pub jwt_rules: Vec<Arc<JwtRule>>,
+    /// Whom to believe about where a request comes from.
+    pub client_address: ClientAddress,
     /// How paths are normalised before rules see them.
     pub path_normalization: PathNormalization,
     /// Limits towards the application.
@@ -49,11 +55,40 @@ pub struct InboundPort {
     /// Paths that the node's health checks use; GET and HEAD from [`Inbound::probe_sources`] are admitted whatever the
     /// policy says.
     pub probe_paths: Vec<Arc<str>>,
+    /// Rules of which every HTTP request on the port must take one; none matches: 404. They forward to the workload
+    /// itself, whatever backends they have, and their name is [`crate::authorization::Attribute::Route`]. None: requests
+    /// need no route.
+    pub routes: Option<Arc<RouteTable>>,
     /// Where the application listens for this port; none: on the port itself, at the address that was called
     /// (Istio's Sidecar `defaultEndpoint`).
     pub application: Option<SocketAddr>,
     /// Limits towards the application on this port; none: those of the workload.
     pub connection_pool: Option<ConnectionPool>,
+}
+
+/// How the address of a client is told from that of the peer.
+///
+/// An entry of `X-Forwarded-For` counts as far as whoever wrote it is believed: the last one when the peer is believed, one
+/// more for each trusted hop before it. Otherwise the peer's own address is the client's.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientAddress {
+    /// Peers that are believed without being named.
+    pub forwarders: Forwarders,
+    /// Proxies before the peer, or with no believed peer before this proxy, that each append an address
+    /// (`numTrustedProxies`).
+    pub trusted_hops: u32,
+}
+
+/// Peers that are believed about where a request comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Forwarders {
+    /// Every one, plaintext included (what stock Istio does in a sidecar).
+    Everyone,
+    /// Those that prove one of these identities: gateways.
+    Identities(Vec<SpiffeId>),
+    /// Nobody.
+    #[default]
+    Nobody,
 }
 
 /// A service, as telemetry names it.

@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+pub mod authentication;
 pub mod authorization;
 pub mod destination;
 pub mod endpoint;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use heddle_ident::TrustDomain;
 
+use crate::authorization::Authorization;
 use crate::outbound::ScopeId;
 use crate::workload::Workload;
 
@@ -29,6 +30,8 @@ pub struct ProxySettings {
     pub detection_timeout: Duration,
     /// Access log to standard output.
     pub access_log: AccessLog,
+    /// What the workload may do to others, besides what the index says; none: everything.
+    pub egress: Option<Arc<Authorization>>,
 }
 
 /// What a proxy is to the mesh.

@@ -1,5 +1,6 @@
 //! Field numbers of everything in the IR. Numbers are never used again for anything else.
 
+mod authentication;
 mod authorization;
 mod destination;
 mod gateway;

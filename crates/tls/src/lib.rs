@@ -21,6 +21,7 @@ mod authority;
 mod certificate;
 mod clock;
 mod identity;
+pub mod jwt;
 mod keys;
 mod origination;
 mod provider;

@@ -7,7 +7,7 @@ use heddle_api::Resource as AnyObject;
 use heddle_ident::HostPattern;
 use heddle_ir::authorization::{Authorization, Fallback, Policy, SystemPolicies};
 use heddle_ir::destination::ConnectionPool;
-use heddle_ir::inbound::{Inbound, InboundPort, ServiceReference};
+use heddle_ir::inbound::{ClientAddress, Inbound, InboundPort, ServiceReference};
 use heddle_ir::protocol::Protocol;
 use heddle_ir::rate_limit::RateLimits;
 
@@ -54,6 +54,8 @@ impl Derivation for InboundKey {
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
+            jwt_rules: Vec::new(),
+            client_address: ClientAddress::default(),
             path_normalization: mesh.path_normalization,
             connection_pool: connection_pool(reader, &facts, &services),
             retry: mesh.inbound_retry.clone(),
@@ -99,6 +101,7 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         protocol,
         services: Vec::new(),
         probe_paths: Vec::new(),
+        routes: None,
         application: None,
         connection_pool: None,
     };
@@ -166,6 +169,6 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
     if policies.is_empty() {
         return Authorization::default();
     }
-    let system = SystemPolicies { without_allow: Fallback::Allow, policies };
-    Authorization { systems: vec![system] }
+    let system = SystemPolicies::new(Fallback::Allow, policies);
+    Authorization { systems: vec![system], authorizers: Vec::new() }
 }

@@ -28,6 +28,7 @@ impl Derivation for ProxyKey {
             drain_duration: mesh.drain_duration,
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
+            egress: None,
             role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))
     }

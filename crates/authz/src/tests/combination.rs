@@ -66,15 +66,13 @@ fn every_system_must_allow_and_a_deny_of_any_comes_first() {
     let closed = || system(vec![policy(Allow, vec![])]);
     let deny = || system(vec![policy(Deny, vec![rule("deny", vec![])])]);
     let silent = || system(vec![]);
-    let default_deny = || SystemPolicies {
-        without_allow: Fallback::Deny(origin("default")),
-        policies: Vec::new(),
-    };
+    let default_deny = || SystemPolicies::new(Fallback::Deny(origin("default")), Vec::new());
     let verdict = |systems: Vec<SystemPolicies>| {
         let compiled = compiled(inbound(systems));
         let connection = plaintext();
         match compiled.decide_stream(&connection).verdict {
             Verdict::Allow { .. } => "allow".to_owned(),
+            Verdict::Ask(question) => panic!("{question:?}"),
             Verdict::Deny(denial) => denial.origin().name.to_string(),
         }
     };

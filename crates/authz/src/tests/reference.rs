@@ -175,6 +175,7 @@ fn any_system() -> impl Strategy<Value = SystemPolicies> {
         origin: origin("p"),
         action,
         dry_run: false,
+        authorizer: None,
         rules,
     });
     (vec(policy, 0..4), any::<bool>()).prop_map(|(policies, deny)| SystemPolicies {

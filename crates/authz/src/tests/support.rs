@@ -13,7 +13,9 @@ use heddle_ir::authorization::{
 };
 use heddle_ir::destination::ConnectionPool;
 use heddle_ir::http_route::RetryPolicy;
-use heddle_ir::inbound::{Inbound, MutualTls, MutualTlsMode, PathNormalization};
+use heddle_ir::inbound::{
+    ClientAddress, Forwarders, Inbound, MutualTls, MutualTlsMode, PathNormalization,
+};
 use heddle_ir::matching::TextMatch;
 use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::request::{ConnectionFacts, RequestHead};
@@ -124,12 +126,12 @@ pub(super) fn rule(name: &str, conditions: Vec<Condition>) -> Rule {
 }
 
 pub(super) fn policy(action: PolicyAction, rules: Vec<Rule>) -> Policy {
-    Policy { origin: origin("policy"), action, dry_run: false, rules }
+    Policy { origin: origin("policy"), action, dry_run: false, authorizer: None, rules }
 }
 
 pub(super) fn system(policies: Vec<Policy>) -> SystemPolicies {
     let policies = policies.into_iter().map(Arc::new).collect();
-    SystemPolicies { without_allow: Fallback::Allow, policies }
+    SystemPolicies::new(Fallback::Allow, policies)
 }
 
 /// Everything permissive, with these systems.
@@ -156,7 +158,9 @@ pub(super) fn inbound(systems: Vec<SystemPolicies>) -> Inbound {
         ports: Vec::new(),
         mutual_tls: mutual_tls(MutualTlsMode::Permissive),
         mutual_tls_by_port: Vec::new(),
-        authorization: Arc::new(Authorization { systems }),
+        authorization: Arc::new(Authorization { systems, authorizers: Vec::new() }),
+        jwt_rules: Vec::new(),
+        client_address: ClientAddress { forwarders: Forwarders::Everyone, trusted_hops: 0 },
         path_normalization: PathNormalization::Base,
         connection_pool: pool,
         retry: RetryPolicy::never(),

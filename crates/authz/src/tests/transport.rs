@@ -84,6 +84,7 @@ fn probed() -> Inbound {
             protocol: Protocol::Http1,
             services: Vec::new(),
             probe_paths: vec!["/healthz?verbose=1".into()],
+            routes: None,
             application: None,
             connection_pool: None,
         }],

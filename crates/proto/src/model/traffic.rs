@@ -1,13 +1,14 @@
 //! What a proxy does with connections of its own workload, and how it finds others.
 
 use heddle_ir::inbound::{
-    Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization, ServiceReference,
+    ClientAddress, Forwarders, Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization,
+    ServiceReference,
 };
 use heddle_ir::index::{Frontend, FrontendPort, Index, RoutedHost, UnknownDestinations};
 use heddle_ir::outbound::{Outbound, OutboundKey, TcpBackend, TcpRule, TlsRule};
 use heddle_ir::protocol::Protocol;
 
-use crate::wire::{codes, message};
+use crate::wire::{choice, codes, message};
 
 codes!(Protocol { 1 Detect, 2 Grpc, 3 Http1, 4 Http2, 5 Tcp, 6 Tls, 7 Udp });
 
@@ -22,8 +23,14 @@ message!(TcpBackend { 1 origin, 2 destination, 3 weight });
 message!(Inbound {
     1 workload, 2 ports, 3 mutual_tls, 4 mutual_tls_by_port, 5 authorization,
     6 path_normalization, 7 connection_pool, 8 retry, 9 probe_sources, 10 rate_limits,
+    11 jwt_rules, 12 client_address,
 });
-message!(InboundPort { 1 port, 2 protocol, 3 services, 4 probe_paths, 5 application, 6 connection_pool });
+message!(InboundPort {
+    1 port, 2 protocol, 3 services, 4 probe_paths, 5 application, 6 connection_pool,
+    7 routes,
+});
+message!(ClientAddress, absent default { 1 forwarders, 2 trusted_hops });
+choice!(Forwarders, absent Nobody { 1 Everyone, 2 Identities(2 identities), 3 Nobody });
 message!(ServiceReference { 1 host, 2 name, 3 namespace, 4 port });
 message!(MutualTls { 1 mode, 2 origin });
 codes!(MutualTlsMode { 1 Disable, 2 Permissive, 3 Strict });

@@ -378,13 +378,12 @@ fn allow_path(path: &str) -> Authorization {
         origin: origin.clone(),
         action: PolicyAction::Allow,
         dry_run: false,
+        authorizer: None,
         rules: vec![rule],
     };
     Authorization {
-        systems: vec![SystemPolicies {
-            without_allow: Fallback::Allow,
-            policies: vec![std::sync::Arc::new(policy)],
-        }],
+        systems: vec![SystemPolicies::new(Fallback::Allow, vec![std::sync::Arc::new(policy)])],
+        authorizers: Vec::new(),
     }
 }
 

@@ -198,8 +198,9 @@ fn a_denied_call_gets_a_grpc_status() {
             |_| {},
             |server| {
                 let denial = Fallback::Deny(heddle_diag::Origin::built_in("test"));
-                let deny = SystemPolicies { without_allow: denial, policies: Vec::new() };
-                server.authorization = Authorization { systems: vec![deny] };
+                let deny = SystemPolicies::new(denial, Vec::new());
+                server.authorization =
+                    Authorization { systems: vec![deny], authorizers: Vec::new() };
             },
         )
         .await;

@@ -270,8 +270,8 @@ fn a_stream_is_cut_when_it_is_newly_denied_and_not_before() {
         client.send("two").await;
         assert_eq!(client.exactly(3).await, b"two");
         let denial = Fallback::Deny(heddle_diag::Origin::built_in("test"));
-        let deny = SystemPolicies { without_allow: denial, policies: Vec::new() };
-        publish(Authorization { systems: vec![deny] });
+        let deny = SystemPolicies::new(denial, Vec::new());
+        publish(Authorization { systems: vec![deny], authorizers: Vec::new() });
         assert_eq!(client.rest().await, b"");
         // And none is let through anew.
         assert_eq!(pair.connect().await.rest().await, b"");

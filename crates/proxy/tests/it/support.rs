@@ -21,7 +21,8 @@ use heddle_ir::http_route::{
     RuleOrder, StreamTimeouts, WeightedBackend,
 };
 use heddle_ir::inbound::{
-    Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization, ServiceReference,
+    ClientAddress, Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization,
+    ServiceReference,
 };
 use heddle_ir::index::{Frontend, FrontendPort, Index, RoutedHost};
 use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId, TcpBackend, TcpRule};
@@ -128,6 +129,7 @@ fn settings(name: &str, limits: Limits) -> ProxySettings {
         drain_duration: Duration::from_secs(5),
         detection_timeout: Duration::from_millis(100),
         access_log: AccessLog::Off,
+        egress: None,
         role: ProxyRole::Sidecar,
     }
 }
@@ -351,12 +353,15 @@ impl ServerSide {
                     port: PORT,
                 }],
                 probe_paths: Vec::new(),
+                routes: None,
                 application: None,
                 connection_pool: None,
             }],
             mutual_tls: MutualTls { mode: self.mode, origin: origin() },
             mutual_tls_by_port: Vec::new(),
             authorization: Arc::new(self.authorization),
+            jwt_rules: Vec::new(),
+            client_address: ClientAddress::default(),
             path_normalization: PathNormalization::Base,
             connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),

@@ -101,6 +101,7 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
         origin: object.origin().clone(),
         action: if refuse_all { PolicyAction::Allow } else { translated },
         dry_run: dry_run(object, action, report) && !refuse_all,
+        authorizer: None,
         rules,
     }
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use heddle_diag::{Diagnostic, Origin, OutcomeRecord, Source};
-use heddle_ir::authorization::{Authorization, Condition, ValueMatch};
+use heddle_ir::authorization::{
+    Authorization, Condition, Enforcement, Fallback, Policy, Ports, ValueMatch,
+};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy,
@@ -347,25 +349,54 @@ fn destination(out: &mut String, index: usize, one: &Destination) {
 }
 
 fn authorization(out: &mut String, authorization: &Authorization) {
-    for policy in authorization.systems.iter().flat_map(|system| &system.policies) {
+    for authorizer in &authorization.authorizers {
         writeln!(
             out,
-            "{:?}{} {}",
-            policy.action,
-            if policy.dry_run { " (dry run)" } else { "" },
-            place(&policy.origin)
+            "authorizer {} {}:{} {:?} timeout {:?} fail open {} else {} body {:?}",
+            authorizer.name,
+            authorizer.host,
+            authorizer.port,
+            authorizer.protocol,
+            authorizer.timeout,
+            authorizer.fail_open,
+            authorizer.status_on_error,
+            authorizer.body
         )
         .unwrap();
-        for rule in &policy.rules {
-            writeln!(out, "  rule {}", place(&rule.origin)).unwrap();
-            for clause in &rule.clauses {
-                let each: Vec<String> = clause
-                    .alternatives
-                    .iter()
-                    .map(|all| all.iter().map(condition).collect::<Vec<_>>().join(" and "))
-                    .collect();
-                writeln!(out, "    {}", each.join(" or ")).unwrap();
-            }
+    }
+    for system in &authorization.systems {
+        if let Fallback::Deny(origin) = &system.without_allow {
+            writeln!(out, "else Deny {}", place(origin)).unwrap();
+        }
+        if system.ports != Ports::All {
+            writeln!(out, "on {:?}", system.ports).unwrap();
+        }
+        if let Enforcement::Audit(origin) = &system.enforcement {
+            writeln!(out, "on trial {}", place(origin)).unwrap();
+        }
+        system.policies.iter().for_each(|policy| print_policy(out, policy));
+    }
+}
+
+fn print_policy(out: &mut String, policy: &Policy) {
+    writeln!(
+        out,
+        "{:?}{}{} {}",
+        policy.action,
+        policy.authorizer.iter().map(|name| format!(" {name}")).collect::<String>(),
+        if policy.dry_run { " (dry run)" } else { "" },
+        place(&policy.origin)
+    )
+    .unwrap();
+    for rule in &policy.rules {
+        writeln!(out, "  rule {}", place(&rule.origin)).unwrap();
+        for clause in &rule.clauses {
+            let each: Vec<String> = clause
+                .alternatives
+                .iter()
+                .map(|all| all.iter().map(condition).collect::<Vec<_>>().join(" and "))
+                .collect();
+            writeln!(out, "    {}", each.join(" or ")).unwrap();
         }
     }
 }
@@ -377,7 +408,9 @@ fn condition(condition: &Condition) -> String {
         .map(|value| match value {
             ValueMatch::Range(range) => range.to_string(),
             ValueMatch::PathTemplate(text) => format!("template {text}"),
+            ValueMatch::Number(number) => number.to_string(),
             ValueMatch::Port(port) => port.to_string(),
+            ValueMatch::PortRange(first, last) => format!("{first}-{last}"),
             ValueMatch::Text(text) => format!("{text:?}"),
             ValueMatch::Glob(text) => format!("glob {text}"),
             ValueMatch::Poisoned => "poisoned".to_owned(),

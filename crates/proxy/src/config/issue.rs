@@ -176,20 +176,17 @@ impl Issuer {
 
     /// Puts the current certificate and bundle in effect for new connections, or takes them out.
     fn install(&self) {
-        let Some((_, issuance)) = &self.issuance else { return };
-        match (issuance.current(self.now()), issuance.bundle()) {
-            (Some(svid), Some(bundle)) => {
-                if let Err(error) = self.identity.install(svid.clone(), bundle) {
-                    warn!(%error, "certificate cannot be used; the former one stays");
-                }
+        let Some((identity, issuance)) = &self.issuance else { return };
+        if let (Some(svid), Some(bundle)) = (issuance.current(self.now()), issuance.bundle()) {
+            if let Err(error) = self.identity.install(svid.clone(), bundle) {
+                warn!(%error, "certificate cannot be used; the former one stays");
             }
-            _ => {
-                if let (Some(metrics), Some((identity, _))) = (&self.metrics, &self.issuance) {
-                    metrics.record_no_certificate(&identity.to_string());
-                }
-                self.identity.clear();
-            }
+            return;
         }
+        if let Some(metrics) = &self.metrics {
+            metrics.record_no_certificate(&identity.to_string());
+        }
+        self.identity.clear();
     }
 }
 

@@ -9,7 +9,8 @@ use crate::support::identity;
 
 fn deny_all() -> Authorization {
     let denial = Fallback::Deny(heddle_diag::Origin::built_in("test"));
-    Authorization { systems: vec![SystemPolicies { without_allow: denial, policies: Vec::new() }] }
+    let systems = vec![SystemPolicies::new(denial, Vec::new())];
+    Authorization { systems, ..Authorization::default() }
 }
 
 const FAILED: &str = "heddle_connections_failed_total";

@@ -130,8 +130,11 @@ impl RequestRecorder {
             observe(series.response_bytes.as_ref(), outcome.response_bytes.saturating_mul(1_000));
             if let Some((requests, responses)) = outcome.messages {
                 let [of_requests, of_responses] = &series.messages;
-                of_requests.iter().for_each(|counter| counter.add(requests));
-                of_responses.iter().for_each(|counter| counter.add(responses));
+                for (counter, count) in [(of_requests, requests), (of_responses, responses)] {
+                    if let Some(counter) = counter {
+                        counter.add(count);
+                    }
+                }
             }
         });
     }
@@ -142,9 +145,12 @@ impl RequestRecorder {
         } else {
             self.requests.overflow()
         };
-        let messages = outcome.messages.map(|_| match has_room {
-            true => self.labels.request_series(&self.messages, outcome),
-            false => self.messages.overflow(),
+        let messages = outcome.messages.map(|_| {
+            if has_room {
+                self.labels.request_series(&self.messages, outcome)
+            } else {
+                self.messages.overflow()
+            }
         });
         let messages = |metric| messages.as_ref().and_then(|series| series.counter(metric));
         RequestSeries {

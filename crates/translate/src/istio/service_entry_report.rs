@@ -281,7 +281,9 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
                         let theirs = endpoints(other, known.target_port);
                         let by_host = matches!(
                             own.0,
-                            Endpoints::Name(_) | Endpoints::OriginalDestination | Endpoints::Requested
+                            Endpoints::Name(_)
+                                | Endpoints::OriginalDestination
+                                | Endpoints::Requested
                         );
                         // For namespaces apart, what leads to the same endpoints is defined side by side.
                         known.number == port.number && (together || own != theirs || !by_host)

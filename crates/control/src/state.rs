@@ -26,6 +26,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetimes};
 use crate::catalog::Catalog;
+use crate::data_key;
 use crate::facts::{self, Facts};
 use crate::objects::Objects;
 use crate::plan::{self, Consequences, Plan, Stage};
@@ -64,7 +65,7 @@ impl State {
         provider: &Arc<CryptoProvider>,
         now: SystemTime,
     ) -> Result<Self, ControlError> {
-        let store = Store::open(&options.store)?;
+        let store = Store::open(&options.store, Some(data_key::open(&options.store)?))?;
         let contents = store.contents()?;
         let (objects, missing) = Objects::load(&contents);
         for key in missing {

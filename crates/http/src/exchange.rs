@@ -7,10 +7,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use heddle_wire::http1::{BodyError, BodyLength, BodyScanner};
 
+use crate::progress::Progress;
 use crate::{BUFFER_BYTES, Connection, Output, Transport};
 
 /// Reads that fill the whole buffer, before a larger one is taken.
@@ -56,6 +58,30 @@ pub struct Pump {
     finished: bool,
     full_reads: u8,
     body_bytes: u64,
+    /// Who wants to know what moves, and whether this is the request; almost always nobody.
+    progress: Option<(Rc<Progress>, bool)>,
+    /// The body as it passed, for whoever wants a copy; almost always nobody.
+    copy: Option<Box<BodyCopy>>,
+}
+
+/// A copy of a body, framing included.
+#[derive(Debug)]
+struct BodyCopy {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// It was longer.
+    over: bool,
+}
+
+impl BodyCopy {
+    fn add(&mut self, bytes: &[u8]) {
+        self.over |= self.bytes.len() + bytes.len() > self.bytes_max;
+        if self.over {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Pump {
@@ -79,9 +105,32 @@ impl Pump {
             finished: false,
             full_reads: 0,
             body_bytes: 0,
+            progress: None,
+            copy: None,
         };
         pump.stage(source)?;
         Ok(pump)
+    }
+
+    /// Notes what moves from now on.
+    pub fn watch(&mut self, progress: &Rc<Progress>, is_request: bool) {
+        self.progress = Some((progress.clone(), is_request));
+    }
+
+    /// Copies the body from now on, up to so many bytes. `head_bytes` is the length of the head that the message began with;
+    /// to be asked for before anything is sent.
+    pub fn copy_body(&mut self, head_bytes: usize, bytes_max: usize) {
+        let mut copy = Box::new(BodyCopy { bytes: Vec::new(), bytes_max, over: false });
+        copy.add(self.staged.get(head_bytes..).unwrap_or_default());
+        self.copy = Some(copy);
+    }
+
+    /// The copy of the body; none where it was not asked for, is taken already, is too long or has not come to its end.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        if !self.has_whole_body() || self.ready > 0 {
+            return None;
+        }
+        self.copy.take().filter(|copy| !copy.over).map(|copy| copy.bytes)
     }
 
     /// Puts what the source's buffer has of the body behind the head.
@@ -89,6 +138,9 @@ impl Pump {
         let count = self.scanner.take(source.buffer.filled())?;
         self.body_bytes += count as u64;
         self.staged.extend_from_slice(&source.buffer.filled()[..count]);
+        if let Some(copy) = &mut self.copy {
+            copy.add(&source.buffer.filled()[..count]);
+        }
         source.buffer.consume(count);
         if self.keep_bytes_max > 0 && self.staged.len() > self.keep_bytes_max {
             self.keep_bytes_max = 0;
@@ -123,6 +175,9 @@ impl Pump {
             self.sent = 0;
             self.sent_any = false;
             self.finished = false;
+            if let Some((progress, _)) = &self.progress {
+                progress.restart();
+            }
         }
         !self.dropped
     }
@@ -135,6 +190,28 @@ impl Pump {
     /// Moves what can be moved. Ready when the whole message has been written. Polled again after an error it
     /// gives another error.
     pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Connection,
+        sink: &mut Transport,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.progress.is_none() {
+            return self.poll_move(cx, source, sink);
+        }
+        let before = (self.sent, self.ready, self.body_bytes, self.finished);
+        let outcome = self.poll_move(cx, source, sink);
+        if let Some((progress, is_request)) = &self.progress
+            && before != (self.sent, self.ready, self.body_bytes, self.finished)
+        {
+            progress.note();
+            if *is_request && self.finished {
+                progress.note_request_end();
+            }
+        }
+        outcome
+    }
+
+    fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Connection,
@@ -158,6 +235,9 @@ impl Pump {
             if self.ready > 0 {
                 let body = &source.buffer.filled()[..self.ready];
                 let count = ready!(sink.poll_send(cx, body)).map_err(PumpError::Write)?;
+                if let Some(copy) = &mut self.copy {
+                    copy.add(&body[..count]);
+                }
                 source.buffer.consume(count);
                 self.ready -= count;
                 continue;

@@ -3,8 +3,11 @@
 pub(crate) mod answer;
 pub(crate) mod attempts;
 pub(crate) mod client;
+pub(crate) mod copies;
 pub(crate) mod exchange;
 pub(crate) mod http2;
 pub(crate) mod http2_attempts;
 pub(crate) mod http2_client;
+pub(crate) mod retries;
 pub(crate) mod stream;
+pub(crate) mod watch;

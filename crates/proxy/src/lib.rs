@@ -17,11 +17,11 @@ mod http2;
 pub mod inbound;
 mod origination;
 pub mod outbound;
+pub mod rate_limits;
 mod record;
 pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
-pub mod target;
 mod upstream;
 pub mod worker;

@@ -3,6 +3,7 @@
 pub(crate) mod http1;
 mod http2;
 mod request_id;
+pub(crate) mod session;
 mod stream;
 
 use std::future::pending;
@@ -76,10 +77,7 @@ async fn detect(
     guard: &DrainGuard,
 ) -> Option<Detected> {
     let snapshot = worker.shared.configuration.snapshot();
-    let declared = snapshot
-        .targets
-        .frontend(accepted.destination)
-        .map_or(Protocol::Detect, |frontend| frontend.protocol);
+    let declared = snapshot.targets.declared(accepted.destination);
     let patience = patience(worker, guard);
     let spoken = match declared {
         Protocol::Tcp | Protocol::Udp => Spoken::Opaque,

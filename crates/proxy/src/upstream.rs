@@ -13,7 +13,6 @@ use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
-use heddle_ir::workload::MeshTransport;
 use heddle_net::broker;
 use heddle_net::socket::ConnectError;
 use heddle_telemetry::istio::RequestRecorder;
@@ -253,7 +252,7 @@ pub(crate) fn endpoint_of(
     protocol: UpstreamProtocol,
 ) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
     let destination = &state.destination;
-    let mesh = is_mesh(destination, target);
+    let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let target_key = match target {
         Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
@@ -299,16 +298,6 @@ fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
     }
 }
 
-fn is_mesh(destination: &Destination, target: &Target) -> bool {
-    match &destination.tls {
-        ClientTls::Auto => {
-            target.endpoint().is_some_and(|endpoint| endpoint.transport == MeshTransport::MutualTls)
-        }
-        ClientTls::Mesh => true,
-        ClientTls::Disable | ClientTls::Originate(_) => false,
-    }
-}
-
 fn security_of(
     worker: &Worker,
     destination: &Destination,
@@ -328,7 +317,10 @@ fn security_of(
             .client(protocols, expected)
             .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
         let id = &destination.id;
-        let server_name = alpn::outbound_server_name(id.port, &id.subset, id.host.as_str());
+        let named = destination.mesh_server_name.as_deref();
+        let server_name = named
+            .and_then(|name| ServerName::try_from(name.to_owned()).ok())
+            .unwrap_or_else(|| alpn::outbound_server_name(id.port, &id.subset, id.host.as_str()));
         return Ok(Security::Mesh { client, server_name });
     }
     match &destination.tls {
@@ -366,6 +358,16 @@ pub(crate) async fn connect_http1(
     if let Some(upstream) = endpoint.pool.take() {
         return Ok(upstream);
     }
+    // In memory of its own, which most requests do not need.
+    Box::pin(connect_new_http1(worker, state, endpoint, permit)).await
+}
+
+async fn connect_new_http1(
+    worker: &Worker,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    permit: &Permit,
+) -> Result<PooledConnection, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
     loop {
         // Listens before it looks, so that what becomes free in between is not missed.

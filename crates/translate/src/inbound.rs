@@ -15,9 +15,11 @@ use crate::client::{Client, selects};
 use crate::destinations::rules_for;
 use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
-use crate::istio::authorization_policy;
+use crate::istio::sidecar::SidecarKey;
+use crate::istio::{authorization_policy, envoy_filter, sidecar_inbound};
 use crate::istio::traffic_policy::{Policies, default_pool};
 use crate::mesh::MeshKey;
+use crate::network::{self, Direction};
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::scope::Scope;
@@ -48,25 +50,33 @@ impl Derivation for InboundKey {
         let mesh = reader.read(&MeshKey);
         let mutual_tls = reader.read(&MutualTlsKey(self.0.clone()))?;
         let services = services_of(reader, &facts);
+        let scoping = reader.read(&SidecarKey(facts.scope.clone())).filter(|_| !facts.is_gateway);
+        let found = ports(&facts, &services);
+        let listed = sidecar_inbound::ports(scoping.as_ref(), &mesh, &found);
+        let own_pool = sidecar_inbound::connection_pool(scoping.as_ref(), &mesh);
         Some(Arc::new(Inbound {
             workload: facts.id.clone(),
-            ports: ports(&facts, &services),
+            ports: listed.unwrap_or(found),
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
             jwt_rules: Vec::new(),
             client_address: ClientAddress::default(),
             path_normalization: mesh.path_normalization,
-            connection_pool: connection_pool(reader, &facts, &services),
+            connection_pool: own_pool
+                .unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
-            rate_limits: RateLimits::default(),
+            rate_limits: RateLimits {
+                local: envoy_filter::inbound_limits(reader, &facts, &services),
+                global: Vec::new(),
+            },
         }))
     }
 }
 
 /// The services that lead to a workload, in the order of their objects.
-fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
+pub(crate) fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
     let mut hosts: Vec<Arc<str>> = Vec::new();
     for object in reader.objects(Topic::KindIn(Kind::Service, facts.namespace.clone())) {
         let AnyObject::Service(service) = object else { continue };
@@ -147,7 +157,11 @@ fn connection_pool(
     let top = rules
         .iter()
         .find_map(|rule| rule.spec.traffic_policy.as_ref().map(|policy| (rule, policy)));
-    Policies::merge(top, None, port).connection_pool(&mesh, &mut Report::default())
+    // The mesh's own limits are for clients.
+    if top.is_none() {
+        return default_pool(&mesh);
+    }
+    Policies::merge(&mesh, top, None, port).connection_pool(&mesh, &mut Report::default())
 }
 
 fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
@@ -166,9 +180,10 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
             }
         }
     }
-    if policies.is_empty() {
-        return Authorization::default();
+    let mut systems = Vec::new();
+    if !policies.is_empty() {
+        systems.push(SystemPolicies::new(Fallback::Allow, policies));
     }
-    let system = SystemPolicies::new(Fallback::Allow, policies);
-    Authorization { systems: vec![system], authorizers: Vec::new() }
+    systems.extend(network::system(reader, facts, Direction::Ingress));
+    Authorization { systems, authorizers: Vec::new() }
 }

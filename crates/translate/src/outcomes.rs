@@ -41,34 +41,16 @@ const VIRTUAL_SERVICE: Table = &[
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
-    (
-        "http[].delegate",
-        Unsupported("rules are not delegated yet: this comes with the routing issue"),
-    ),
+    ("http[].delegate", Applied),
     ("http[].rewrite", Applied),
     ("http[].timeout", Applied),
     ("http[].retries", Applied),
     ("http[].fault", Applied),
-    (
-        "http[].mirror",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrors",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirror_percent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercentage",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
+    ("http[].mirror", Applied),
+    ("http[].mirrors", Applied),
+    ("http[].mirrorPercent", Applied),
+    ("http[].mirror_percent", Applied),
+    ("http[].mirrorPercentage", Applied),
     ("http[].corsPolicy", Applied),
     ("http[].headers", Applied),
 ];
@@ -101,6 +83,21 @@ const DESTINATION_RULE: Table = &[
     ),
 ];
 
+const ENVOY_FILTER: Table = &[
+    ("workloadSelector", Applied),
+    ("targetRefs", Applied),
+    ("priority", Applied),
+    // Patches that are not understood are told by the object's report.
+    ("configPatches", Applied),
+];
+
+const GATEWAY: Table = &[
+    ("selector", Applied),
+    ("servers", Applied),
+    ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
+    ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
+];
+
 const SERVICE_ENTRY: Table = &[
     ("hosts", Applied),
     ("addresses", Applied),
@@ -113,15 +110,22 @@ const SERVICE_ENTRY: Table = &[
     ("subjectAltNames", Applied),
 ];
 
+const SIDECAR: Table = &[
+    ("workloadSelector", Applied),
+    ("egress", Applied),
+    ("egress[].port.targetPort", Ignored("deprecated")),
+    ("ingress", Applied),
+    ("ingress[].port.targetPort", Ignored("deprecated")),
+    ("inboundConnectionPool", Applied),
+    ("outboundTrafficPolicy", Applied),
+];
+
 const WORKLOAD_ENTRY: Table = &[
     ("address", Applied),
     ("ports", Applied),
     ("labels", Applied),
     ("network", Applied),
-    (
-        "locality",
-        Unsupported("endpoints are not preferred by place yet: this comes with the routing issue"),
-    ),
+    ("locality", Applied),
     ("weight", Applied),
     ("serviceAccount", Applied),
 ];
@@ -176,31 +180,28 @@ const MESH_CONFIG: Table = &[
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
     ("DestinationRule", DESTINATION_RULE),
+    ("EnvoyFilter", ENVOY_FILTER),
+    ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
+    ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
 ];
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
-    ("Gateway", "gateways come with the gateway issue; nothing listens for it"),
     ("MeshNetworks", "networks come with the multi-cluster issue"),
     ("ProxyConfig", "settings of single proxies come with the installation issue"),
     (
         "RequestAuthentication",
         "tokens come with the security issue; rules that need them fail closed",
     ),
-    (
-        "Sidecar",
-        "every workload sees everything that is exported to it; scoping comes with the routing issue",
-    ),
     ("Telemetry", "telemetry settings come with the observability issue"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "workloads do not register themselves yet"),
+    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.
@@ -410,7 +411,10 @@ mod tests {
         for (kind, table) in [
             ("VirtualService", VIRTUAL_SERVICE),
             ("DestinationRule", DESTINATION_RULE),
+            ("EnvoyFilter", ENVOY_FILTER),
+            ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
+            ("Sidecar", SIDECAR),
             ("WorkloadEntry", WORKLOAD_ENTRY),
             ("PeerAuthentication", PEER_AUTHENTICATION),
             ("AuthorizationPolicy", AUTHORIZATION_POLICY),

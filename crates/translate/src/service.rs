@@ -16,6 +16,7 @@ use heddle_ir::protocol::Protocol;
 
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::export::Export;
+use crate::istio::locality::{self, Distribution};
 use crate::mesh::MeshKey;
 use crate::names::service_host;
 use crate::object::{ObjectKey, by_age};
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) headless: bool,
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) subject_alt_names: Vec<Arc<str>>,
+    /// Where it wants its traffic to go; none: it says nothing.
+    pub(crate) distribution: Option<Distribution>,
 }
 
 /// A port of a service.
@@ -84,8 +87,22 @@ pub(crate) enum Endpoints {
         /// IPv6 addresses are wanted before IPv4 addresses.
         ipv6_first: bool,
     },
+    /// The name that the client asks for, resolved by the proxy.
+    Requested,
     /// None can be found.
-    Unsupported,
+    Nowhere,
+}
+
+impl ServicePort {
+    /// Whether both lead to the same endpoints, whichever object defines them.
+    pub(crate) fn shares_endpoints(&self, other: &Self) -> bool {
+        let same = self.endpoints == other.endpoints && self.target == other.target;
+        let by_host = matches!(
+            self.endpoints,
+            Endpoints::Name(_) | Endpoints::OriginalDestination | Endpoints::Requested
+        );
+        same && by_host
+    }
 }
 
 impl Service {
@@ -99,7 +116,11 @@ impl Service {
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a ServicePort> {
-        self.ports.iter().filter(move |port| port.export.shows_to(namespace))
+        let seen = self.ports.iter().filter(move |port| port.export.shows_to(namespace));
+        // Of several definitions of one number the first counts for each client.
+        seen.filter(move |port| {
+            self.port(port.number, namespace).is_some_and(|first| std::ptr::eq(first, *port))
+        })
     }
 
     /// The host, where it is one and not a pattern.
@@ -169,6 +190,11 @@ impl Derivation for VisibleKey {
     }
 }
 
+/// What an annotation says about where traffic is to go.
+fn traffic_distribution(annotations: &BTreeMap<String, String>) -> Option<&str> {
+    annotations.get("networking.istio.io/traffic-distribution").map(String::as_str)
+}
+
 fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) -> Option<Service> {
     let mesh = reader.read(&MeshKey);
     let (meta, spec) = (&object.meta, &object.spec);
@@ -184,7 +210,7 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
     let external = spec.kind == Some(ServiceType::ExternalName);
     let endpoints = match (&spec.external_name, external) {
         (Some(name), true) => Endpoints::Name(name.as_str().into()),
-        (None, true) => Endpoints::Unsupported,
+        (None, true) => Endpoints::Nowhere,
         (_, false) if spec.selector.is_empty() => Endpoints::Slices,
         (_, false) => Endpoints::Selected {
             labels: spec.selector.clone(),
@@ -229,6 +255,10 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
         headless,
         ports: ports.collect(),
         subject_alt_names: Vec::new(),
+        distribution: locality::distribution(
+            spec.traffic_distribution.as_deref(),
+            traffic_distribution(&meta.annotations),
+        ),
     })
 }
 
@@ -251,6 +281,7 @@ fn from_entries(
         headless: false,
         ports: Vec::new(),
         subject_alt_names: Vec::new(),
+        distribution: locality::distribution(None, traffic_distribution(&first.meta.annotations)),
     };
     for entry in entries {
         let (meta, spec) = (&entry.meta, &entry.spec);
@@ -261,11 +292,8 @@ fn from_entries(
         );
         let key = ObjectKey::of(&AnyObject::ServiceEntry(entry.clone()));
         for port in &spec.ports {
-            if service.ports.iter().any(|known| known.number == port.number) {
-                continue;
-            }
             let declared = port.protocol.as_deref().filter(|text| !text.is_empty());
-            service.ports.push(ServicePort {
+            let defined = ServicePort {
                 number: port.number,
                 name: port.name.as_str().into(),
                 protocol: protocol::of_port(declared, Some(&port.name), port.number),
@@ -274,7 +302,17 @@ fn from_entries(
                 export: export.clone(),
                 target: IntOrText::Int(i64::from(port.target_port.unwrap_or(port.number))),
                 endpoints: entry_endpoints(entry, text),
-            });
+            };
+            let known = service.ports.iter().position(|known| known.number == port.number);
+            match known.and_then(|index| service.ports.get_mut(index)) {
+                None => service.ports.push(defined),
+                // What leads to the same endpoints may be defined anew for other namespaces.
+                Some(known) if !known.shares_endpoints(&defined) => {}
+                Some(known) if known.protocol == defined.protocol => {
+                    known.export = known.export.or(&defined.export);
+                }
+                Some(_) => service.ports.push(defined),
+            }
         }
         add_addresses(&mut service, entry, text);
     }
@@ -312,7 +350,7 @@ fn add_addresses(service: &mut Service, entry: &Object<ServiceEntry>, host: &str
     }
 }
 
-fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
+pub(crate) fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
     let spec = &entry.spec;
     if let Some(selector) = &spec.workload_selector {
         return Endpoints::Selected {
@@ -332,6 +370,6 @@ fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
                 Endpoints::Static { dns: true }
             }
         }
-        Resolution::DynamicDns => Endpoints::Unsupported,
+        Resolution::DynamicDns => Endpoints::Requested,
     }
 }

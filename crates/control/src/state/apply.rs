@@ -201,7 +201,7 @@ impl State {
             new_uid: new_uid(candidate, at_ms),
             created_at_ms: candidate.created_at_ms,
         });
-        let change = Change { at_ms, put: put.collect(), sources, delete: Vec::new() };
+        let change = Change { at_ms, put: put.collect(), sources, ..Change::default() };
         let step = self.store.commit(&change)?;
         self.revision = step.revision;
         for candidate in accepted {

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::State;
 use super::expiry;
-use crate::objects::Stored;
+use crate::objects::{Objects, Stored};
 use crate::plan::jobs::Run;
-use crate::plan::{PodEntry, Stage};
+use crate::plan::{Plan, PodEntry, Stage};
 use crate::sessions::Session;
 use crate::timestamp::{millis, text};
 
@@ -22,6 +22,16 @@ use crate::timestamp::{millis, text};
 pub(crate) type Unsettled = Vec<String>;
 
 impl State {
+    /// What shall run, and its translation.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The objects that are in force.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// The newest revision.
     pub(crate) fn revision(&self) -> u64 {
         self.revision

@@ -18,11 +18,13 @@ use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, Ta
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::session::RequestSession;
 use super::{Accepted, request_id};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended};
+use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
+use crate::forward::copies::{self, Copies};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -88,6 +90,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: http1::is_idempotent(head.method_text()),
+                extra: Extra::default(),
             };
             http1::forward(client, &begun, request, out, &decided, std::iter::empty).await
         }
@@ -96,8 +99,10 @@ pub(crate) async fn serve_request(
             let decision = outbound.routes.decide(&request.head(&client.connection), random);
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
-                Some(decision) => {
-                    let routed = Routed { worker, accepted, decision, outbound };
+                Some(mut decision) => {
+                    let head = request.head(&client.connection);
+                    let session = RequestSession::begin(&mut decision, &head);
+                    let routed = Routed { worker, accepted, decision, outbound, session };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
@@ -113,6 +118,7 @@ struct Routed<'a> {
     accepted: Accepted,
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
+    session: Option<Box<RequestSession<'a>>>,
 }
 
 impl Routed<'_> {
@@ -185,6 +191,25 @@ impl Routed<'_> {
         http1::answer(client, begun, request, answer).await
     }
 
+    /// What goes elsewhere too: the same head for another authority.
+    fn copies(
+        &self,
+        head: &RequestHead<'_>,
+        edits: &RequestEdits<'_>,
+        own: &OwnEdits,
+    ) -> Option<Rc<Copies>> {
+        let (worker, decision) = (self.worker, &self.decision);
+        let original = Target::Address(self.accepted.destination);
+        let authority = edits.authority.unwrap_or_else(|| head.authority_text());
+        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+            let mut out = Vec::new();
+            let edits = RequestEdits { authority: Some(authority), ..*edits };
+            let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
+            wire::write_request(head, &edits, headers, &mut out);
+            copies::Head::Http1(out, head.method_text() == "HEAD")
+        })
+    }
+
     async fn forward(
         &self,
         client: &mut Client,
@@ -219,6 +244,7 @@ impl Routed<'_> {
         };
         let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
         wire::write_request(&head, &edits, headers, &mut out);
+        let copies = if head.upgrade().is_some() { None } else { self.copies(&head, &edits, &own) };
         let decided = Decided {
             worker,
             state,
@@ -228,13 +254,19 @@ impl Routed<'_> {
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| begun.started + timeout),
             idempotent: http1::is_idempotent(head.method_text()),
+            extra: Extra {
+                timeouts: Some(&decision.rule.stream_timeouts),
+                session: self.session.as_deref(),
+                copies: copies.as_ref(),
+            },
         };
         let edits = || {
             let own = response_headers.iter().map(|(name, value)| match *name {
                 "set-cookie" => HeaderEdit::Add(name, value),
                 _ => HeaderEdit::Set(name, value),
             });
-            decision.response_edits().map(wire_edit).chain(own)
+            let session = self.session.as_deref().and_then(RequestSession::edit);
+            decision.response_edits().map(wire_edit).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }

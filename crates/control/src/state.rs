@@ -6,6 +6,7 @@
 pub(crate) mod apply;
 pub(crate) mod describe;
 mod expiry;
+pub(crate) mod rollback;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -272,7 +273,7 @@ impl State {
         if expired.is_empty() {
             return;
         }
-        if let Err(error) = self.delete(expired, false, now) {
+        if let Err(error) = self.delete(expired, "time (ttlSecondsAfterFinished)", false, now) {
             tracing::error!(%error, "a job that is over cannot be removed");
         }
     }

@@ -76,6 +76,8 @@ pub struct Worker {
     /// Callers that were silent while a hello of theirs was waited for, and those whose hello was late.
     pub(crate) hellos: Remembered,
     pub(crate) no_retries: RetryPolicy,
+    /// Copies of requests that are under way.
+    pub(crate) copies: Cell<usize>,
     random: Cell<u64>,
 }
 
@@ -86,6 +88,7 @@ impl Worker {
             recorders: Recorders::new(shared.metrics.clone()),
             events: Events::new(shared.mesh_metrics.clone()),
             random: Cell::new(seed),
+            copies: Cell::new(0),
             shared,
             keeper: Keeper::new(),
             drain: LocalDrain::new(),

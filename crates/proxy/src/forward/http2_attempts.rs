@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use http::{HeaderMap, Request, Response};
 
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
+use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
@@ -43,6 +45,14 @@ pub(crate) struct Upload {
     /// The messages of a gRPC call.
     pub(crate) messages: Option<MessageCounter>,
     watch: Watch,
+    tee: Option<Tee>,
+}
+
+/// A body as it passed, for copies of its request.
+struct Tee {
+    copies: Rc<Copies>,
+    pieces: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// The end of a body.
@@ -73,6 +83,33 @@ impl Upload {
             bytes: 0,
             messages: is_grpc.then(MessageCounter::default),
             watch: Watch::default(),
+            tee: None,
+        }
+    }
+
+    /// Sends copies of the request once its body is known whole.
+    fn copy_to(&mut self, copies: &Rc<Copies>) {
+        self.tee = Some(Tee { copies: copies.clone(), pieces: Vec::new(), bytes: 0 });
+        self.send_copies();
+    }
+
+    fn send_copies(&mut self) {
+        let Some(end) = &self.ended else { return };
+        let Some(tee) = self.tee.take() else { return };
+        let trailers = match end {
+            End::Plain => None,
+            End::Trailers(trailers) => Some(trailers),
+        };
+        tee.copies.send(&tee.pieces, trailers);
+    }
+
+    fn note_piece(&mut self, piece: &Bytes) {
+        let Some(tee) = &mut self.tee else { return };
+        tee.bytes += piece.len();
+        if tee.bytes > BODY_BYTES_MAX {
+            self.tee = None;
+        } else {
+            tee.pieces.push(piece.clone());
         }
     }
 
@@ -139,6 +176,7 @@ impl Upload {
                         self.bytes += piece.len() as u64;
                         self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                         self.keep(&piece);
+                        self.note_piece(&piece);
                         self.waiting = Some(piece);
                     }
                 }
@@ -146,6 +184,7 @@ impl Upload {
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
                     self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
+                    self.send_copies();
                 }
             }
         }
@@ -170,7 +209,7 @@ impl Upload {
 }
 
 /// Sends what waits, as the sink's window allows.
-fn poll_send(
+pub(crate) fn poll_send(
     cx: &mut Context<'_>,
     sink: &mut SendStream<Bytes>,
     waiting: &mut Option<Bytes>,
@@ -282,6 +321,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         return (ended.answer(Answer::overflow()), None);
     };
     upload.watch = Watch::new(decided.extra.timeouts);
+    if let Some(copies) = decided.extra.copies {
+        upload.copy_to(copies);
+    }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
         let Some(target) = tries.retries.pick() else {

@@ -79,7 +79,9 @@ const SLOTS: &[&[&str]] = &[
         "{kind: Sidecar, name: s, spec: {egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}}",
         "{kind: Sidecar, name: s, spec: {workloadSelector: {labels: {app: a}}, ingress: [{port: {number: 8080, protocol: HTTP, name: x}, defaultEndpoint: '127.0.0.1:1'}], egress: [{hosts: ['~/*']}]}}",
     ],
-    &["{kind: Sidecar, name: all, namespace: istio-system, spec: {egress: [{hosts: ['default/b.default.svc.cluster.local']}]}}"],
+    &[
+        "{kind: Sidecar, name: all, namespace: istio-system, spec: {egress: [{hosts: ['default/b.default.svc.cluster.local']}]}}",
+    ],
     &[
         "{kind: EnvoyFilter, name: f, spec: {workloadSelector: {labels: {app: a}}, configPatches: [{applyTo: HTTP_FILTER, patch: {operation: INSERT_FIRST, value: {typed_config: {'@type': x/LocalRateLimit, token_bucket: {max_tokens: 1, fill_interval: 1s}, filter_enabled: {default_value: {numerator: 100}}}}}}]}}",
     ],

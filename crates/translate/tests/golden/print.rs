@@ -327,7 +327,8 @@ fn rule(out: &mut String, rule: &HttpRule) {
             BackendTarget::Invalid { status, reason } => format!("{status} ({reason})"),
         };
         let (share, suffix) = (mirror.share_ppm, &mirror.authority_suffix);
-        writeln!(out, "  mirror {target} {share} ppm {suffix} ({})", place(&mirror.origin)).unwrap();
+        writeln!(out, "  mirror {target} {share} ppm {suffix} ({})", place(&mirror.origin))
+            .unwrap();
     }
     if let Some(fault) = &rule.fault {
         writeln!(out, "  fault {:?} {:?}", fault.delay, fault.abort).unwrap();

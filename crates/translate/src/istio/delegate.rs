@@ -193,15 +193,14 @@ fn text_conflict(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> bool
     let (Some(root), Some(leaf)) = (root, leaf) else { return false };
     let (root, leaf) = (said(root), said(leaf));
     match (root, leaf) {
-        (Said::Nothing, _) => false,
-        (Said::Regex, Said::Nothing) => false,
-        (Said::Regex, _) | (_, Said::Regex) => true,
+        (Said::Nothing, _) | (Said::Regex | Said::Prefix(_), Said::Nothing) => false,
         (Said::Exact(outer), Said::Exact(inner)) => outer != inner,
-        (Said::Exact(_), Said::Prefix(_) | Said::Nothing) => true,
+        (Said::Regex, _) | (_, Said::Regex) | (Said::Exact(_), Said::Prefix(_) | Said::Nothing) => {
+            true
+        }
         (Said::Prefix(outer), Said::Prefix(inner) | Said::Exact(inner)) => {
             !inner.starts_with(outer)
         }
-        (Said::Prefix(_), Said::Nothing) => false,
     }
 }
 

@@ -58,9 +58,8 @@ pub(super) fn spoken(server: &Written) -> Option<Spoken> {
     let passes = !matches!(mode, Some(mode) if !matches!(mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough));
     Some(match server.port.protocol.to_ascii_uppercase().as_str() {
         "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => Spoken::Http,
-        "HTTPS" if passes => Spoken::Tls,
+        "HTTPS" | "TLS" if passes => Spoken::Tls,
         "HTTPS" => Spoken::Https,
-        "TLS" if passes => Spoken::Tls,
         "TLS" => Spoken::TlsTerminated,
         "TCP" | "MONGO" | "REDIS" | "MYSQL" => Spoken::Tcp,
         _ => return None,

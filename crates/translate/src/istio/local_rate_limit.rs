@@ -145,12 +145,11 @@ pub(super) fn limits(
         report.unsupported(of("always_consume_default_token_bucket"), why);
     }
     if let Some(at) = read.field(settings, "token_bucket") {
-        match bucket(read, at) {
-            Some(bucket) => limits.push(LocalRateLimit { bucket: Some(bucket), ..frame }),
-            None => {
-                let message = "a bucket needs `max_tokens` and `fill_interval`";
-                report.unsupported(of("token_bucket"), message);
-            }
+        if let Some(bucket) = bucket(read, at) {
+            limits.push(LocalRateLimit { bucket: Some(bucket), ..frame });
+        } else {
+            let message = "a bucket needs `max_tokens` and `fill_interval`";
+            report.unsupported(of("token_bucket"), message);
         }
     }
     limits
@@ -351,7 +350,7 @@ fn set(
         }
         ":method" if !invert && into.method.is_none() => into.method = Some(value),
         ":authority" | "host" if !invert && into.authority.is_none() => {
-            into.authority = Some(value)
+            into.authority = Some(value);
         }
         name if name.starts_with(':') || ignore_case => return None,
         name => {

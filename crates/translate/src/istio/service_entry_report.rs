@@ -31,6 +31,10 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
     check_ports(object, resolution, report);
     check_endpoints(object, resolution, report);
     export_to::check(&object.written, spec.at, &spec.export_to, true, report);
+    if resolution == Resolution::DynamicDns {
+        let why = "no proxy looks up the name that a request asks for yet: requests get 503";
+        report.unsupported(of("resolution"), why);
+    }
     if let Some(selector) = &spec.workload_selector {
         if !spec.endpoints.is_empty() {
             report

@@ -91,16 +91,6 @@ impl<'a> Policies<'a> {
 
     fn replace_some(&mut self, written: &'a Written, policy: &'a TrafficPolicy) {
         let parent = policy.at;
-        fn replace<'a, T>(
-            own: &mut Option<Block<'a, T>>,
-            written: &'a Written,
-            parent: At,
-            value: Option<&'a T>,
-        ) {
-            if let Some(value) = value {
-                *own = Some(Block { written, parent, value });
-            }
-        }
         replace(&mut self.load_balancer, written, parent, policy.load_balancer.as_ref());
         replace(&mut self.connection_pool, written, parent, policy.connection_pool.as_ref());
         replace(&mut self.outlier, written, parent, policy.outlier_detection.as_ref());
@@ -233,6 +223,17 @@ impl<'a> Policies<'a> {
     }
 }
 
+fn replace<'a, T>(
+    own: &mut Option<Block<'a, T>>,
+    written: &'a Written,
+    parent: At,
+    value: Option<&'a T>,
+) {
+    if let Some(value) = value {
+        *own = Some(Block { written, parent, value });
+    }
+}
+
 /// What bounds retries where nothing is said: half of what is under way, so that proxies behind each other do not
 /// multiply them, and a few always. Istio has no bound.
 fn default_budget(profile: Profile) -> Option<RetryBudget> {
@@ -354,15 +355,12 @@ pub(crate) fn pool(
             pool.upgrade_to_http2 = false;
         }
         if let Some(keepalive) = &http.http2_keep_alive {
-            match (keepalive.interval, keepalive.timeout) {
-                (Some(interval), Some(timeout)) => {
-                    let (interval, timeout) = (interval.as_std(), timeout.as_std());
-                    pool.http2_keepalive = Some(Http2Keepalive { interval, timeout });
-                }
-                _ => {
-                    let message = "`http2KeepAlive` needs `interval` and `timeout`";
-                    report.rejected(place.origin_of(http.at, "http2KeepAlive"), message);
-                }
+            if let (Some(interval), Some(timeout)) = (keepalive.interval, keepalive.timeout) {
+                let (interval, timeout) = (interval.as_std(), timeout.as_std());
+                pool.http2_keepalive = Some(Http2Keepalive { interval, timeout });
+            } else {
+                let message = "`http2KeepAlive` needs `interval` and `timeout`";
+                report.rejected(place.origin_of(http.at, "http2KeepAlive"), message);
             }
         }
     }

@@ -124,8 +124,6 @@ impl Snapshot {
                 self.endpoints.insert(set.key.clone(), set.clone());
                 changed.endpoints.insert(set.key.clone());
             }
-            // Nothing listens on its own and nothing refers to a secret yet.
-            Resource::Gateway(_) | Resource::Secret(_) => {}
             Resource::Inbound(inbound) => {
                 self.compiled_inbound = Some(inbound.clone());
                 changed.inbound = true;
@@ -135,8 +133,8 @@ impl Snapshot {
                 changed.outbounds.insert(outbound.key.clone(), outbound.clone());
             }
             Resource::Proxy(settings) => self.settings = Some(settings.clone()),
-            // The identity's holder takes it.
-            Resource::TrustBundle(_) => {}
+            // The identity's holder takes the roots; nothing listens on its own and nothing refers to a secret yet.
+            Resource::Gateway(_) | Resource::Secret(_) | Resource::TrustBundle(_) => {}
             Resource::Workload(workload) => {
                 for address in &workload.addresses {
                     self.workloads.insert(*address, workload.clone());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::istio::{
-    AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode, Normalization,
+    AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode,
+    Normalization,
 };
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;

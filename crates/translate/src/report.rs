@@ -9,8 +9,9 @@ use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
 use crate::istio::{
-    authorization_policy, destination_rule_report, envoy_filter, gateway_report, peer_authentication, service_entry_report,
-    sidecar_report, virtual_service_report, workload_group_report,
+    authorization_policy, destination_rule_report, envoy_filter, gateway_report,
+    peer_authentication, service_entry_report, sidecar_report, virtual_service_report,
+    workload_group_report,
 };
 use crate::object::ObjectKey;
 use crate::{cilium, kubernetes, mesh, network, outcomes};

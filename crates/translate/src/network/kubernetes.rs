@@ -5,7 +5,7 @@
 use heddle_api::kubernetes::{
     IpBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, PolicyType, Protocol,
 };
-use heddle_api::{At, IntOrText, Object};
+use heddle_api::{At, IntOrText, LabelSelector, Object};
 use heddle_diag::Origin;
 use heddle_ident::Cidr;
 use heddle_ir::authorization::{Attribute, Clause, Condition, Rule, ValueMatch};
@@ -112,7 +112,7 @@ fn peer_clause(
             return block_conditions(block, direction.peer());
         }
         let namespaces = match &peer.namespace_selector {
-            Some(selector) if *selector == Default::default() => Namespaces::All,
+            Some(selector) if *selector == LabelSelector::default() => Namespaces::All,
             Some(selector) => Namespaces::Labelled(requirements(selector)),
             None => Namespaces::One(policy.meta.namespace.as_str().into()),
         };

@@ -23,6 +23,5 @@ pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
-pub mod target;
 mod upstream;
 pub mod worker;

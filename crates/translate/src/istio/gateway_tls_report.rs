@@ -313,11 +313,10 @@ fn check_duplicates(
     let Some(own) = server.tls.as_ref().and_then(source) else { return };
     for other in reader.objects(Topic::Kind(Kind::Gateway)) {
         let AnyObject::Gateway(other) = other else { continue };
-        let covered = other.spec.selector.iter().all(|(key, value)| {
-            object.spec.selector.get(key) == Some(value)
-        }) || object.spec.selector.iter().all(|(key, value)| {
-            other.spec.selector.get(key) == Some(value)
-        });
+        // Whoever serves the other one serves this one too.
+        let pairs = &object.spec.selector;
+        let covered =
+            pairs.iter().all(|(key, value)| other.spec.selector.get(key) == Some(value));
         if Arc::ptr_eq(&other, object) || !covered {
             continue;
         }

@@ -13,8 +13,10 @@
 mod api;
 mod authority;
 mod catalog;
+mod data_key;
 mod desired;
 mod digest;
+pub mod explain;
 mod facts;
 mod handler;
 mod objects;

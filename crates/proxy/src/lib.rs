@@ -9,6 +9,7 @@ mod config;
 pub mod configuration;
 mod detect;
 mod dns;
+mod events;
 mod find;
 pub mod fixed;
 mod forward;
@@ -23,6 +24,5 @@ pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
-pub mod target;
 mod upstream;
 pub mod worker;

@@ -102,6 +102,11 @@ impl CompiledRoutes {
     /// `random` must be spread evenly over `u64`; the backend is drawn from it by exact shares, and delay and abort
     /// from numbers derived from it.
     pub fn decide(&self, request: &impl RequestHead, random: u64) -> Option<RouteDecision<'_>> {
+        self.decision(self.find(request)?, random)
+    }
+
+    /// The first match that holds.
+    fn find(&self, request: &impl RequestHead) -> Option<Entry> {
         let matches = |entry: &&Entry| self.test(**entry, request).is_ok();
         let entry = match &self.index {
             None => self.entries.iter().find(matches),
@@ -110,7 +115,28 @@ impl CompiledRoutes {
                 candidates.filter_map(|number| self.entries.get(number)).find(matches)
             }
         };
-        self.decision(*entry?, random)
+        entry.copied()
+    }
+
+    /// Everything that [`CompiledRoutes::decide`] may answer to a request, one decision for each backend that has weight,
+    /// with its weight; one with the weight 1 where there is nothing to draw. Empty when no rule matches. Delay and abort
+    /// are left out, since they are drawn by themselves: the rule has their shares.
+    pub fn decide_all(&self, request: &impl RequestHead) -> Vec<(u32, RouteDecision<'_>)> {
+        let Some(entry) = self.find(request) else { return Vec::new() };
+        let Some(decision) = self.decision(entry, 0) else { return Vec::new() };
+        let decision = RouteDecision { delay: None, abort: None, ..decision };
+        let compiled = &self.rules[entry.rule];
+        let drawn = match &decision.rule.action {
+            HttpAction::Forward(backends) if compiled.broken.is_none() => backends,
+            _ => return vec![(1, decision)],
+        };
+        let drawn = drawn.iter().enumerate().filter(|(_, backend)| backend.weight > 0);
+        let each = drawn.map(|(index, backend)| {
+            let (action, rewrite) = self.action_of(index, backend, compiled);
+            (backend.weight, RouteDecision { action, rewrite, ..decision })
+        });
+        let each: Vec<_> = each.collect();
+        if each.is_empty() { vec![(1, decision)] } else { each }
     }
 
     /// Tests the match that `entry` stands for.
@@ -177,13 +203,23 @@ impl CompiledRoutes {
             let reason = "no backend has weight";
             return (RouteAction::Refuse { status: 500, reason }, None);
         };
+        self.action_of(index, backend, compiled)
+    }
+
+    /// What a backend of a rule, the `index`th, does, and how the path changes.
+    fn action_of<'a>(
+        &'a self,
+        index: usize,
+        backend: &'a WeightedBackend,
+        compiled: &'a CompiledRule,
+    ) -> (RouteAction<'a>, Option<&'a CompiledRewrite>) {
         let own = compiled.backend_rewrites.get(index).and_then(Option::as_ref);
         match &backend.target {
             BackendTarget::Destination(index) => match self.outbound.destinations.get(*index) {
                 Some(destination) => {
                     let destination_index = *index;
                     let action = RouteAction::Forward { backend, destination_index, destination };
-                    (action, own.or(of_rule))
+                    (action, own.or(compiled.rewrite.as_ref()))
                 }
                 None => (RouteAction::Refuse { status: 500, reason: NO_DESTINATION }, None),
             },

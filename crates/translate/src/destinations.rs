@@ -15,6 +15,7 @@ use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::codes;
+use crate::endpoint::target_number;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
 use crate::gateway_api::tls_policy;
@@ -336,7 +337,8 @@ impl<'a> Destinations<'a> {
             return Ok(index);
         }
         let rules = rules_for(self.reader, &self.client, &service.host, &service.namespace);
-        let destination = destination(self.reader, &self.client, service, port, id, &rules, subset)?;
+        let destination =
+            destination(self.reader, &self.client, service, port, id, &rules, subset)?;
         self.list.push(Arc::new(destination));
         Ok(self.list.len() - 1)
     }
@@ -413,6 +415,9 @@ fn destination(
     };
     let endpoints = if original {
         EndpointSource::OriginalDestination
+    } else if port.endpoints == Endpoints::Requested {
+        let port = target_number(port, None).unwrap_or(port.number);
+        EndpointSource::RequestedName { port }
     } else {
         EndpointSource::Set(EndpointSetKey { host: id.host.clone(), port: port.number })
     };

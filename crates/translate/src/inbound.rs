@@ -16,8 +16,8 @@ use crate::destinations::rules_for;
 use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::sidecar::SidecarKey;
-use crate::istio::{authorization_policy, sidecar_inbound};
 use crate::istio::traffic_policy::{Policies, default_pool};
+use crate::istio::{authorization_policy, envoy_filter, sidecar_inbound};
 use crate::linkerd;
 use crate::mesh::MeshKey;
 use crate::network::{self, Direction};
@@ -65,11 +65,13 @@ impl Derivation for InboundKey {
             jwt_rules: Vec::new(),
             client_address: ClientAddress::default(),
             path_normalization: mesh.path_normalization,
-            connection_pool: own_pool
-                .unwrap_or_else(|| connection_pool(reader, &facts, &services)),
+            connection_pool: own_pool.unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
-            rate_limits: RateLimits::default(),
+            rate_limits: RateLimits {
+                local: envoy_filter::inbound_limits(reader, &facts, &services),
+                global: Vec::new(),
+            },
         }))
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::istio::{
-    AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode, Normalization,
+    AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode,
+    Normalization,
 };
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;
@@ -278,7 +279,7 @@ fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) 
         }
     }
     if spec.access_log_format.as_deref().is_some_and(|format| !format.is_empty()) {
-        let why = "formats of the access log come with the observability issue; the default format is used";
+        let why = "formats of the access log are not read yet; the default format is used";
         report.unsupported(of("accessLogFormat"), why);
     }
 }

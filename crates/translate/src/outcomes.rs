@@ -40,10 +40,7 @@ const VIRTUAL_SERVICE: Table = &[
     ("tcp", Applied),
     ("http[].name", Applied),
     ("http[].match", Applied),
-    (
-        "http[].match[].statPrefix",
-        Unsupported("metrics are named by the rule; prefixes come with the observability issue"),
-    ),
+    ("http[].match[].statPrefix", Unsupported("metrics have no prefixes yet")),
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
@@ -67,6 +64,17 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
+    ("trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
+    ("trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
+    ("trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    ("trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    ("subsets[].trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
+    ("subsets[].trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
+    ("subsets[].trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    (
+        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive",
+        Unsupported(NO_PINGS),
+    ),
     ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     (
@@ -89,9 +97,20 @@ const DESTINATION_RULE: Table = &[
     ),
 ];
 
+const ENVOY_FILTER: Table = &[
+    ("workloadSelector", Applied),
+    ("targetRefs", Applied),
+    ("priority", Applied),
+    // Patches that are not understood are told by the object's report.
+    ("configPatches", Applied),
+];
+
 const GATEWAY: Table = &[
     ("selector", Applied),
-    ("servers", Applied),
+    (
+        "servers",
+        Unsupported("`explain` answers for it; in a running mesh no proxy listens on it yet"),
+    ),
     ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
     ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
 ];
@@ -113,6 +132,14 @@ const SIDECAR: Table = &[
     ("egress", Applied),
     ("egress[].port.targetPort", Ignored("deprecated")),
     ("ingress", Applied),
+    (
+        "ingress[].defaultEndpoint",
+        Unsupported("connections to the port go to the port itself; the application listens there"),
+    ),
+    (
+        "ingress[].connectionPool",
+        Unsupported("the limits of `inboundConnectionPool` hold for every port"),
+    ),
     ("ingress[].port.targetPort", Ignored("deprecated")),
     ("inboundConnectionPool", Applied),
     ("outboundTrafficPolicy", Applied),
@@ -123,10 +150,7 @@ const WORKLOAD_ENTRY: Table = &[
     ("ports", Applied),
     ("labels", Applied),
     ("network", Applied),
-    (
-        "locality",
-        Unsupported("endpoints are not preferred by place yet: this comes with the routing issue"),
-    ),
+    ("locality", Applied),
     ("weight", Applied),
     ("serviceAccount", Applied),
 ];
@@ -144,11 +168,12 @@ const AUTHORIZATION_POLICY: Table = &[
 ];
 
 const NO_KEEPALIVE: &str =
-    "connections have the operating system's keepalive; setting it comes with the routing issue";
-const NO_UPGRADE: &str =
-    "a request keeps the client's HTTP version; this comes with the routing issue";
-const NO_ACCESS_LOG: &str =
-    "requests are counted, not logged yet; this comes with the observability issue";
+    "connections have the operating system's keepalive; it cannot be set yet";
+const NO_TUNNEL: &str = "no tunnel is opened yet";
+const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
+const NO_PINGS: &str = "HTTP/2 pings are not sent yet";
+const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
+const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 
 const MESH_CONFIG: Table = &[
     ("trustDomain", Applied),
@@ -181,6 +206,7 @@ const MESH_CONFIG: Table = &[
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
     ("DestinationRule", DESTINATION_RULE),
+    ("EnvoyFilter", ENVOY_FILTER),
     ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
@@ -192,17 +218,13 @@ const TABLES: &[(&str, Table)] = &[
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
-    ("MeshNetworks", "networks come with the multi-cluster issue"),
-    ("ProxyConfig", "settings of single proxies come with the installation issue"),
-    (
-        "RequestAuthentication",
-        "tokens come with the security issue; rules that need them fail closed",
-    ),
-    ("Telemetry", "telemetry settings come with the observability issue"),
+    ("MeshNetworks", "networks are not told apart yet"),
+    ("ProxyConfig", "settings of single proxies are not read yet"),
+    ("RequestAuthentication", "tokens are not checked yet; rules that need them fail closed"),
+    ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "workloads do not register themselves yet"),
+    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.
@@ -436,6 +458,7 @@ mod tests {
         for (kind, table) in [
             ("VirtualService", VIRTUAL_SERVICE),
             ("DestinationRule", DESTINATION_RULE),
+            ("EnvoyFilter", ENVOY_FILTER),
             ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
             ("Sidecar", SIDECAR),

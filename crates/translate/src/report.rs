@@ -12,8 +12,9 @@ use crate::gateway_api::report as gateway_api;
 use crate::gateway_api::route::Route;
 use crate::gateway_api::status::GatewayApiStatus;
 use crate::istio::{
-    authorization_policy, destination_rule_report, gateway_report, peer_authentication, service_entry_report,
-    sidecar_report, virtual_service_report,
+    authorization_policy, destination_rule_report, envoy_filter, gateway_report,
+    peer_authentication, service_entry_report, sidecar_report, virtual_service_report,
+    workload_group_report,
 };
 use crate::object::ObjectKey;
 use crate::{cilium, kubernetes, linkerd, mesh, network, outcomes, smi};
@@ -115,6 +116,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::DestinationRule(object) => {
                 destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::EnvoyFilter(object) => envoy_filter::report(reader, object, &mut report),
             AnyObject::Gateway(object) => gateway_report::report(reader, object, &mut report),
             AnyObject::PeerAuthentication(object) => {
                 peer_authentication::report(reader, object, &mut report);
@@ -130,6 +132,7 @@ impl Derivation for ObjectReportKey {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
+            AnyObject::WorkloadGroup(object) => workload_group_report::report(object, &mut report),
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }
@@ -166,6 +169,12 @@ impl Derivation for ObjectReportKey {
         }
         linkerd::report(reader, &object, &mut report);
         smi::report(reader, &object, &mut report);
+        if let AnyObject::RequestAuthentication(object) = &object
+            && object.meta.annotations.contains_key("istio.io/dry-run")
+        {
+            let message = "only authorisation policies can be tried without being enforced";
+            report.rejected(object.origin().clone(), message);
+        }
         outcomes::complete(&object, &mut report);
         Arc::new(report)
     }

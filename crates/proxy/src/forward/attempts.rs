@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
+use crate::forward::copies::Copies;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{TimeIsUp, Watch, within};
@@ -45,12 +46,14 @@ pub(crate) struct Decided<'a> {
 }
 
 /// What few rules ask for besides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Extra<'a> {
     /// Bounds on the stream; none: no bounds.
     pub(crate) timeouts: Option<&'a StreamTimeouts>,
     /// The client's session.
     pub(crate) session: Option<&'a RequestSession<'a>>,
+    /// Copies that go elsewhere.
+    pub(crate) copies: Option<&'a Rc<Copies>>,
 }
 
 /// How a request ended.
@@ -67,6 +70,8 @@ pub(crate) struct Ended {
     pub(crate) flags: ResponseFlags,
     pub(crate) response_bytes: u64,
     pub(crate) mutual_tls: bool,
+    /// Why it did not end well; none: it did, as far as this proxy can tell.
+    pub(crate) reason: Option<Reason>,
     pub(crate) next: Next,
 }
 
@@ -200,6 +205,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
 impl Ended {
     pub(crate) fn answer(mut self, answer: Answer) -> Self {
         self.status = answer.status;
+        self.reason = answer.reason;
         if let Some(flag) = answer.reason.and_then(Reason::flag) {
             self.flags = self.flags.with(flag);
         }
@@ -306,6 +312,15 @@ impl Tries<'_> {
         reused: bool,
         pump: &mut Pump,
     ) -> Option<Answer> {
+        if let Failure::Upstream(error) = failure {
+            upstream::tell(
+                self.retries.decided.worker,
+                self.retries.decided.state,
+                target,
+                None,
+                error,
+            );
+        }
         let (outcome, observation) = match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => {
                 let request_sent = !pump.is_unsent();
@@ -346,26 +361,18 @@ impl Tries<'_> {
                 Answer::upstream_protocol_error()
             }
             Failure::Timeout(why) => why.answer(),
-            Failure::Upstream(UpstreamError::Overflow(_)) => Answer::overflow(),
-            Failure::Upstream(UpstreamError::Resolve { .. }) => {
-                Answer::no_healthy_upstream().because(Reason::NameResolution)
-            }
-            Failure::Upstream(
-                UpstreamError::Handshake(_)
-                | UpstreamError::Identity(_)
-                | UpstreamError::NoIdentity,
-            ) => Answer::connect_failure().because(Reason::PeerIdentity),
-            Failure::Upstream(UpstreamError::Timeout(_)) => {
-                Answer::connect_failure().because(Reason::ConnectTimeout)
-            }
-            Failure::Upstream(
-                UpstreamError::Connect(_)
-                | UpstreamError::Http2(_)
-                | UpstreamError::Http2Refused
-                | UpstreamError::Outside(_)
-                | UpstreamError::TlsSettings(_),
-            ) => Answer::connect_failure(),
+            Failure::Upstream(error) => answer_to(error),
         }
+    }
+}
+
+/// What a client is answered when no connection to an endpoint could be had.
+pub(crate) fn answer_to(error: &UpstreamError) -> Answer {
+    let reason = upstream::reason_of(error);
+    match reason {
+        Reason::CircuitOverflow => Answer::overflow(),
+        Reason::NameResolution => Answer::no_healthy_upstream().because(reason),
+        _ => Answer::connect_failure().because(reason),
     }
 }
 

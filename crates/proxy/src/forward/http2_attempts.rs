@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,11 +13,13 @@ use h2::{Reason, RecvStream, SendStream};
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
+use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, Request, Response};
 
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended, Next};
+use crate::forward::attempts::{Decided, Ended, Next, answer_to};
+use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
@@ -39,7 +42,19 @@ pub(crate) struct Upload {
     waiting: Option<Bytes>,
     finished: bool,
     pub(crate) bytes: u64,
+    /// The messages of a gRPC call.
+    pub(crate) messages: Option<MessageCounter>,
+    /// Those of its response.
+    pub(crate) response_messages: u64,
     watch: Watch,
+    tee: Option<Tee>,
+}
+
+/// A body as it passed, for copies of its request.
+struct Tee {
+    copies: Rc<Copies>,
+    pieces: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// The end of a body.
@@ -55,7 +70,7 @@ enum Broken {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize) -> Self {
+    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize, is_grpc: bool) -> Self {
         let ended = body.is_end_stream().then_some(End::Plain);
         Self {
             body,
@@ -68,7 +83,36 @@ impl Upload {
             waiting: None,
             finished: false,
             bytes: 0,
+            messages: is_grpc.then(MessageCounter::default),
+            response_messages: 0,
             watch: Watch::default(),
+            tee: None,
+        }
+    }
+
+    /// Sends copies of the request once its body is known whole.
+    fn copy_to(&mut self, copies: &Rc<Copies>) {
+        self.tee = Some(Tee { copies: copies.clone(), pieces: Vec::new(), bytes: 0 });
+        self.send_copies();
+    }
+
+    fn send_copies(&mut self) {
+        let Some(end) = &self.ended else { return };
+        let Some(tee) = self.tee.take() else { return };
+        let trailers = match end {
+            End::Plain => None,
+            End::Trailers(trailers) => Some(trailers),
+        };
+        tee.copies.send(&tee.pieces, trailers);
+    }
+
+    fn note_piece(&mut self, piece: &Bytes) {
+        let Some(tee) = &mut self.tee else { return };
+        tee.bytes += piece.len();
+        if tee.bytes > BODY_BYTES_MAX {
+            self.tee = None;
+        } else {
+            tee.pieces.push(piece.clone());
         }
     }
 
@@ -133,7 +177,9 @@ impl Upload {
                     // An empty piece only carried the end, for which no window is waited.
                     if !piece.is_empty() {
                         self.bytes += piece.len() as u64;
+                        self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                         self.keep(&piece);
+                        self.note_piece(&piece);
                         self.waiting = Some(piece);
                     }
                 }
@@ -141,6 +187,7 @@ impl Upload {
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
                     self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
+                    self.send_copies();
                 }
             }
         }
@@ -165,7 +212,7 @@ impl Upload {
 }
 
 /// Sends what waits, as the sink's window allows.
-fn poll_send(
+pub(crate) fn poll_send(
     cx: &mut Context<'_>,
     sink: &mut SendStream<Bytes>,
     waiting: &mut Option<Bytes>,
@@ -197,6 +244,8 @@ struct Download {
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
+    /// The messages of a gRPC call.
+    messages: Option<MessageCounter>,
     watch: Watch,
 }
 
@@ -215,6 +264,7 @@ impl Download {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
+                    self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                     if let Some(progress) = self.watch.progress() {
                         progress.note();
                     }
@@ -274,6 +324,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         return (ended.answer(Answer::overflow()), None);
     };
     upload.watch = Watch::new(decided.extra.timeouts);
+    if let Some(copies) = decided.extra.copies {
+        upload.copy_to(copies);
+    }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
         let Some(target) = tries.retries.pick() else {
@@ -333,7 +386,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             return (ended, in_head);
         }
         let watch = upload.watch.clone();
-        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head, watch };
+        let messages = upload.messages.map(|_| MessageCounter::default());
+        let grpc_status = in_head;
+        let download = Download { body, waiting: None, bytes: 0, grpc_status, messages, watch };
         let delivered = deliver(decided, ended, attempt, upload, download, sink).await;
         if let (true, Some(code)) = (tells_later, delivered.1) {
             let counted = seen_as_http(status, Some(code));
@@ -373,6 +428,7 @@ async fn deliver(
     });
     let outcome = watch.within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
+    upload.response_messages = download.messages.map_or(0, |messages| messages.count());
     let grpc = download.grpc_status;
     match outcome {
         Ok(Ok(())) => {}
@@ -480,8 +536,15 @@ impl Tries<'_> {
             }
             Failure::Timeout(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
-            Failure::Upstream(_) => {
-                let answer = Answer::connect_failure();
+            Failure::Upstream(error) => {
+                upstream::tell(
+                    self.retries.decided.worker,
+                    self.retries.decided.state,
+                    target,
+                    None,
+                    error,
+                );
+                let answer = answer_to(error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

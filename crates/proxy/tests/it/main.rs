@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod events;
 mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod resilience;
 mod stream;
 mod support;

@@ -12,10 +12,24 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+pub(crate) use heddle_diag::error_chain as chain;
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::namespace::NetworkNamespace;
 use heddle_net::socket::SocketFactory;
 use heddle_proto::node::{Handler, handler::Action};
+
+/// A page of a workload's proxy must come within this time.
+const PAGE_MAX: Duration = Duration::from_secs(5);
+
+/// Fetches a page from a port that interception leaves alone.
+pub(crate) async fn page(address: SocketAddr, path: &str) -> Result<bytes::Bytes, String> {
+    let fetch = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        http::page(stream, path).await
+    };
+    let fetched = tokio::time::timeout(PAGE_MAX, fetch).await;
+    fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", PAGE_MAX.as_secs())))
+}
 
 /// Where a workload's probes connect, and how.
 #[derive(Clone, Debug)]
@@ -127,18 +141,6 @@ impl Prober {
 
 fn port(number: u32) -> Result<u16, String> {
     u16::try_from(number).map_err(|_| format!("{number} is not a port"))
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -417,7 +417,7 @@ fn check_targets(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
             }
             ("gateway.networking.k8s.io", "Gateway" | "GatewayClass")
             | ("networking.istio.io", "ServiceEntry") => {
-                let why = format!("targets of kind {} come with the gateway issue", reference.kind);
+                let why = format!("targets of kind {} are not supported yet", reference.kind);
                 report.unsupported(origin, why);
             }
             (group, kind) => {

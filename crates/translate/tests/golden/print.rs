@@ -335,7 +335,8 @@ fn rule(out: &mut String, rule: &HttpRule) {
             BackendTarget::Redirect(redirect) => format!("{redirect:?}"),
         };
         let (share, suffix) = (mirror.share_ppm, &mirror.authority_suffix);
-        writeln!(out, "  mirror {target} {share} ppm {suffix} ({})", place(&mirror.origin)).unwrap();
+        writeln!(out, "  mirror {target} {share} ppm {suffix} ({})", place(&mirror.origin))
+            .unwrap();
     }
     if let Some(fault) = &rule.fault {
         writeln!(out, "  fault {:?} {:?}", fault.delay, fault.abort).unwrap();
@@ -517,7 +518,7 @@ fn print_policy(out: &mut String, policy: &Policy) {
         out,
         "{:?}{}{} {}",
         policy.action,
-        policy.authorizer.iter().map(|name| format!(" {name}")).collect::<String>(),
+        policy.authorizer.as_ref().map(|name| format!(" {name}")).unwrap_or_default(),
         if policy.dry_run { " (dry run)" } else { "" },
         place(&policy.origin)
     )

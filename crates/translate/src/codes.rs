@@ -115,6 +115,16 @@ heddle_diag::codes! {
         "An ALLOW policy without rules matches nothing, and its presence makes every request that no other policy allows be \
          refused.";
 
+    UNKNOWN_PROVIDER = "HED0411", "external authoriser unknown", [],
+        "A CUSTOM policy names a provider that the mesh configuration does not define as an external authoriser, so nobody \
+         can be asked: every request that the policy describes is denied.";
+    TOKEN_OPTIONAL = "HED0412", "accepts requests without a token", [],
+        "A RequestAuthentication checks the tokens that are there. A request without one goes on, as nobody. Whether a token \
+         is needed is for an AuthorizationPolicy to say.";
+    NO_KEYS = "HED0413", "keys of an issuer cannot be found out", [],
+        "Without `jwks` and `jwksUri` the keys are looked up at the issuer, which must be a URL for that. Until then no token \
+         of the issuer is valid.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

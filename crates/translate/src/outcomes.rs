@@ -134,8 +134,15 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    ("provider", Unsupported("no external authoriser is asked yet")),
+    ("provider", Applied),
     ("rules", Applied),
+];
+
+const REQUEST_AUTHENTICATION: Table = &[
+    ("jwtRules", Applied),
+    ("selector", Applied),
+    ("targetRef", Applied),
+    ("targetRefs", Applied),
 ];
 
 const NO_KEEPALIVE: &str =
@@ -166,6 +173,10 @@ const MESH_CONFIG: Table = &[
     ("accessLogEncoding", Unsupported(NO_ACCESS_LOG)),
     ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
     ("defaultTrafficPolicy", Applied),
+    ("extensionProviders[].name", Applied),
+    ("extensionProviders[].envoyExtAuthzGrpc", Applied),
+    ("extensionProviders[].envoyExtAuthzHttp", Applied),
+    ("defaultConfig.gatewayTopology.numTrustedProxies", Applied),
     ("verifyCertificateAtClient", Ignored("deprecated: certificates of peers are always verified")),
     ("disableEnvoyListenerLog", Ignored("there is no such log")),
     ("certificates", Ignored("removed from Istio")),
@@ -178,6 +189,7 @@ const TABLES: &[(&str, Table)] = &[
     ("DestinationRule", DESTINATION_RULE),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
+    ("RequestAuthentication", REQUEST_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
@@ -189,10 +201,6 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     ("Gateway", "gateways come with the gateway issue; nothing listens for it"),
     ("MeshNetworks", "networks come with the multi-cluster issue"),
     ("ProxyConfig", "settings of single proxies come with the installation issue"),
-    (
-        "RequestAuthentication",
-        "tokens come with the security issue; rules that need them fail closed",
-    ),
     (
         "Sidecar",
         "every workload sees everything that is exported to it; scoping comes with the routing issue",

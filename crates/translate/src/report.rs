@@ -9,8 +9,8 @@ use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
 use crate::istio::{
-    authorization_policy, destination_rule_report, peer_authentication, service_entry_report,
-    virtual_service_report,
+    authorization_policy, destination_rule_report, peer_authentication, request_authentication,
+    service_entry_report, virtual_service_report,
 };
 use crate::object::ObjectKey;
 use crate::{kubernetes, mesh, outcomes};
@@ -115,6 +115,9 @@ impl Derivation for ObjectReportKey {
             }
             AnyObject::AuthorizationPolicy(object) => {
                 authorization_policy::report(reader, object, &mut report);
+            }
+            AnyObject::RequestAuthentication(object) => {
+                request_authentication::report(reader, object, &mut report);
             }
             AnyObject::ServiceEntry(object) => {
                 service_entry_report::report(reader, object, &mut report);

@@ -90,7 +90,8 @@ pub(super) fn merge<'a>(root: &Drafts<'a>, leaf: Drafts<'a>) -> Option<Drafts<'a
 }
 
 fn merge_one<'a>(root: &Draft<'a>, leaf: &Draft<'a>) -> Draft<'a> {
-    let http = root.http.as_ref().zip(leaf.http.as_ref()).map(|(root, leaf)| merge_http(root, leaf));
+    let http =
+        root.http.as_ref().zip(leaf.http.as_ref()).map(|(root, leaf)| merge_http(root, leaf));
     let (outer, inner) = (&root.applies, &leaf.applies);
     let mut source_labels = outer.source_labels.clone();
     source_labels.extend(inner.source_labels.clone());

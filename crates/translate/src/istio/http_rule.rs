@@ -152,7 +152,10 @@ fn rule(
         _ => HttpAction::Forward(vec![broken(origin.clone())]),
     };
     let named = |route: &HttpRoute| route.name.as_deref().unwrap_or_default().into();
-    let name = delegate::join(&root.map_or_else(Arc::default, |root| named(root.route)), &named(own.route));
+    let name = delegate::join(
+        &root.map_or_else(Arc::default, |root| named(root.route)),
+        &named(own.route),
+    );
     HttpRule {
         origin,
         name: http_match::rule_name(Some(&name)),

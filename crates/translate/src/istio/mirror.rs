@@ -69,10 +69,8 @@ fn single_share(
     report: &mut Report,
 ) -> Option<u32> {
     let of = |field: &str| object.origin_of(route.at, field);
-    let deprecated = [
-        ("mirrorPercent", route.mirror_percent),
-        ("mirror_percent", route.mirror_percent_old),
-    ];
+    let deprecated =
+        [("mirrorPercent", route.mirror_percent), ("mirror_percent", route.mirror_percent_old)];
     let mut old = None;
     for (field, percent) in deprecated {
         let Some(percent) = percent else { continue };

@@ -408,6 +408,7 @@ fn condition(condition: &Condition) -> String {
         .map(|value| match value {
             ValueMatch::Range(range) => range.to_string(),
             ValueMatch::PathTemplate(text) => format!("template {text}"),
+            ValueMatch::IssuerAndSubject(issuer, subject) => format!("{issuer:?} / {subject:?}"),
             ValueMatch::Number(number) => number.to_string(),
             ValueMatch::Port(port) => port.to_string(),
             ValueMatch::PortRange(first, last) => format!("{first}-{last}"),

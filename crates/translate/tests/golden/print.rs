@@ -10,6 +10,7 @@ use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy,
 };
+use heddle_ir::inbound::ClientAddress;
 use heddle_ir::outbound::TcpBackend;
 use heddle_ir::resource::Resource;
 
@@ -140,6 +141,27 @@ pub(crate) fn resource(resource: &Resource) -> String {
             .unwrap();
             for (port, mode) in &inbound.mutual_tls_by_port {
                 writeln!(out, "mtls {port} {:?} ({})", mode.mode, place(&mode.origin)).unwrap();
+            }
+            if inbound.client_address != ClientAddress::default() {
+                writeln!(out, "{:?}", inbound.client_address).unwrap();
+            }
+            for rule in &inbound.jwt_rules {
+                writeln!(
+                    out,
+                    "token {:?} for {:?} keys {:?} within {:?} at {:?} forward {} payload {:?} claims {:?} words {:?} required {} {}",
+                    rule.issuer,
+                    rule.audiences,
+                    rule.keys,
+                    rule.fetch_timeout,
+                    rule.locations,
+                    rule.forward,
+                    rule.payload_header,
+                    rule.claim_headers,
+                    rule.space_delimited_claims,
+                    rule.required,
+                    place(&rule.origin)
+                )
+                .unwrap();
             }
             writeln!(
                 out,

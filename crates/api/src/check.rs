@@ -37,6 +37,11 @@ pub(crate) fn dns_name_or_empty(text: &str) -> Result<(), &'static str> {
     if text.is_empty() { Ok(()) } else { dns_name(text) }
 }
 
+/// A range of addresses.
+pub(crate) fn cidr(text: &str) -> Result<(), &'static str> {
+    heddle_ident::Cidr::parse(text).map(|_| ()).map_err(|_| "an address range such as `10.0.0.0/8`")
+}
+
 /// What a kind may look like.
 pub(crate) fn kind_name(text: &str) -> Result<(), &'static str> {
     (framed(text, alphanumeric, |b| alphanumeric(b) || b == b'-')

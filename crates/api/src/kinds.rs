@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use heddle_diag::{Dialect, Origin};
 
+use crate::cilium;
 use crate::decode::{Decode, Decoder, Findings};
 use crate::gateway_api;
 use crate::istio;
@@ -172,6 +173,7 @@ kinds! {
     DaemonSet(kubernetes::DaemonSet) = Kubernetes "apps" "daemonsets" ["v1", "v1beta2"] NAMESPACED Spec;
     Job(kubernetes::Job) = Kubernetes "batch" "jobs" ["v1"] NAMESPACED Spec;
     CronJob(kubernetes::CronJob) = Kubernetes "batch" "cronjobs" ["v1", "v1beta1"] NAMESPACED Spec;
+    NetworkPolicy(kubernetes::NetworkPolicy) = Kubernetes "networking.k8s.io" "networkpolicies" ["v1"] NAMESPACED Spec;
     VirtualService(istio::VirtualService) = Istio "networking.istio.io" "virtualservices" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
     DestinationRule(istio::DestinationRule) = Istio "networking.istio.io" "destinationrules" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
     Gateway(istio::Gateway) = Istio "networking.istio.io" "gateways" ["v1", "v1beta1", "v1alpha3"] NAMESPACED Spec;
@@ -209,6 +211,9 @@ kinds! {
     ServiceProfile(linkerd::ServiceProfile) = Linkerd "linkerd.io" "serviceprofiles" ["v1alpha2", "v1alpha1"] NAMESPACED Spec;
     ExternalWorkload(linkerd::ExternalWorkload) = Linkerd "workload.linkerd.io" "externalworkloads" ["v1beta1", "v1alpha1"] NAMESPACED Spec;
     Link(linkerd::Link) = Linkerd "multicluster.linkerd.io" "links" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
+    CiliumNetworkPolicy(cilium::NetworkPolicy) = Cilium "cilium.io" "ciliumnetworkpolicies" ["v2"] NAMESPACED Top;
+    CiliumClusterwideNetworkPolicy(cilium::ClusterwideNetworkPolicy) = Cilium "cilium.io" "ciliumclusterwidenetworkpolicies" ["v2"] CLUSTER Top;
+    CiliumCidrGroup(cilium::CidrGroup) "CiliumCIDRGroup" = Cilium "cilium.io" "ciliumcidrgroups" ["v2", "v2alpha1"] CLUSTER Spec;
     TrafficSplit(smi::TrafficSplit) = Smi "split.smi-spec.io" "trafficsplits" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED Spec;
     TrafficTarget(smi::TrafficTarget) = Smi "access.smi-spec.io" "traffictargets" ["v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;
     HttpRouteGroup(smi::HttpRouteGroup) "HTTPRouteGroup" = Smi "specs.smi-spec.io" "httproutegroups" ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"] NAMESPACED SpecOrTop;

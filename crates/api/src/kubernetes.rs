@@ -7,6 +7,7 @@ mod config;
 mod container;
 mod endpoints;
 mod namespace;
+mod network_policy;
 mod pod;
 mod service;
 mod volume;
@@ -24,6 +25,10 @@ pub use endpoints::{
     ForZone,
 };
 pub use namespace::{Namespace, Node};
+pub use network_policy::{
+    IpBlock, NetworkPolicy, NetworkPolicyEgress, NetworkPolicyIngress, NetworkPolicyPeer,
+    NetworkPolicyPort, PolicyType,
+};
 pub use pod::{PodSpec, PodTemplate, PodTemplateMeta, RestartPolicy};
 pub use service::{Service, ServicePort, ServiceType};
 pub use volume::{

@@ -40,6 +40,7 @@
 mod macros;
 
 mod check;
+pub mod cilium;
 pub mod codes;
 mod decode;
 mod fragment;

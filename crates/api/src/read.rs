@@ -61,6 +61,23 @@ impl Reader {
         self.read(bytes, "", &source)
     }
 
+    /// [`Reader::read_file`], for whoever does not read files to their end: `size_bytes` is how much there is, and
+    /// what is longer than the limit is refused whatever its beginning.
+    pub fn read_beginning(&self, path: &str, bytes: &[u8], size_bytes: u64) -> Loaded {
+        if bytes.len() <= self.limits.file_bytes_max {
+            return self.read_file(path, bytes);
+        }
+        let source = |position| Source::File { path: path.into(), position };
+        let mut reading = Reading {
+            reader: self,
+            cluster: "".into(),
+            source: &source,
+            loaded: Loaded::default(),
+        };
+        reading.refuse(text::too_large(size_bytes.max(bytes.len() as u64), &self.limits));
+        reading.loaded
+    }
+
     /// Reads objects that a cluster's API server gave, as JSON (one object or a list). They have no positions.
     pub fn read_cluster(&self, cluster: &str, json: &[u8]) -> Loaded {
         let source = |_| Source::Cluster { uid: Arc::default(), generation: 0 };
@@ -73,11 +90,7 @@ impl Reader {
         let text = match text::decode(bytes, &self.limits) {
             Ok(text) => text,
             Err(unreadable) => {
-                let origin = reading.place(unreadable.position);
-                reading.loaded.diagnostics.push(
-                    Diagnostic::error(unreadable.code, origin, unreadable.message)
-                        .hint(unreadable.hint),
-                );
+                reading.refuse(unreadable);
                 return reading.loaded;
             }
         };
@@ -120,6 +133,13 @@ impl Reading<'_> {
         origin.source = (self.source)(position);
         origin.cluster = self.cluster.clone();
         origin
+    }
+
+    /// Nothing of the file can be read.
+    fn refuse(&mut self, unreadable: text::Unreadable) {
+        let origin = self.place(unreadable.position);
+        let finding = Diagnostic::error(unreadable.code, origin, unreadable.message);
+        self.loaded.diagnostics.push(finding.hint(unreadable.hint));
     }
 
     fn stopped(&mut self, stop: Stop) {

@@ -22,14 +22,6 @@ pub(crate) const RECOGNISED: &[Kind] = &[
     kind(
         Dialect::Kubernetes,
         "networking.k8s.io",
-        "NetworkPolicy",
-        "networkpolicies",
-        &["v1"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::Kubernetes,
-        "networking.k8s.io",
         "Ingress",
         "ingresses",
         &["v1", "v1beta1"],
@@ -61,22 +53,6 @@ pub(crate) const RECOGNISED: &[Kind] = &[
         NAMESPACED,
     ),
     kind(Dialect::GatewayApi, GATEWAY_EXPERIMENTAL, "XMesh", "xmeshes", &["v1alpha1"], CLUSTER),
-    kind(
-        Dialect::Cilium,
-        "cilium.io",
-        "CiliumNetworkPolicy",
-        "ciliumnetworkpolicies",
-        &["v2"],
-        NAMESPACED,
-    ),
-    kind(
-        Dialect::Cilium,
-        "cilium.io",
-        "CiliumClusterwideNetworkPolicy",
-        "ciliumclusterwidenetworkpolicies",
-        &["v2"],
-        CLUSTER,
-    ),
     kind(
         Dialect::Cilium,
         "cilium.io",

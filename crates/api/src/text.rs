@@ -25,17 +25,20 @@ pub(crate) struct Unreadable {
     pub(crate) hint: &'static str,
 }
 
+/// A file is longer than anything that is read.
+pub(crate) fn too_large(size_bytes: u64, limits: &Limits) -> Unreadable {
+    let message =
+        format!("the file has {size_bytes} bytes; at most {} are read", limits.file_bytes_max);
+    let position = Position { line: 1, column: 1 };
+    let hint = "split the file into several";
+    Unreadable { code: codes::TOO_LARGE, position, message, hint }
+}
+
 /// The text of a file without its byte order mark.
 pub(crate) fn decode<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, Unreadable> {
     let start = Position { line: 1, column: 1 };
     if bytes.len() > limits.file_bytes_max {
-        let message = format!(
-            "the file has {} bytes; at most {} are read",
-            bytes.len(),
-            limits.file_bytes_max
-        );
-        let hint = "split the file into several";
-        return Err(Unreadable { code: codes::TOO_LARGE, position: start, message, hint });
+        return Err(too_large(bytes.len() as u64, limits));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let message = "the file is UTF-16".to_owned();

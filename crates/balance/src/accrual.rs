@@ -5,20 +5,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::hash::scale;
+use heddle_ir::destination::FailureAccrual;
 
-/// When an endpoint is out, and for how long.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct AccrualPolicy {
-    /// So many failures in a row put it out; 0: never.
-    pub failures_max: u32,
-    /// How long it is out at first; doubled with each failure on probation.
-    pub penalty_min: Duration,
-    /// And at most.
-    pub penalty_max: Duration,
-    /// A random part of the penalty, up to this share of it, is added; the sum stays within `penalty_max`.
-    pub jitter_ratio: f64,
-}
+use crate::hash::scale;
 
 /// What is known of one endpoint.
 #[derive(Debug, Default)]
@@ -44,7 +33,7 @@ impl Accrual {
     ///
     /// A request on probation whose end nobody reports does not keep the endpoint out for ever: after another penalty the
     /// next may try.
-    pub(crate) fn take(&self, policy: &AccrualPolicy, random: u64, now_ms: u64) -> bool {
+    pub(crate) fn take(&self, policy: &FailureAccrual, random: u64, now_ms: u64) -> bool {
         let penalties = self.penalties.load(Ordering::Relaxed);
         if penalties == 0 {
             return true;
@@ -65,7 +54,7 @@ impl Accrual {
     /// Takes the outcome of a request in. True when it puts the endpoint out.
     pub(crate) fn record(
         &self,
-        policy: &AccrualPolicy,
+        policy: &FailureAccrual,
         failed: bool,
         random: u64,
         now_ms: u64,
@@ -97,26 +86,19 @@ impl Accrual {
         true
     }
 
-    fn put_out(&self, policy: &AccrualPolicy, penalties: u32, random: u64, now_ms: u64) {
+    fn put_out(&self, policy: &FailureAccrual, penalties: u32, random: u64, now_ms: u64) {
         let until = now_ms.saturating_add(penalty_ms(policy, penalties, random));
         self.probe_at_ms.store(until, Ordering::Relaxed);
         self.penalties.store(penalties, Ordering::Relaxed);
     }
 }
 
-/// How long the n-th penalty in a row is.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "a ratio between 0 and 1 of a number of milliseconds, of which a few digits suffice"
-)]
-fn penalty_ms(policy: &AccrualPolicy, penalties: u32, random: u64) -> u64 {
-    let max_ms = millis(policy.penalty_max).max(1);
+/// How long the n-th penalty in a row is: twice as long as the one before, and a random part of it more.
+fn penalty_ms(policy: &FailureAccrual, penalties: u32, random: u64) -> u64 {
+    let max_ms = millis(policy.pause_max).max(1);
     let growth = 1_u64.checked_shl(penalties.saturating_sub(1)).unwrap_or(u64::MAX);
-    let base_ms = millis(policy.penalty_min).max(1).saturating_mul(growth).min(max_ms);
-    let ratio = if policy.jitter_ratio.is_finite() { policy.jitter_ratio.clamp(0.0, 1.0) } else { 0.0 };
-    let jitter_ms = scale(random, (base_ms as f64 * ratio) as u64);
+    let base_ms = millis(policy.pause_min).max(1).saturating_mul(growth).min(max_ms);
+    let jitter_ms = scale(random, base_ms.saturating_mul(policy.jitter_percent.into()) / 100);
     base_ms.saturating_add(jitter_ms).min(max_ms)
 }
 
@@ -130,15 +112,22 @@ mod tests {
 
     use super::*;
 
-    const POLICY: AccrualPolicy = AccrualPolicy {
-        failures_max: 3,
-        penalty_min: Duration::from_secs(1),
-        penalty_max: Duration::from_secs(5),
-        jitter_ratio: 0.0,
-    };
+    fn policy() -> FailureAccrual {
+        FailureAccrual {
+            origin: heddle_diag::Origin::built_in("accrual"),
+            failures_max: 3,
+            pause_min: Duration::from_secs(1),
+            pause_max: Duration::from_secs(5),
+            jitter_percent: 0,
+        }
+    }
 
     fn record(accrual: &Accrual, failed: bool, now_ms: u64) -> bool {
-        accrual.record(&POLICY, failed, 0, now_ms)
+        accrual.record(&policy(), failed, 0, now_ms)
+    }
+
+    fn fail(accrual: &Accrual, now_ms: u64) {
+        assert_eq!([0; 3].map(|_| record(accrual, true, now_ms)), [false, false, true]);
     }
 
     #[test]
@@ -156,47 +145,47 @@ mod tests {
     #[test]
     fn one_request_on_probation_decides() {
         let accrual = Accrual::default();
-        (0..3).for_each(|_| drop(record(&accrual, true, 0)));
+        fail(&accrual, 0);
         // Those that were under way say nothing.
         assert!(!record(&accrual, false, 500));
         assert!(!accrual.is_open(500));
-        assert!(accrual.take(&POLICY, 0, 1000));
+        assert!(accrual.take(&policy(), 0, 1000));
         assert!(!accrual.is_open(1000), "one at a time");
-        assert!(!accrual.take(&POLICY, 0, 1000));
+        assert!(!accrual.take(&policy(), 0, 1000));
         // Failure: out for twice as long, then for four times, then for no longer.
         let mut now = 1000;
         for penalty in [2000, 4000, 5000, 5000] {
             assert!(record(&accrual, true, now));
             assert!(!accrual.is_open(now + penalty - 1), "{penalty}");
             now += penalty;
-            assert!(accrual.take(&POLICY, 0, now));
+            assert!(accrual.take(&policy(), 0, now));
         }
         assert!(!record(&accrual, false, now));
         assert!(accrual.is_open(now));
-        assert!(accrual.take(&POLICY, 0, now));
+        assert!(accrual.take(&policy(), 0, now));
         // Its failures count from the start again, and so do its penalties.
-        (0..3).for_each(|_| drop(record(&accrual, true, now)));
+        fail(&accrual, now);
         assert!(accrual.is_open(now + 1000));
     }
 
     #[test]
     fn a_request_on_probation_that_nobody_reports_does_not_keep_it_out() {
         let accrual = Accrual::default();
-        (0..3).for_each(|_| drop(record(&accrual, true, 0)));
-        assert!(accrual.take(&POLICY, 0, 1000));
-        assert!(!accrual.take(&POLICY, 0, 1999));
-        assert!(accrual.take(&POLICY, 0, 2000));
+        fail(&accrual, 0);
+        assert!(accrual.take(&policy(), 0, 1000));
+        assert!(!accrual.take(&policy(), 0, 1999));
+        assert!(accrual.take(&policy(), 0, 2000));
     }
 
     #[test]
     fn of_many_at_once_one_is_on_probation() {
         let accrual = Accrual::default();
-        (0..3).for_each(|_| drop(record(&accrual, true, 0)));
+        fail(&accrual, 0);
         let taken = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    if accrual.take(&POLICY, 0, 1000) {
+                    if accrual.take(&policy(), 0, 1000) {
                         taken.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -208,13 +197,13 @@ mod tests {
     proptest! {
         #[test]
         fn penalties_stay_within_their_bounds(
-            min in 0..10_000_u64, more in 0..100_000_u64, ratio in 0.0..1.0_f64, n in 1..200_u32, random in any::<u64>(),
+            min in 0..10_000_u64, more in 0..100_000_u64, jitter in 0..300_u16, n in 1..200_u32, random in any::<u64>(),
         ) {
-            let policy = AccrualPolicy {
-                penalty_min: Duration::from_millis(min),
-                penalty_max: Duration::from_millis(min + more),
-                jitter_ratio: ratio,
-                ..POLICY
+            let policy = FailureAccrual {
+                pause_min: Duration::from_millis(min),
+                pause_max: Duration::from_millis(min + more),
+                jitter_percent: jitter,
+                ..policy()
             };
             let penalty = penalty_ms(&policy, n, random);
             prop_assert!((min.max(1)..=(min + more).max(1)).contains(&penalty));

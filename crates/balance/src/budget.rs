@@ -11,31 +11,31 @@ use std::time::Duration;
 /// A token, in the unit of accounts.
 const TOKEN: i64 = 1000;
 /// Parts of the window: what is older than the window is forgotten in steps of this.
-const SLOTS: usize = 10;
+const SLOTS: u32 = 10;
 
 /// How many retries there may be within a window.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BudgetPolicy {
-    /// Retries per first try.
-    pub ratio: f64,
+    /// Retries per first try, in parts per million.
+    pub share_ppm: u32,
     /// Retries per second that there may be always.
     pub retries_per_second_min: u32,
     /// The window.
-    pub ttl: Duration,
+    pub window: Duration,
 }
 
-/// Linkerd's default.
-impl Default for BudgetPolicy {
-    fn default() -> Self {
-        Self { ratio: 0.2, retries_per_second_min: 10, ttl: Duration::from_secs(10) }
-    }
-}
+/// What holds where nothing is configured: Linkerd's default.
+pub const DEFAULT_BUDGET: BudgetPolicy = BudgetPolicy {
+    share_ppm: 200_000,
+    retries_per_second_min: 10,
+    window: Duration::from_secs(10),
+};
 
 /// The account of one destination. Each slot packs which step of time it is of, modulo 2³², and what was deposited less what
 /// was withdrawn in it.
 #[derive(Debug, Default)]
 pub struct Budget {
-    slots: [AtomicU64; SLOTS],
+    slots: [AtomicU64; SLOTS as usize],
 }
 
 impl Budget {
@@ -59,13 +59,13 @@ impl Budget {
     fn balance(&self, policy: &BudgetPolicy, step: u32) -> i64 {
         let current = self.slots.iter().filter_map(|slot| {
             let (of, amount) = unpack(slot.load(Ordering::Relaxed));
-            (step.wrapping_sub(of) < SLOTS as u32).then_some(i64::from(amount))
+            (step.wrapping_sub(of) < SLOTS).then_some(i64::from(amount))
         });
         reserve(policy).saturating_add(current.sum())
     }
 
     fn add(&self, step: u32, change: i64) {
-        let slot = &self.slots[step as usize % SLOTS];
+        let slot = &self.slots[(step % SLOTS) as usize];
         let update = |word| {
             let (of, amount) = unpack(word);
             let amount = if of == step { i64::from(amount) } else { 0 };
@@ -77,34 +77,26 @@ impl Budget {
     }
 }
 
-/// How many retries may be under way while `active` requests are, retries and those that wait included: `percent` of them,
-/// and at least `concurrency_min`.
-pub fn concurrent_retries_max(percent: f64, concurrency_min: u32, active: u32) -> u32 {
-    let percent = if percent.is_finite() { percent.clamp(0.0, 100.0) } else { 0.0 };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "at most `active`, and not below 0"
-    )]
-    let share = (f64::from(active) * percent / 100.0) as u32;
-    share.max(concurrency_min)
+/// How many retries may be under way while `active` requests are, retries and those that wait included: a share of them,
+/// and at least `retries_min`.
+pub fn concurrent_retries_max(share_ppm: u32, retries_min: u32, active: u32) -> u32 {
+    let share = u64::from(active) * u64::from(share_ppm) / 1_000_000;
+    u32::try_from(share).unwrap_or(u32::MAX).max(retries_min)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "at most a thousand tokens")]
 fn deposit(policy: &BudgetPolicy) -> i64 {
-    let ratio = if policy.ratio.is_finite() { policy.ratio.clamp(0.0, 1000.0) } else { 0.0 };
-    (ratio * 1000.0).round() as i64 * TOKEN / 1000
+    i64::from(policy.share_ppm) * TOKEN / 1_000_000
 }
 
 fn reserve(policy: &BudgetPolicy) -> i64 {
-    let ttl_ms = i64::try_from(policy.ttl.as_millis()).unwrap_or(i64::MAX);
-    i64::from(policy.retries_per_second_min).saturating_mul(ttl_ms).saturating_mul(TOKEN) / 1000
+    let window_ms = i64::try_from(policy.window.as_millis()).unwrap_or(i64::MAX);
+    i64::from(policy.retries_per_second_min).saturating_mul(window_ms).saturating_mul(TOKEN) / 1000
 }
 
 /// Which part of a window the time is in. Counted from 1, so that a slot that was never used is of long ago.
 fn step(policy: &BudgetPolicy, now_ms: u64) -> u32 {
-    let slot_ms = u64::try_from(policy.ttl.as_millis()).unwrap_or(u64::MAX) / SLOTS as u64;
-    let step = now_ms / slot_ms.max(1) + SLOTS as u64;
+    let slot_ms = u64::try_from(policy.window.as_millis()).unwrap_or(u64::MAX) / u64::from(SLOTS);
+    let step = now_ms / slot_ms.max(1) + u64::from(SLOTS);
     u32::try_from(step & u64::from(u32::MAX)).unwrap_or_default()
 }
 
@@ -123,18 +115,18 @@ mod tests {
 
     use super::*;
 
-    fn policy(ratio: f64, retries_per_second_min: u32) -> BudgetPolicy {
-        BudgetPolicy { ratio, retries_per_second_min, ttl: Duration::from_secs(10) }
+    fn policy(share_ppm: u32, retries_per_second_min: u32) -> BudgetPolicy {
+        BudgetPolicy { share_ppm, retries_per_second_min, window: Duration::from_secs(10) }
     }
 
-    fn withdrawn(budget: &Budget, policy: &BudgetPolicy, now_ms: u64) -> u32 {
-        (0..10_000).take_while(|_| budget.try_withdraw(policy, now_ms)).count() as u32
+    fn withdrawn(budget: &Budget, policy: &BudgetPolicy, now_ms: u64) -> usize {
+        (0..10_000).take_while(|_| budget.try_withdraw(policy, now_ms)).count()
     }
 
     #[test]
     fn the_reserve_is_there_without_any_request_and_comes_back() {
         let budget = Budget::default();
-        let policy = policy(0.2, 10);
+        let policy = policy(200_000, 10);
         assert_eq!(withdrawn(&budget, &policy, 0), 100);
         assert_eq!(withdrawn(&budget, &policy, 9_999), 0);
         assert_eq!(withdrawn(&budget, &policy, 10_000), 100);
@@ -143,7 +135,7 @@ mod tests {
     #[test]
     fn first_tries_pay_for_a_share_of_retries_for_as_long_as_the_window() {
         let budget = Budget::default();
-        let policy = policy(0.2, 0);
+        let policy = policy(200_000, 0);
         assert_eq!(withdrawn(&budget, &policy, 0), 0);
         (0..100).for_each(|_| budget.deposit(&policy, 0));
         assert_eq!(withdrawn(&budget, &policy, 5_000), 20);
@@ -156,24 +148,23 @@ mod tests {
     #[test]
     fn shares_above_one_and_of_nothing() {
         let budget = Budget::default();
-        budget.deposit(&policy(2.5, 0), 0);
-        budget.deposit(&policy(2.5, 0), 0);
-        assert_eq!(withdrawn(&budget, &policy(2.5, 0), 0), 5);
+        budget.deposit(&policy(2_500_000, 0), 0);
+        budget.deposit(&policy(2_500_000, 0), 0);
+        assert_eq!(withdrawn(&budget, &policy(2_500_000, 0), 0), 5);
         let budget = Budget::default();
-        (0..100).for_each(|_| budget.deposit(&policy(0.0, 0), 0));
-        assert_eq!(withdrawn(&budget, &policy(0.0, 0), 0), 0);
-        let instant = BudgetPolicy { ttl: Duration::ZERO, ..BudgetPolicy::default() };
+        (0..100).for_each(|_| budget.deposit(&policy(0, 0), 0));
+        assert_eq!(withdrawn(&budget, &policy(0, 0), 0), 0);
+        let instant = BudgetPolicy { window: Duration::ZERO, ..DEFAULT_BUDGET };
         assert!(!Budget::default().try_withdraw(&instant, 5));
     }
 
     #[test]
     fn as_many_under_way_as_are_a_share_of_all() {
-        assert_eq!(concurrent_retries_max(20.0, 3, 0), 3);
-        assert_eq!(concurrent_retries_max(20.0, 3, 15), 3);
-        assert_eq!(concurrent_retries_max(20.0, 3, 100), 20);
-        assert_eq!(concurrent_retries_max(0.0, 0, 100), 0);
-        assert_eq!(concurrent_retries_max(f64::NAN, 1, 100), 1);
-        assert_eq!(concurrent_retries_max(500.0, 0, u32::MAX), u32::MAX);
+        assert_eq!(concurrent_retries_max(200_000, 3, 0), 3);
+        assert_eq!(concurrent_retries_max(200_000, 3, 15), 3);
+        assert_eq!(concurrent_retries_max(200_000, 3, 100), 20);
+        assert_eq!(concurrent_retries_max(0, 0, 100), 0);
+        assert_eq!(concurrent_retries_max(u32::MAX, 0, u32::MAX), u32::MAX);
     }
 
     /// Three proxies in a row, each of which tries three times: 27 tries of what fails always, without a budget.
@@ -194,7 +185,7 @@ mod tests {
             }
         }
         let layers = [Budget::default(), Budget::default(), Budget::default()];
-        let policy = BudgetPolicy::default();
+        let policy = DEFAULT_BUDGET;
         let mut reached = 0;
         for request in 0..100_000_u64 {
             send(&layers, &policy, request / 10, &mut reached);
@@ -206,9 +197,9 @@ mod tests {
     proptest! {
         #[test]
         fn retries_are_never_more_than_was_paid_for(
-            ratio in 0.0..3.0_f64, min in 0..20_u32, events in proptest::collection::vec((any::<bool>(), 0..300_u64), 0..500),
+            share_ppm in 0..3_000_000_u32, min in 0..20_u32, events in proptest::collection::vec((any::<bool>(), 0..300_u64), 0..500),
         ) {
-            let policy = policy(ratio, min);
+            let policy = policy(share_ppm, min);
             let budget = Budget::default();
             let (mut now, mut deposits, mut retries) = (0, 0_u32, 0_u32);
             for (is_retry, pause) in events {
@@ -220,8 +211,8 @@ mod tests {
                     deposits += 1;
                 }
             }
-            let windows = (now / 10_000 + 1) as f64;
-            let bound = f64::from(deposits) * (ratio + 0.001) + windows * f64::from(min) * 10.0 + 2.0;
+            let windows = f64::from(u32::try_from(now / 10_000).unwrap() + 1);
+            let bound = f64::from(deposits) * f64::from(share_ppm) / 1e6 + windows * f64::from(min) * 10.0 + 2.0;
             prop_assert!(f64::from(retries) <= bound, "{retries} > {bound}");
         }
     }

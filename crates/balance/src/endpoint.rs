@@ -1,7 +1,10 @@
 //! What is known of an endpoint while the process lives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::accrual::Accrual;
+use crate::latency::Latency;
 
 /// Stands for "not ejected".
 const NEVER: u64 = u64::MAX;
@@ -18,10 +21,16 @@ pub struct EndpointState {
     /// By how much the next ejection is longer than the first; grows with ejections, shrinks with healthy intervals.
     pub(crate) ejections: AtomicU32,
     ejected_at_ms: AtomicU64,
+    /// When it came, or became healthy again: from then on slow start counts.
+    began_at_ms: AtomicU64,
+    /// What the proxy's own health check has found; true where there is none.
+    checked_healthy: AtomicBool,
+    pub(crate) latency: Latency,
+    pub(crate) accrual: Accrual,
 }
 
 impl EndpointState {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now_ms: u64) -> Self {
         Self {
             active: AtomicU32::new(0),
             consecutive_5xx: AtomicU32::new(0),
@@ -29,6 +38,10 @@ impl EndpointState {
             consecutive_local_failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_at_ms: AtomicU64::new(NEVER),
+            began_at_ms: AtomicU64::new(now_ms),
+            checked_healthy: AtomicBool::new(true),
+            latency: Latency::new(now_ms),
+            accrual: Accrual::default(),
         }
     }
 
@@ -41,6 +54,29 @@ impl EndpointState {
     pub fn begin(self: &Arc<Self>) -> ActiveRequest {
         self.active.fetch_add(1, Ordering::Relaxed);
         ActiveRequest { state: self.clone() }
+    }
+
+    pub(crate) fn began_at_ms(&self) -> u64 {
+        self.began_at_ms.load(Ordering::Relaxed)
+    }
+
+    /// It is as good as new.
+    pub(crate) fn begin_anew(&self, now_ms: u64) {
+        self.began_at_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Whether the proxy's own health check finds it well, or there is none.
+    pub fn is_checked_healthy(&self) -> bool {
+        self.checked_healthy.load(Ordering::Relaxed)
+    }
+
+    /// True when this is a change.
+    pub(crate) fn set_checked(&self, is_healthy: bool, now_ms: u64) -> bool {
+        let before = self.checked_healthy.swap(is_healthy, Ordering::Relaxed);
+        if is_healthy && !before {
+            self.begin_anew(now_ms);
+        }
+        before != is_healthy
     }
 
     /// Whether outlier detection has taken it out.

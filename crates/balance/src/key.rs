@@ -103,7 +103,7 @@ fn hash_address(address: IpAddr) -> u64 {
 
 /// The value of a cookie in a `Cookie` header (RFC 6265 section 4.2.1), without quotes. Header lines joined with commas,
 /// which HTTP/2 should not but some proxies do, are taken apart too.
-fn cookie<'c>(cookies: &'c [u8], name: &[u8]) -> Option<&'c [u8]> {
+pub(crate) fn cookie<'c>(cookies: &'c [u8], name: &[u8]) -> Option<&'c [u8]> {
     cookies.split(|b| matches!(b, b';' | b',')).find_map(|pair| {
         let pair = pair.trim_ascii();
         let split = pair.iter().position(|b| *b == b'=')?;

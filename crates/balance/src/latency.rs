@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What an endpoint without any observation is taken to need (Linkerd's default).
-pub const INITIAL_LATENCY: Duration = Duration::from_millis(30);
+pub(crate) const INITIAL_LATENCY: Duration = Duration::from_millis(30);
 /// How fast an estimate fades: to 1/e of itself within this (Linkerd's default).
-pub const DECAY: Duration = Duration::from_secs(10);
+pub(crate) const DECAY: Duration = Duration::from_secs(10);
 
 /// The estimate of one endpoint: microseconds as the bits of an `f32`, and since when, in milliseconds modulo 2³². In one
 /// word, so that it is read and written without a lock.

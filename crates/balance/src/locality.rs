@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use heddle_ident::{ClusterName, Locality, NetworkName};
+use heddle_ir::destination::{FailoverLabel, LocalityPattern, LocalityShares};
+use heddle_ir::endpoint::Endpoint;
+use heddle_ir::workload::Workload;
 
 /// Where something runs and what it is labelled with.
 #[derive(Clone, Copy, Debug)]
@@ -42,27 +45,46 @@ pub fn failover_tier(own: &Locality, other: &Locality, failover: &[(Arc<str>, Ar
     }
 }
 
-/// The tier of an endpoint by labels: how many of `keys` are left from the first that does not match on. A key is `name`,
-/// compared with the caller's own value, or `name=value`. Values that neither side has are equal.
-pub fn label_tier(own: &Placed<'_>, other: &Placed<'_>, keys: &[Arc<str>]) -> u32 {
-    let matches = |key: &&Arc<str>| {
-        let (name, wanted) = match key.split_once('=') {
-            Some((name, value)) => (name, value),
-            None => (&***key, own.value(key)),
-        };
-        other.value(name) == wanted
+/// The tier of an endpoint by labels: how many of `keys` are left from the first that does not match on. Values that neither
+/// side has are equal.
+pub fn label_tier(own: &Placed<'_>, other: &Placed<'_>, keys: &[FailoverLabel]) -> u32 {
+    let matches = |key: &&FailoverLabel| {
+        let wanted = key.value.as_deref().unwrap_or_else(|| own.value(&key.name));
+        other.value(&key.name) == wanted
     };
     let matched = keys.iter().take_while(matches).count();
     u32::try_from(keys.len() - matched).unwrap_or(u32::MAX)
 }
 
-impl Placed<'_> {
+impl<'a> Placed<'a> {
+    /// Where a workload is.
+    pub fn of_workload(workload: &'a Workload) -> Self {
+        Self {
+            locality: &workload.locality,
+            network: &workload.network,
+            cluster: Some(&workload.cluster),
+            labels: &workload.labels,
+        }
+    }
+
+    /// Where an endpoint is.
+    pub fn of_endpoint(endpoint: &'a Endpoint) -> Self {
+        Self {
+            locality: &endpoint.locality,
+            network: &endpoint.network,
+            cluster: None,
+            labels: &endpoint.labels,
+        }
+    }
+
     /// The value of a label, of which some are known without being written; empty: it has none.
     fn value(&self, name: &str) -> &str {
         let labelled = || self.labels.get(name).map(|value| &**value).unwrap_or_default();
         let known = match name {
             "topology.istio.io/network" => self.network.as_str(),
-            "topology.istio.io/cluster" => self.cluster.map(ClusterName::as_str).unwrap_or_default(),
+            "topology.istio.io/cluster" => {
+                self.cluster.map(ClusterName::as_str).unwrap_or_default()
+            }
             "topology.istio.io/subzone" => &self.locality.subzone,
             "topology.kubernetes.io/region" => &self.locality.region,
             "topology.kubernetes.io/zone" => &self.locality.zone,
@@ -72,43 +94,44 @@ impl Placed<'_> {
     }
 }
 
-/// Whether a locality is one that a rule names: `region/zone/subzone`, of which later parts may be absent or `*`.
-pub fn is_named_by(rule: &str, locality: &Locality) -> bool {
-    let mut parts = rule.split('/');
-    let own = [&locality.region, &locality.zone, &locality.subzone];
-    own.into_iter().all(|own| match parts.next() {
-        None | Some("*" | "") => {
-            // Nothing after it says more.
-            parts.by_ref().for_each(drop);
-            true
-        }
-        Some(part) => *part == **own,
-    })
+/// Whether a locality is one that a pattern takes.
+pub fn is_taken_by(pattern: &LocalityPattern, locality: &Locality) -> bool {
+    let parts = [
+        (&pattern.region, &locality.region),
+        (&pattern.zone, &locality.zone),
+        (&pattern.subzone, &locality.subzone),
+    ];
+    let said = parts.into_iter().take_while(|(wanted, _)| !is_any(wanted));
+    said.into_iter().all(|(wanted, own)| wanted == own)
+}
+
+fn is_any(part: &str) -> bool {
+    matches!(part, "" | "*")
 }
 
 /// The weight that each endpoint's locality gets by the rule for the caller's locality; none where no rule is for it. An
 /// endpoint without weight gets nothing.
 ///
-/// `rules` is Istio's `distribute`: the caller's localities, and the shares of the endpoints' localities. A share whose name
-/// takes several localities is split between them by the weights of their endpoints, rounded up as Istio rounds. A locality
-/// belongs to the most exact name that takes it.
+/// A share whose pattern takes several localities is split between them by the weights of their endpoints, rounded up as
+/// Istio rounds. A locality belongs to the most exact pattern that takes it.
 pub fn distribute<'e>(
     own: &Locality,
     endpoints: impl Iterator<Item = (&'e Locality, u32)> + Clone,
-    rules: &[(Arc<str>, Vec<(Arc<str>, u32)>)],
+    rules: &[LocalityShares],
 ) -> Option<BTreeMap<&'e Locality, u32>> {
-    let (_, shares) = rules.iter().find(|(from, _)| is_named_by(from, own))?;
+    let rule = rules.iter().find(|rule| is_taken_by(&rule.from, own))?;
     let mut found: BTreeMap<&Locality, u64> = BTreeMap::new();
     for (locality, weight) in endpoints {
         *found.entry(locality).or_default() += u64::from(weight.max(1));
     }
-    let mut by_exactness: Vec<&(Arc<str>, u32)> = shares.iter().collect();
-    by_exactness.sort_by_key(|(name, _)| std::cmp::Reverse(exactness(name)));
+    let mut by_exactness: Vec<&(LocalityPattern, u32)> = rule.to.iter().collect();
+    by_exactness.sort_by_key(|(pattern, _)| std::cmp::Reverse(exactness(pattern)));
     let mut weights = BTreeMap::new();
-    for (name, share) in by_exactness {
+    for (pattern, share) in by_exactness {
         let taken: Vec<(&Locality, u64)> = found
             .iter()
-            .filter(|(locality, _)| !weights.contains_key(*locality) && is_named_by(name, locality))
+            .filter(|(locality, _)| !weights.contains_key(*locality))
+            .filter(|(locality, _)| is_taken_by(pattern, locality))
             .map(|(locality, weight)| (*locality, *weight))
             .collect();
         let sum: u64 = taken.iter().map(|(_, weight)| weight).sum();
@@ -121,9 +144,10 @@ pub fn distribute<'e>(
     Some(weights)
 }
 
-/// How many parts a name says.
-fn exactness(name: &str) -> usize {
-    name.split('/').take_while(|part| !matches!(*part, "*" | "")).count()
+/// How many parts a pattern says.
+fn exactness(pattern: &LocalityPattern) -> usize {
+    let parts = [&pattern.region, &pattern.zone, &pattern.subzone];
+    parts.into_iter().take_while(|part| !is_any(part)).count()
 }
 
 /// Shares of the zones of one region, in parts per 10,000, so that a caller keeps to its own zone as far as each zone can

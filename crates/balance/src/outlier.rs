@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use heddle_ir::destination::OutlierDetection;
-use heddle_ir::endpoint::EndpointHealth;
 
 use crate::balancer::Balancer;
 use crate::endpoint::EndpointState;
@@ -61,8 +60,6 @@ pub(crate) struct Watch {
 struct Shared {
     /// When ejected endpoints are looked at next.
     next_look_ms: AtomicU64,
-    /// Endpoints that are ejected and ready otherwise, for the panic threshold.
-    ejected: AtomicU32,
     /// Held while endpoints are ejected or taken back, never while one is picked.
     changing: Mutex<()>,
 }
@@ -73,7 +70,6 @@ impl Watch {
             || {
                 Arc::new(Shared {
                     next_look_ms: AtomicU64::new(now_ms.saturating_add(interval_ms(policy))),
-                    ejected: AtomicU32::new(0),
                     changing: Mutex::new(()),
                 })
             },
@@ -84,10 +80,6 @@ impl Watch {
 
     pub(crate) fn policy(&self) -> &OutlierDetection {
         &self.policy
-    }
-
-    pub(crate) fn ejected_count(&self) -> usize {
-        self.shared.ejected.load(Ordering::Relaxed) as usize
     }
 }
 
@@ -102,13 +94,21 @@ enum Finding {
 }
 
 impl Balancer {
-    /// Reports what was seen of an endpoint. True when it was ejected for it.
+    /// Reports what was seen of an endpoint. True when it was taken out for it, by outlier detection or failure accrual.
     pub fn record(
         &self,
         state: &Arc<EndpointState>,
         observation: Observation,
         now_ms: u64,
     ) -> bool {
+        let accrued = match failure_of(observation) {
+            Some(failed) => self.accrue(state, failed, now_ms),
+            None => false,
+        };
+        self.watched(state, observation, now_ms) || accrued
+    }
+
+    fn watched(&self, state: &Arc<EndpointState>, observation: Observation, now_ms: u64) -> bool {
         let Some(watch) = &self.watch else { return false };
         self.look_at_ejected(now_ms);
         let policy = &watch.policy;
@@ -170,14 +170,7 @@ impl Balancer {
         }
         let next_ms = first_ms.saturating_add(looks.saturating_mul(interval_ms));
         watch.shared.next_look_ms.store(next_ms, Ordering::Relaxed);
-        self.count_ejected(watch);
-    }
-
-    /// Counts anew after endpoints have come or gone.
-    pub(crate) fn resume_watch(&self) {
-        let Some(watch) = &self.watch else { return };
-        let _changing = watch.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count_ejected(watch);
+        self.note_change();
     }
 
     /// Counts a failure; at the limit the endpoint is ejected if it may be, and the count starts anew.
@@ -202,7 +195,7 @@ impl Balancer {
             return false;
         }
         state.eject(now_ms);
-        self.count_ejected(watch);
+        self.note_change();
         true
     }
 
@@ -212,13 +205,15 @@ impl Balancer {
         let percent_max = u64::from(watch.policy.ejection_percent_max);
         ejected == 0 || (ejected + 1) * 100 <= self.slots.len() as u64 * percent_max
     }
+}
 
-    fn count_ejected(&self, watch: &Watch) {
-        let ready =
-            self.slots.iter().filter(|slot| slot.endpoint.health == EndpointHealth::Healthy);
-        let ejected = ready.filter(|slot| slot.state.is_ejected()).count();
-        let ejected = u32::try_from(ejected).unwrap_or(u32::MAX);
-        watch.shared.ejected.store(ejected, Ordering::Relaxed);
+/// Whether an observation is the failure of a request, as failure accrual counts it; none: it does not end one.
+fn failure_of(observation: Observation) -> Option<bool> {
+    match observation {
+        Observation::ConnectFailure | Observation::Timeout => Some(true),
+        Observation::Connected => None,
+        Observation::Opened => Some(false),
+        Observation::Response(status) => Some((500..600).contains(&status)),
     }
 }
 

@@ -27,7 +27,7 @@ pub struct TierLoad {
 
 /// Distributes the load over tiers, the first being preferred. `health_percent_min` is the panic threshold; 0: never.
 pub fn tier_loads(tiers: &[TierHealth], health_percent_min: u8) -> Vec<TierLoad> {
-    let health: Vec<u64> = tiers.iter().map(health_percent).collect();
+    let health: Vec<u64> = tiers.iter().copied().map(health_percent).collect();
     let healthy_sum = health.iter().sum::<u64>().min(100);
     let in_panic = |tier: &TierHealth| {
         healthy_sum < 100
@@ -35,8 +35,8 @@ pub fn tier_loads(tiers: &[TierHealth], health_percent_min: u8) -> Vec<TierLoad>
     };
     let ignoring: Vec<bool> = tiers.iter().map(in_panic).collect();
     let has_any = tiers.iter().any(|tier| tier.total > 0);
-    let in_total_panic = has_any
-        && tiers.iter().zip(&ignoring).all(|(tier, ignores)| *ignores || tier.total == 0);
+    let in_total_panic =
+        has_any && tiers.iter().zip(&ignoring).all(|(tier, ignores)| *ignores || tier.total == 0);
     let shares = if in_total_panic {
         let total: u64 = tiers.iter().map(|tier| u64::from(tier.total)).sum();
         let wanted = tiers.iter().map(|tier| 100 * u64::from(tier.total) / total).collect();
@@ -55,7 +55,7 @@ pub fn tier_loads(tiers: &[TierHealth], health_percent_min: u8) -> Vec<TierLoad>
     shares.into_iter().zip(ignoring).map(load).collect()
 }
 
-fn health_percent(tier: &TierHealth) -> u64 {
+fn health_percent(tier: TierHealth) -> u64 {
     let healthy = u64::from(tier.healthy) * OVERPROVISIONING_PERCENT;
     healthy.checked_div(u64::from(tier.total)).unwrap_or_default().min(100)
 }
@@ -80,8 +80,10 @@ mod tests {
     use super::*;
 
     fn percents(tiers: &[(u32, u32)], health_percent_min: u8) -> Vec<(u8, bool)> {
-        let tiers: Vec<TierHealth> =
-            tiers.iter().map(|(healthy, total)| TierHealth { healthy: *healthy, total: *total }).collect();
+        let tiers: Vec<TierHealth> = tiers
+            .iter()
+            .map(|(healthy, total)| TierHealth { healthy: *healthy, total: *total })
+            .collect();
         let loads = tier_loads(&tiers, health_percent_min);
         loads.iter().map(|load| (load.percent, load.ignores_health)).collect()
     }
@@ -89,7 +91,9 @@ mod tests {
     /// The table of Envoy's documentation, "Priority levels", for two and three levels.
     #[test]
     fn load_goes_over_as_envoy_says() {
-        let two = |first| percents(&[(first, 100), (100, 100)], 0).iter().map(|l| l.0).collect::<Vec<_>>();
+        let two = |first| {
+            percents(&[(first, 100), (100, 100)], 0).iter().map(|l| l.0).collect::<Vec<_>>()
+        };
         assert_eq!(two(100), [100, 0]);
         assert_eq!(two(72), [100, 0]);
         assert_eq!(two(71), [99, 1]);
@@ -98,8 +102,14 @@ mod tests {
         assert_eq!(two(0), [0, 100]);
         // The sum of both is below 100 percent: what there is, is scaled up.
         assert_eq!(percents(&[(25, 100), (25, 100)], 0), [(50, false), (50, false)]);
-        assert_eq!(percents(&[(5, 100), (0, 100), (15, 100)], 0), [(25, false), (0, false), (75, false)]);
-        assert_eq!(percents(&[(20, 100), (20, 100), (20, 100)], 0), [(34, false), (33, false), (33, false)]);
+        assert_eq!(
+            percents(&[(5, 100), (0, 100), (15, 100)], 0),
+            [(25, false), (0, false), (75, false)]
+        );
+        assert_eq!(
+            percents(&[(20, 100), (20, 100), (20, 100)], 0),
+            [(34, false), (33, false), (33, false)]
+        );
     }
 
     #[test]

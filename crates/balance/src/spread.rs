@@ -11,6 +11,26 @@ const DRAWS_MAX: u64 = 8;
 /// 2⁶⁴ divided by the golden ratio: multiples of it, modulo 2⁶⁴, are spread as evenly as any sequence can be.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Draws one of `count` by weights that are asked for anew; none where nothing has weight. Two passes: for weights that
+/// change with time.
+pub(crate) fn draw_by(random: u64, count: usize, weight: impl Fn(usize) -> u64) -> Option<usize> {
+    let total: u64 = (0..count).map(&weight).fold(0, u64::saturating_add);
+    let mut point = scale(random, total);
+    let mut last = None;
+    for index in 0..count {
+        let weight = weight(index);
+        if weight == 0 {
+            continue;
+        }
+        if point < weight {
+            return Some(index);
+        }
+        point -= weight;
+        last = Some(index);
+    }
+    last
+}
+
 /// Weights of endpoints, by index.
 #[derive(Debug)]
 pub(crate) struct Weights {
@@ -30,6 +50,11 @@ impl Weights {
         });
         let sums = if all_equal { Box::default() } else { sums.collect() };
         Self { sums, count: weights.len() }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     /// The index that `random` falls on, by weight.
@@ -85,6 +110,11 @@ impl Weights {
             }
         }
         self.search(mix(position), allowed)
+    }
+
+    /// The number of the turn, spread evenly over `u64`, for who takes turns by weights of his own.
+    pub(crate) fn next_point(turn: &Turn) -> u64 {
+        turn.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN)
     }
 
     /// The first that `allowed` takes, from a random place on.

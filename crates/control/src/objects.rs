@@ -20,6 +20,9 @@ pub struct File {
     pub folder: String,
     /// YAML or JSON.
     pub text: String,
+    /// How long the file is, where `text` is only its beginning.
+    #[serde(default)]
+    pub size_bytes: u64,
 }
 
 /// An object as it was read, before it is accepted.
@@ -31,9 +34,13 @@ pub(crate) struct Candidate {
     pub(crate) companions: Vec<AnyObject>,
     /// Which of the files.
     pub(crate) file: usize,
+    /// How many objects stand before it in all files.
+    pub(crate) order: usize,
     /// Which of the objects of that name in the file.
     pub(crate) index: usize,
     pub(crate) digest: String,
+    /// When it counts as created, should it be new.
+    pub(crate) created_at_ms: u64,
     pub(crate) findings: Vec<Diagnostic>,
     pub(crate) outcomes: Vec<OutcomeRecord>,
 }
@@ -66,8 +73,11 @@ pub(crate) fn read(files: &[File]) -> Read {
     let reader = Reader::default();
     let mut read = Read::default();
     let mut by_key: BTreeMap<ObjectKey, Candidate> = BTreeMap::new();
+    let mut all = Vec::new();
+    let mut order = 0;
     for (number, file) in files.iter().enumerate() {
-        let loaded = reader.read_file(&file.path, file.text.as_bytes());
+        let loaded = reader.read_beginning(&file.path, file.text.as_bytes(), file.size_bytes);
+        all.extend(loaded.resources.iter().cloned());
         let mut seen: BTreeMap<ObjectKey, usize> = BTreeMap::new();
         let mut last: Option<ObjectKey> = None;
         for object in loaded.resources {
@@ -86,11 +96,14 @@ pub(crate) fn read(files: &[File]) -> Read {
                 object,
                 companions: Vec::new(),
                 file: number,
+                order,
                 index: *count,
+                created_at_ms: 0,
                 findings: told.findings,
                 outcomes: told.outcomes,
             };
             *count += 1;
+            order += 1;
             by_key.insert(key.clone(), candidate);
             last = Some(key);
         }
@@ -106,6 +119,7 @@ pub(crate) fn read(files: &[File]) -> Read {
             }
         }
     }
+    read.findings.extend(heddle_translate::duplicates(&all));
     read.candidates = by_key.into_values().collect();
     read
 }
@@ -167,7 +181,7 @@ impl Objects {
         for (source, wanted) in wanted {
             let Some(text) = contents.sources.get(&source) else { continue };
             let (path, folder) = (text.path.clone(), text.folder.clone());
-            let file = File { path, folder, text: text.text.clone() };
+            let file = File { path, folder, text: text.text.clone(), size_bytes: 0 };
             let mut candidates: BTreeMap<ObjectKey, Candidate> = read(&[file])
                 .candidates
                 .into_iter()
@@ -190,6 +204,13 @@ impl Objects {
     /// An object; none: it is not there.
     pub(crate) fn of(&self, key: &ObjectKey) -> Option<&Stored> {
         self.by_key.get(key)
+    }
+
+    /// When an object that is new now counts as created, so that what is written first is older than what stands
+    /// behind it, and all of that older than what comes later.
+    pub(crate) fn next_created_ms(&self, now_ms: u64) -> u64 {
+        let youngest = self.by_key.values().map(|stored| stored.record.created_at_ms).max();
+        youngest.map_or(now_ms, |youngest| now_ms.max(youngest + 1))
     }
 
     /// All of them, by name.
@@ -291,6 +312,7 @@ mod tests {
             path: path.into(),
             folder: String::new(),
             text: text.into(),
+            size_bytes: 0,
         };
         let read = read(&[
             file(
@@ -324,7 +346,8 @@ mod tests {
     #[test]
     fn content_is_what_counts_as_a_change() {
         let digest = |text: &str| {
-            let file = File { path: "a".into(), folder: String::new(), text: text.into() };
+            let file =
+                File { path: "a".into(), folder: String::new(), text: text.into(), size_bytes: 0 };
             read(&[file]).candidates[0].digest.clone()
         };
         let one =

@@ -3,22 +3,30 @@
 //!
 //! A pod that shall go is *draining* first: its endpoints take no new requests, and it goes on serving until every
 //! proxy knows that, or a bound has passed. Only then it leaves the desired state and is stopped. A pod whose template
-//! changed goes the same way and comes back with another `uid`; of one workload one pod at a time does so.
+//! changed goes the same way and comes back with another `uid`, when [`rollout`] says so; pods of jobs wait until
+//! [`jobs`] lets them run.
+
+pub(crate) mod jobs;
+mod pod;
+mod rollout;
+pub(crate) mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_ident::WorkloadId;
 use heddle_ir::resource::ResourceName;
-use heddle_translate::workloads::{
-    Allocation, PodPhase, PodStatus, expand, pod_status, with_status,
-};
+use heddle_translate::workloads::{Allocation, expand, stand_in, stand_in_name, with_status};
 use heddle_translate::{Change, Changed, ObjectKey, Options, Translator};
 
 use crate::digest::digest;
 use crate::facts::Facts;
-use crate::timestamp;
+
+pub(crate) use pod::{PodEntry, Stage};
+
+use jobs::{Jobs, Member};
+use pod::{content, identity_of, owner_of, uid};
+use rollout::{Place, Replica, Strategy};
 
 /// A draining pod is stopped after this time, even where a proxy has not confirmed.
 const DRAIN_MAX_MS: u64 = 5_000;
@@ -32,31 +40,7 @@ pub(crate) struct Plan {
     pods: BTreeMap<ObjectKey, PodEntry>,
     /// Pods that the translator was told of by [`Plan::try_objects`].
     tried_pods: BTreeSet<ObjectKey>,
-}
-
-/// A pod and where it is in its life.
-pub(crate) struct PodEntry {
-    pub(crate) workload: WorkloadId,
-    pub(crate) uid: String,
-    /// As it was expanded.
-    pub(crate) pod: AnyObject,
-    pub(crate) stage: Stage,
-    owner: Option<String>,
-    /// What shall take its place.
-    next: Option<AnyObject>,
-    /// As the translator has it.
-    status: Option<PodStatus>,
-}
-
-/// Where in its life a pod is, as far as the control plane decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
-    /// It shall go: no new requests. Holds when this began.
-    Draining { since_ms: u64 },
-    /// It is not desired any more. Holds when draining began.
-    Stopping { since_ms: u64 },
-    /// It shall run.
-    Wanted,
+    jobs: Jobs,
 }
 
 /// What followed from a change.
@@ -90,10 +74,37 @@ impl Consequences {
 
 impl Plan {
     /// A plan without objects.
-    pub(crate) fn new(options: Options, allocation: Allocation) -> Self {
+    pub(crate) fn new(options: Options, allocation: Allocation, jobs: Jobs) -> Self {
         let translator = Translator::new(options);
         let (put, pods) = (BTreeMap::new(), BTreeMap::new());
-        Self { translator, allocation, put, pods, tried_pods: BTreeSet::new() }
+        Self { translator, allocation, put, pods, tried_pods: BTreeSet::new(), jobs }
+    }
+
+    /// Runs of jobs, to be stored.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Jobs that are over and are to be removed by now.
+    pub(crate) fn expired_jobs(&self, now_ms: u64) -> Vec<ObjectKey> {
+        let is_over = |key: &&ObjectKey| {
+            let Some(AnyObject::Job(job)) = self.translator.object(key) else { return false };
+            let run = self.jobs.of(&key.name.to_string());
+            let expires = run.and_then(|run| run.expires_ms(&job.spec));
+            expires.is_some_and(|expires| now_ms >= expires)
+        };
+        self.job_keys().iter().filter(is_over).cloned().collect()
+    }
+
+    /// Jobs that have begun.
+    pub(crate) fn job_runs(&self) -> impl Iterator<Item = (ObjectKey, &jobs::Run)> {
+        let runs = self.job_keys().into_iter();
+        runs.filter_map(|key| Some((key.clone(), self.jobs.of(&key.name.to_string())?)))
+    }
+
+    fn job_keys(&self) -> Vec<ObjectKey> {
+        let keys = self.put.keys();
+        keys.filter(|key| &*key.kind == "Job" && &*key.group == "batch").cloned().collect()
     }
 
     /// What is derived from the objects.
@@ -190,7 +201,10 @@ impl Plan {
             let key = ObjectKey::of(&pod);
             wanted.insert(key.clone());
             match self.pods.get_mut(&key) {
-                Some(entry) if entry.stage == Stage::Wanted && entry.uid == uid(&pod) => {
+                Some(entry)
+                    if matches!(entry.stage, Stage::Wanted | Stage::Held)
+                        && entry.template == uid(&pod) =>
+                {
                     entry.pod = pod;
                     entry.next = None;
                 }
@@ -202,11 +216,12 @@ impl Plan {
             }
         }
         for (key, entry) in &mut self.pods {
-            if wanted.contains(key) {
+            // Stand-ins are not asked for by anyone; they stay as long as the pod they stand in for is.
+            if wanted.contains(entry.stands_in_for.as_ref().unwrap_or(key)) {
                 continue;
             }
             entry.next = None;
-            if entry.stage == Stage::Wanted {
+            if matches!(entry.stage, Stage::Wanted | Stage::Held) {
                 let runs = facts.of(&entry.workload).is_some_and(|facts| facts.uid == entry.uid);
                 entry.stage = if runs {
                     Stage::Draining { since_ms: now_ms }
@@ -221,7 +236,8 @@ impl Plan {
     /// published so far.
     pub(crate) fn advance(&mut self, facts: &Facts, now_ms: u64, settled: bool) -> Consequences {
         let mut consequences = Consequences::default();
-        self.begin_replacements(facts, now_ms);
+        consequences.pods_changed |= self.follow_jobs(facts, now_ms);
+        consequences.pods_changed |= self.roll_out(facts, now_ms);
         let mut changes = Vec::new();
         let mut over = Vec::new();
         for (key, entry) in &mut self.pods {
@@ -246,6 +262,7 @@ impl Plan {
                 entry.status = Some(status);
             }
         }
+        let ended = !over.is_empty();
         for key in over {
             let Some(entry) = self.pods.remove(&key) else { continue };
             consequences.pods_changed = true;
@@ -264,123 +281,183 @@ impl Plan {
         if !changes.is_empty() {
             consequences.add(self.translator.apply(changes));
         }
+        if ended {
+            // Others may have waited for those that are gone.
+            consequences.merge(self.advance(facts, now_ms, false));
+        }
         consequences
     }
 
-    /// Begins to replace pods whose template changed, one of each workload at a time.
-    fn begin_replacements(&mut self, facts: &Facts, now_ms: u64) {
-        let is_ready = |entry: &PodEntry| {
-            let own = facts.of(&entry.workload).filter(|facts| facts.uid == entry.uid);
-            entry.stage == Stage::Wanted && own.is_some_and(|facts| facts.ready)
-        };
-        // Workloads with a pod that is on its way out or not up yet.
-        let mut busy: BTreeSet<String> = self
-            .pods
-            .values()
-            .filter(|entry| !is_ready(entry) && entry.next.is_none())
-            .filter_map(|entry| entry.owner.clone())
-            .collect();
-        let leaving = self.pods.values().filter(|entry| entry.stage != Stage::Wanted);
-        busy.extend(leaving.filter_map(|entry| entry.owner.clone()));
-        for entry in self.pods.values_mut() {
-            if entry.stage != Stage::Wanted || entry.next.is_none() {
-                continue;
+    /// Begins to replace pods whose template changed. True: other pods shall run.
+    fn roll_out(&mut self, facts: &Facts, now_ms: u64) -> bool {
+        let mut groups: BTreeMap<&ObjectKey, Vec<&ObjectKey>> = BTreeMap::new();
+        for (key, entry) in &self.pods {
+            let owner = entry.owner.as_ref().unwrap_or(key);
+            if &*owner.kind != "Job" {
+                groups.entry(owner).or_default().push(key);
             }
-            let own = facts.of(&entry.workload).filter(|facts| facts.uid == entry.uid);
-            let serves = own.is_some_and(|facts| facts.ready);
-            // One that does not serve anyway need not wait for its turn.
-            if serves && entry.owner.as_ref().is_some_and(|owner| busy.contains(owner)) {
-                continue;
-            }
-            entry.stage = Stage::Draining { since_ms: now_ms };
-            busy.extend(entry.owner.clone());
         }
+        let mut steps = Vec::new();
+        for (owner, keys) in groups {
+            let replicas: Vec<Replica> =
+                keys.iter().filter_map(|key| self.replica(key, facts)).collect();
+            // Most of the time there is nothing to do.
+            let is_steady = |replica: &Replica| {
+                replica.place == Place::Wanted && !replica.outdated && !replica.stands_in
+            };
+            if replicas.iter().all(is_steady) {
+                continue;
+            }
+            let asked_for = replicas.iter().filter(|replica| !replica.stands_in).count();
+            let object = self.translator.object(owner);
+            let strategy = Strategy::of(object.as_ref(), asked_for);
+            for step in rollout::steps(strategy, &replicas) {
+                let (rollout::Step::Drain(index)
+                | rollout::Step::StandIn(index)
+                | rollout::Step::Start(index)) = step;
+                steps.extend(keys.get(index).map(|key| (step, (*key).clone())));
+            }
+        }
+        let changed = !steps.is_empty();
+        for (step, key) in steps {
+            match (step, self.pods.get_mut(&key)) {
+                (rollout::Step::Drain(_), Some(entry)) => {
+                    entry.stage = Stage::Draining { since_ms: now_ms };
+                }
+                (rollout::Step::Start(_), Some(entry)) => entry.stage = Stage::Wanted,
+                (rollout::Step::StandIn(_), _) => self.add_stand_in(&key),
+                (_, None) => {}
+            }
+        }
+        changed
     }
 
-    /// Whether a pod drains, so that [`Plan::advance`] must be called when its time is over; when that is.
-    pub(crate) fn drain_ends_ms(&self) -> Option<u64> {
+    fn replica(&self, key: &ObjectKey, facts: &Facts) -> Option<Replica> {
+        let entry = self.pods.get(key)?;
+        let own = facts.of(&entry.workload).filter(|facts| facts.uid == entry.uid);
+        let outdated = match &entry.stands_in_for {
+            None => entry.next.is_some(),
+            Some(key) => self.pods.get(key).is_none_or(|replaced| {
+                content(replaced.next.as_ref().unwrap_or(&replaced.pod)) != content(&entry.pod)
+            }),
+        };
+        let place = match entry.stage {
+            Stage::Wanted => Place::Wanted,
+            Stage::Held => Place::Held,
+            Stage::Draining { .. } | Stage::Stopping { .. } => Place::Leaving,
+        };
+        let ready = own.is_some_and(|facts| facts.ready);
+        Some(Replica { place, ready, outdated, stands_in: entry.stands_in_for.is_some() })
+    }
+
+    fn add_stand_in(&mut self, replaced: &ObjectKey) {
+        let Some(next) = self.pods.get(replaced).and_then(|entry| entry.next.clone()) else {
+            return;
+        };
+        let name = stand_in_name(&replaced.name.name);
+        let key = ObjectKey::new("", "Pod", &replaced.name.namespace, &name);
+        // The user's own pod may have the name; then the replacement does without.
+        if self.pods.contains_key(&key) {
+            return;
+        }
+        let Some(pod) = stand_in(&next, &mut self.allocation) else { return };
+        let mut entry = self.new_entry(pod);
+        entry.stands_in_for = Some(replaced.clone());
+        entry.stage = Stage::Wanted;
+        self.pods.insert(key, entry);
+    }
+
+    /// Lets pods of jobs run, and takes them away. True: other pods shall run.
+    fn follow_jobs(&mut self, facts: &Facts, now_ms: u64) -> bool {
+        let mut changed = false;
+        let present: BTreeSet<String> =
+            self.job_keys().iter().map(|key| key.name.to_string()).collect();
+        self.jobs.keep(|name| present.contains(name));
+        for key in self.job_keys() {
+            let Some(AnyObject::Job(job)) = self.translator.object(&key) else { continue };
+            let is_own = |entry: &&mut PodEntry| entry.owner.as_ref() == Some(&key);
+            let name = key.name.to_string();
+            if job.spec.suspend == Some(true) {
+                continue;
+            }
+            let succeeded =
+                self.jobs.of(&name).map(|run| run.succeeded.clone()).unwrap_or_default();
+            for entry in self.pods.values_mut().filter(is_own) {
+                changed |= entry.settle(facts, &succeeded);
+            }
+            let members: Vec<Member> = self
+                .pods
+                .values()
+                .filter(|entry| entry.owner.as_ref() == Some(&key))
+                .map(|entry| entry.member(facts))
+                .collect();
+            let identity = identity_of(&job);
+            for step in self.jobs.follow(&name, &identity, &job.spec, &members, now_ms) {
+                let (jobs::Step::Start(pod) | jobs::Step::Stop(pod)) = &step;
+                let pod = ObjectKey::new("", "Pod", &key.name.namespace, pod);
+                let Some(entry) = self.pods.get_mut(&pod) else { continue };
+                changed = true;
+                match step {
+                    jobs::Step::Start(_) => entry.stage = Stage::Wanted,
+                    jobs::Step::Stop(_) => {
+                        entry.stage = Stage::Stopping { since_ms: now_ms };
+                        // It stays in the list of pods, and runs when it is let.
+                        entry.next = entry.next.take().or_else(|| Some(entry.pod.clone()));
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    /// When [`Plan::advance`] must be called, since only time has to pass: a drain is over, a job is due.
+    pub(crate) fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let ends = self.pods.values().filter_map(|entry| match entry.stage {
             Stage::Draining { since_ms } => Some(since_ms + DRAIN_MAX_MS),
-            Stage::Stopping { .. } | Stage::Wanted => None,
+            Stage::Held | Stage::Stopping { .. } | Stage::Wanted => None,
         });
-        ends.min()
+        let jobs = self.job_keys().into_iter().filter_map(|key| {
+            let Some(AnyObject::Job(job)) = self.translator.object(&key) else { return None };
+            self.jobs.of(&key.name.to_string())?.next_ms(&job.spec, now_ms)
+        });
+        ends.chain(jobs).min()
     }
 
     fn new_entry(&self, pod: AnyObject) -> PodEntry {
         let meta = pod.meta();
         let cluster = &self.translator.options().cluster;
         let id = format!("{cluster}/Pod/{}/{}", meta.namespace, meta.name);
-        let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
-        let owner = owner.map(|owner| format!("{}/{}/{}", owner.kind, meta.namespace, owner.name));
+        let owner = owner_of(&pod);
+        let job = owner.as_ref().filter(|owner| &*owner.kind == "Job");
+        let run = job.and_then(|job| self.jobs.of(&job.name.to_string()));
+        let attempt = run.map_or(0, |run| run.attempt(&meta.name));
+        let template = uid(&pod);
+        let recreated = owner.as_ref().is_some_and(|owner| {
+            let replicas = self.pods.values().filter(|entry| entry.owner.as_ref() == Some(owner));
+            let leaves = |entry: &PodEntry| {
+                matches!(entry.stage, Stage::Draining { .. } | Stage::Stopping { .. })
+            };
+            let object = self.translator.object(owner);
+            replicas.into_iter().any(leaves)
+                && Strategy::of(object.as_ref(), 1) == Strategy::Recreate
+        });
         PodEntry {
             workload: WorkloadId::new(id),
-            uid: uid(&pod),
+            uid: match attempt {
+                0 => template.clone(),
+                number => digest([template.as_bytes(), &number.to_be_bytes()]),
+            },
+            stage: if job.is_some() || recreated { Stage::Held } else { Stage::Wanted },
+            done: run.is_some_and(|run| run.succeeded.contains(&meta.name)),
+            stands_in_for: None,
+            template,
+            attempt,
             owner,
             pod,
-            stage: Stage::Wanted,
             next: None,
             status: None,
         }
     }
-}
-
-impl PodEntry {
-    /// The status as the kubelet would write it.
-    fn live_status(&self, facts: &Facts) -> PodStatus {
-        let own = facts.of(&self.workload).filter(|facts| facts.uid == self.uid);
-        let deletion_timestamp = match self.stage {
-            Stage::Draining { since_ms } | Stage::Stopping { since_ms } => {
-                Some(timestamp::text(since_ms))
-            }
-            Stage::Wanted => None,
-        };
-        PodStatus {
-            addresses: pod_status(&self.pod).addresses,
-            ready: own.is_some_and(|facts| facts.ready),
-            phase: match own.map(|facts| facts.phase.as_str()) {
-                Some("Failed") => PodPhase::Failed,
-                Some("Succeeded") => PodPhase::Succeeded,
-                Some("Running" | "Stopping" | "BackOff") => PodPhase::Running,
-                _ => PodPhase::Pending,
-            },
-            deletion_timestamp,
-        }
-    }
-}
-
-impl PodEntry {
-    /// [`PodEntry::live_status`] as it stands in the object.
-    pub(crate) fn live_status_json(&self, facts: &Facts) -> serde_json::Value {
-        let status = self.live_status(facts);
-        let ready = if status.ready { "True" } else { "False" };
-        let addresses = status.addresses.iter().map(|ip| serde_json::json!({"ip": ip}));
-        serde_json::json!({
-            "phase": status.phase.as_str(),
-            "podIP": status.addresses.first(),
-            "podIPs": addresses.collect::<Vec<_>>(),
-            "conditions": [{"type": "Ready", "status": ready}],
-        })
-    }
-}
-
-/// Follows from everything that a replica is made of and from when its workload was created: so a restart of the
-/// control plane gives the same, and another template another one.
-fn uid(pod: &AnyObject) -> String {
-    let meta = pod.meta();
-    let written = pod.written();
-    let spec = written.field(written.root(), "spec");
-    let spec = spec.map(|spec| written.tree().to_json(spec)).unwrap_or_default();
-    let mut parts = vec![
-        meta.namespace.clone(),
-        meta.name.clone(),
-        meta.creation_timestamp.clone().unwrap_or_default(),
-        spec,
-    ];
-    for (key, value) in &meta.annotations {
-        parts.push(format!("{key}={value}"));
-    }
-    parts.extend(pod_status(pod).addresses.iter().map(ToString::to_string));
-    digest(parts.iter().map(String::as_bytes))
 }
 
 /// Tells apart what the translator must be told again: content, position and what expansion added.
@@ -394,58 +471,4 @@ fn fingerprint(object: &AnyObject) -> String {
     let created = object.meta().creation_timestamp.clone().unwrap_or_default();
     let json = object.written().to_json();
     digest([json.as_bytes(), origin.to_string().as_bytes(), extra.as_bytes(), created.as_bytes()])
-}
-
-/// For the store.
-pub(crate) mod stored {
-    use super::{Allocation, Arc, BTreeMap};
-    use heddle_translate::workloads::Slots;
-    use serde::{Deserialize, Serialize};
-
-    /// The document with the addresses given.
-    pub(crate) const DOCUMENT: &str = "allocation";
-
-    #[derive(Serialize, Deserialize)]
-    struct Stored {
-        pods: StoredSlots,
-        services: StoredSlots,
-        entries: StoredSlots,
-    }
-
-    #[derive(Serialize, Deserialize)]
-    struct StoredSlots {
-        taken: BTreeMap<String, u32>,
-        next: u32,
-    }
-
-    impl From<&Slots> for StoredSlots {
-        fn from(slots: &Slots) -> Self {
-            Self { taken: slots.taken.clone(), next: slots.next }
-        }
-    }
-
-    impl From<StoredSlots> for Slots {
-        fn from(stored: StoredSlots) -> Self {
-            Self { taken: stored.taken, next: stored.next }
-        }
-    }
-
-    /// As JSON.
-    pub(crate) fn format(allocation: &Allocation) -> Arc<[u8]> {
-        let Allocation { pods, services, entries } = allocation;
-        let stored =
-            Stored { pods: pods.into(), services: services.into(), entries: entries.into() };
-        // Maps of texts and numbers have no way to fail.
-        serde_json::to_vec(&stored).unwrap_or_default().into()
-    }
-
-    /// From JSON.
-    pub(crate) fn parse(document: &[u8]) -> Result<Allocation, serde_json::Error> {
-        let stored: Stored = serde_json::from_slice(document)?;
-        Ok(Allocation {
-            pods: stored.pods.into(),
-            services: stored.services.into(),
-            entries: stored.entries.into(),
-        })
-    }
 }

@@ -40,6 +40,8 @@ pub(crate) struct State {
     objects: Objects,
     revision: u64,
     plan: Plan,
+    /// As the store has them.
+    stored_jobs: plan::jobs::Jobs,
     /// What validation has tried and nobody was told of yet.
     pending: Consequences,
     facts: Facts,
@@ -73,6 +75,10 @@ impl State {
             Some(document) => serde_json::from_slice(&document).map_err(ControlError::Document)?,
             None => Facts::default(),
         };
+        let jobs = match store.document(plan::jobs::DOCUMENT)? {
+            Some(document) => serde_json::from_slice(&document).map_err(ControlError::Document)?,
+            None => plan::jobs::Jobs::default(),
+        };
         let domain = &options.translation.trust_domain;
         let authority =
             CertificateAuthority::open(&store, provider.clone(), domain, options.lifetimes, now)?;
@@ -80,7 +86,8 @@ impl State {
             store,
             objects,
             revision: contents.revision,
-            plan: Plan::new(options.translation.clone(), allocation),
+            plan: Plan::new(options.translation.clone(), allocation, jobs.clone()),
+            stored_jobs: jobs,
             pending: Consequences::default(),
             facts,
             catalog: Catalog::default(),
@@ -213,7 +220,33 @@ impl State {
             Err(error) => tracing::error!(%error, "the rotation of the root cannot go on"),
         }
         let rotation = self.authority.is_rotating(now).then(|| millis(now) + 500);
-        self.plan.drain_ends_ms().into_iter().chain(rotation).min()
+        self.remove_expired_jobs(now);
+        self.plan.next_ms(millis(now)).into_iter().chain(rotation).min()
+    }
+
+    /// Removes jobs that said how long they are kept.
+    fn remove_expired_jobs(&mut self, now: SystemTime) {
+        let expired = self.plan.expired_jobs(millis(now));
+        if expired.is_empty() {
+            return;
+        }
+        if let Err(error) = self.delete(expired, false, now) {
+            tracing::error!(%error, "a job that is over cannot be removed");
+        }
+    }
+
+    /// Keeps what became of jobs.
+    fn store_jobs(&mut self) {
+        if self.stored_jobs == *self.plan.jobs() {
+            return;
+        }
+        // Texts, numbers and maps have no way to fail.
+        let document = serde_json::to_vec(self.plan.jobs()).unwrap_or_default();
+        match self.store.put_document(plan::jobs::DOCUMENT, &document) {
+            Ok(()) => self.stored_jobs = self.plan.jobs().clone(),
+            // Only a restart would notice.
+            Err(error) => tracing::error!(%error, "runs of jobs cannot be stored"),
+        }
     }
 
     fn facts_changed(&mut self, now: SystemTime) {
@@ -235,6 +268,7 @@ impl State {
 
     /// Makes a change known to everyone concerned.
     fn publish(&mut self, consequences: &Consequences) {
+        self.store_jobs();
         for (workload, uid) in &consequences.gone {
             self.authority.forget_holder(&holder(workload, uid));
             let lives = self.plan.pods().any(|entry| entry.workload == *workload);
@@ -298,8 +332,10 @@ impl State {
 
     fn make_desired(&self) -> DesiredState {
         let translator = self.plan.translator();
-        let wanted =
-            self.plan.pods().filter(|entry| !matches!(entry.stage, Stage::Stopping { .. }));
+        let wanted = self
+            .plan
+            .pods()
+            .filter(|entry| matches!(entry.stage, Stage::Draining { .. } | Stage::Wanted));
         let workloads: Vec<_> = wanted
             .filter_map(|entry| desired::workload(entry, translator, &self.folder_of(entry)))
             .collect();
@@ -351,15 +387,7 @@ impl State {
 
     /// The folder of the file that a pod, or its workload, was read from.
     fn folder_of(&self, entry: &plan::PodEntry) -> String {
-        let meta = entry.pod.meta();
-        let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
-        let key = match owner {
-            Some(owner) => {
-                let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-                ObjectKey::new(group, &owner.kind, &meta.namespace, &owner.name)
-            }
-            None => ObjectKey::of(&entry.pod),
-        };
+        let key = entry.owner.clone().unwrap_or_else(|| ObjectKey::of(&entry.pod));
         self.objects.of(&key).map(|stored| stored.source.folder.clone()).unwrap_or_default()
     }
 

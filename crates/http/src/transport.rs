@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -177,6 +178,11 @@ impl Connection {
     /// Reads something; answers how many bytes came, 0 at the end. May be dropped and called again.
     pub async fn fill(&mut self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Whether something has been read, or comes within this time, be it the end or an error.
+    pub async fn speaks_within(&mut self, wait: Duration) -> bool {
+        !self.buffer.is_empty() || tokio::time::timeout(wait, self.fill()).await.is_ok()
     }
 }
 

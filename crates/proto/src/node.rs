@@ -159,7 +159,7 @@ pub struct Container {
     /// container fails with a message that says so.
     #[prost(string, repeated, tag = "3")]
     pub command: Vec<String>,
-    /// Directory to start in; empty: the folder of the object's file, else `/`.
+    /// Directory to start in; empty: [`Container::folder`].
     #[prost(string, tag = "4")]
     pub working_dir: String,
     /// The whole environment but for what the supervisor adds (`PATH`, `HOME`, `HOSTNAME` where absent).
@@ -192,6 +192,10 @@ pub struct Container {
     /// Of an init container: goes on running beside the containers.
     #[prost(bool, tag = "14")]
     pub restart_always: bool,
+    /// Directory to start in where `working_dir` is empty: the folder of the object's file. Where it is not there
+    /// any more, or none: `/`.
+    #[prost(string, tag = "15")]
+    pub folder: String,
 }
 
 /// A variable of the environment.

@@ -65,7 +65,7 @@ pub(crate) fn destination(
         tunnel: None,
         proxy_protocol: None,
     };
-    let balancer = Balancer::new(&destination, &[], None, 0, 0);
+    let balancer = Balancer::new(&destination, &[], None, None, 0, 0);
     Arc::new(DestinationState {
         destination: Arc::new(destination),
         balancer,

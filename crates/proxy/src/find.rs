@@ -211,7 +211,7 @@ fn workload_state(
         canonical_name: workload.canonical_name.clone(),
         canonical_revision: workload.canonical_revision.clone(),
     };
-    let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, seed, now_ms);
+    let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, None, seed, now_ms);
     Arc::new(DestinationState {
         destination: Arc::new(destination),
         balancer,

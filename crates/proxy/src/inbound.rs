@@ -22,6 +22,7 @@ use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::{Limits, ProxySettings};
 use heddle_ir::request::ConnectionFacts;
 use heddle_ir::resource::ResourceName;
+use heddle_ir::workload::MeshTransport;
 use heddle_net::socket::original_destination;
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::alpn::Payload;
@@ -174,7 +175,9 @@ async fn identify(
     if port.mode == MutualTlsMode::Disable {
         return plaintext(port, accepted, client, None);
     }
-    let may_be_served_first = port.mode == MutualTlsMode::Permissive && !port.declared.is_http();
+    let may_be_served_first = port.mode == MutualTlsMode::Permissive
+        && !port.declared.is_http()
+        && !hello_comes(worker, accepted, &mut client).await;
     let spoken = if may_be_served_first {
         // A server that speaks first must not wait for a client that does not, plaintext being accepted here.
         let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
@@ -193,12 +196,61 @@ async fn identify(
     match spoken {
         Spoken::Ended => None,
         Spoken::Tls(hello) if is_mesh(&hello) => {
+            if may_be_served_first || worker.hellos.client_first(caller(accepted)) == Some(false) {
+                // The next one is given more time.
+                worker.hellos.note(caller(accepted), true);
+            }
             let shaking = shake_hands(worker, port, accepted, client, hello);
             tokio::time::timeout(port.handshake_max, shaking).await.ok()?
         }
         Spoken::Tls(hello) => opaque_tls(port, accepted, client, hello),
         Spoken::Http1 | Spoken::Http2 | Spoken::Opaque => plaintext(port, accepted, client, None),
     }
+}
+
+/// Waits for the first byte of a client that may be about to send the hello of mutual TLS; false: it is silent, so that
+/// it may be a plaintext client of a server that speaks first. Nothing but time tells the two apart, and a greeting in
+/// plaintext in place of a handshake cannot be taken back. So a proxy of the mesh, which sends its hello as soon as it
+/// is scheduled, is given time for that, and whoever is not behind a proxy is not kept waiting.
+async fn hello_comes(worker: &Worker, accepted: Accepted, client: &mut Connection) -> bool {
+    /// A loaded machine may take this long to schedule a proxy that has just connected.
+    const HELLO_WAIT: Duration = Duration::from_secs(1);
+    let snapshot = worker.shared.configuration.snapshot();
+    let address = accepted.source.ip();
+    if snapshot.targets.is_known() && !snapshot.targets.is_in_mesh(address) {
+        return false;
+    }
+    let short = snapshot.settings.as_ref().map_or(HELLO_WAIT, |s| s.detection_timeout);
+    // None: nobody has said yet what is at the address.
+    let transport = |snapshot: &Snapshot| snapshot.workloads.get(&address).map(|w| w.transport);
+    match (transport(&snapshot), worker.hellos.client_first(caller(accepted))) {
+        (Some(MeshTransport::None), _) => return false,
+        (_, Some(false)) => return client.speaks_within(short).await,
+        (None, None) => {
+            if let Some(settings) = &snapshot.settings {
+                let network = settings.workload.network.clone();
+                worker.shared.configuration.want(ResourceName::Workload(network, address));
+            }
+            if client.speaks_within(short).await {
+                return true;
+            }
+            let snapshot = worker.shared.configuration.snapshot();
+            if transport(&snapshot) != Some(MeshTransport::MutualTls) {
+                return false;
+            }
+        }
+        (_, Some(true)) | (Some(MeshTransport::MutualTls), None) => {}
+    }
+    let comes = client.speaks_within(HELLO_WAIT).await;
+    if !comes {
+        worker.hellos.note(caller(accepted), false);
+    }
+    comes
+}
+
+/// What is remembered about hellos: by who calls, and which port.
+fn caller(accepted: Accepted) -> SocketAddr {
+    SocketAddr::new(accepted.source.ip(), accepted.destination.port())
 }
 
 fn is_mesh(hello: &ClientHello) -> bool {

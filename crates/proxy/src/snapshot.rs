@@ -262,6 +262,7 @@ impl Builder<'_> {
             balancer: Balancer::new(
                 destination,
                 endpoints,
+                self.snapshot.settings.as_ref().map(|settings| &*settings.workload),
                 previous.map(|previous| &previous.balancer),
                 self.seed,
                 self.now_ms,

@@ -68,6 +68,8 @@ pub struct Worker {
     /// Undeclared ports that the workload connects to, and those of the workload itself.
     pub(crate) outbound_ports: Remembered,
     pub(crate) inbound_ports: Remembered,
+    /// Callers that were silent while a hello of theirs was waited for, and those whose hello was late.
+    pub(crate) hellos: Remembered,
     pub(crate) no_retries: RetryPolicy,
     random: Cell<u64>,
 }
@@ -86,6 +88,7 @@ impl Worker {
             direct: crate::find::DirectDestinations::default(),
             outbound_ports: Remembered::default(),
             inbound_ports: Remembered::default(),
+            hellos: Remembered::default(),
             no_retries: RetryPolicy::never(),
         })
     }

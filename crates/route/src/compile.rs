@@ -144,6 +144,8 @@ impl CompiledRoutes {
                 .filter(|abort| draw::comes_out(random, draw::ABORT, abort.share_ppm))
                 .map(|abort| abort.status),
             compiled,
+            destinations: &self.outbound.destinations,
+            random,
             path: entry.matched.and_then(|index| compiled.path_of(index)),
         })
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use heddle_ir::destination::Destination;
 use heddle_ir::http_route::{
-    AbortStatus, DirectResponse, HeaderEdits, HttpMatch, HttpRule, Redirect, WeightedBackend,
+    AbortStatus, BackendTarget, DirectResponse, HeaderEdits, HttpAction, HttpMatch, HttpRule,
+    Mirror, Redirect, WeightedBackend,
 };
 use heddle_ir::request::RequestHead;
 
 use crate::compile::CompiledRule;
 use crate::cors::CorsOutcome;
+use crate::draw;
 use crate::matching::CompiledPath;
 use crate::redirect;
 
@@ -35,6 +37,20 @@ pub struct RouteDecision<'a> {
     pub abort: Option<AbortStatus>,
     pub(crate) compiled: &'a CompiledRule,
     pub(crate) path: Option<&'a CompiledPath>,
+    pub(crate) destinations: &'a [Arc<Destination>],
+    /// What everything about the request is drawn from.
+    pub(crate) random: u64,
+}
+
+/// A copy of a request that goes elsewhere too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestCopy<'a> {
+    /// What makes it.
+    pub mirror: &'a Mirror,
+    /// Index into [`heddle_ir::outbound::Outbound::destinations`].
+    pub destination_index: usize,
+    /// Where it goes.
+    pub destination: &'a Arc<Destination>,
 }
 
 /// What happens to a request.
@@ -129,6 +145,42 @@ impl<'a> RouteDecision<'a> {
         let rewrite = self.compiled.rewrite.as_ref();
         redirect::write_location(redirect, rewrite, self.path, request, listener_port, out);
         true
+    }
+
+    /// The copies of a request that is forwarded, drawn already, each independently of the others and of the backend.
+    /// Those to targets that are not valid are not among them.
+    pub fn copies(&self) -> impl Iterator<Item = RequestCopy<'a>> + use<'a> {
+        let (random, destinations) = (self.random, self.destinations);
+        let forwards = matches!(self.action, RouteAction::Forward { .. });
+        let mirrors = if forwards { &*self.rule.mirrors } else { &[] };
+        let drawn = mirrors.iter().zip(0..).filter(move |(mirror, number)| {
+            draw::comes_out(random, draw::mirror(*number), mirror.share_ppm)
+        });
+        drawn.filter_map(|(mirror, _)| {
+            let BackendTarget::Destination(destination_index) = mirror.target else { return None };
+            let destination = destinations.get(destination_index)?;
+            Some(RequestCopy { mirror, destination_index, destination })
+        })
+    }
+
+    /// Turns to the first backend whose destination `is_wanted`, whatever its weight: the client's session is there. False
+    /// when there is none, and the drawn one stays.
+    pub fn turn_to(&mut self, is_wanted: impl Fn(&Destination) -> bool) -> bool {
+        let (RouteAction::Forward { .. }, HttpAction::Forward(backends)) =
+            (self.action, &self.rule.action)
+        else {
+            return false;
+        };
+        let found = backends.iter().find_map(|backend| {
+            let BackendTarget::Destination(destination_index) = backend.target else { return None };
+            let destination = self.destinations.get(destination_index)?;
+            let wanted = is_wanted(destination);
+            wanted.then_some(RouteAction::Forward { backend, destination_index, destination })
+        });
+        if let Some(action) = found {
+            self.action = action;
+        }
+        found.is_some()
     }
 
     fn backend(&self) -> Option<&'a WeightedBackend> {

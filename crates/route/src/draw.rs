@@ -3,6 +3,12 @@
 /// Salts that make the draws of one decision independent of each other.
 pub(crate) const DELAY: u64 = 0x9E37_79B9_7F4A_7C15;
 pub(crate) const ABORT: u64 = 0xD1B5_4A32_D192_ED03;
+const MIRROR: u64 = 0xA076_1D64_78BD_642F;
+
+/// The salt of the copy with this number.
+pub(crate) fn mirror(number: u64) -> u64 {
+    MIRROR.wrapping_mul(2 * number + 1)
+}
 
 /// The backends of a rule that have weight, with the running sum of weights.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@ mod cors;
 mod decision;
 mod draw;
 mod explain;
+mod filter;
 mod index;
 mod matching;
 mod order;
@@ -26,8 +27,9 @@ mod stream;
 
 pub use compile::{CompiledRoutes, Effect, Problem};
 pub use cors::{CorsHeaders, CorsOutcome};
-pub use decision::{HeaderEdit, RouteAction, RouteDecision};
+pub use decision::{HeaderEdit, RequestCopy, RouteAction, RouteDecision};
 pub use explain::{ConsideredMatch, ConsideredStreamRule, MatchOutcome, StreamOutcome};
+pub use filter::{CompiledFilter, CompiledHeaders, CompiledTexts};
 pub use matching::FailedCondition;
 pub use stream::StreamDecision;
 

@@ -274,14 +274,14 @@ impl ValueTest {
 
 /// A compiled [`HeaderMatch`].
 #[derive(Debug)]
-struct CompiledHeader {
+pub(crate) struct CompiledHeader {
     name: Arc<str>,
     test: ValueTest,
     invert: bool,
 }
 
 impl CompiledHeader {
-    fn compile(header: &HeaderMatch, errors: &mut Vec<PatternError>) -> Self {
+    pub(crate) fn compile(header: &HeaderMatch, errors: &mut Vec<PatternError>) -> Self {
         Self {
             name: header.name.clone(),
             test: ValueTest::compile(&header.value, errors),
@@ -289,7 +289,7 @@ impl CompiledHeader {
         }
     }
 
-    fn matches(&self, request: &impl RequestHead) -> bool {
+    pub(crate) fn matches(&self, request: &impl RequestHead) -> bool {
         let value = request.header(&self.name);
         match (&self.test, self.invert) {
             (ValueTest::Present, invert) => value.is_some() != invert,

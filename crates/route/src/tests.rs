@@ -1,7 +1,9 @@
 //! Tests of the whole crate by tables; `reference` compares with a naive evaluator.
 
 mod action;
+mod copies;
 mod cors;
+mod filter;
 mod matching;
 mod order;
 mod reference;

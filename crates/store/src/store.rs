@@ -81,6 +81,8 @@ pub struct Put {
     pub digest: String,
     /// [`ObjectRecord::uid`], used when the object is new.
     pub new_uid: String,
+    /// [`ObjectRecord::created_at_ms`], used when the object is new.
+    pub created_at_ms: u64,
 }
 
 impl Store {
@@ -263,7 +265,7 @@ impl Store {
                 source: SourceId(first_source + put.source as u64),
                 index: put.index,
                 uid: put.new_uid.clone(),
-                created_at_ms: change.at_ms,
+                created_at_ms: put.created_at_ms,
                 generation: 1,
                 revision: number,
                 digest: put.digest.clone(),

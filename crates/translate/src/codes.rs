@@ -10,7 +10,8 @@ heddle_diag::codes! {
          all other routes go on. Add the subset to the DestinationRule, or remove it from the route.";
     SHADOWED = "HED0203", "another VirtualService has the host", ["IST0109"],
         "Inside the mesh one VirtualService decides for a host: the one private to the client's namespace, then the one \
-         exported to it, then a public one, and among equals the oldest. The others have no effect for that host, also \
+         exported to it, then a public one, and among equals the oldest: the one created first, and of files that are not \
+         applied yet, or applied together, the one written first. The others have no effect for that host, also \
          when they are meant as a rollback. Change the object that decides, or delete it.";
     UNREACHABLE_RULE = "HED0204", "rule is never reached", ["IST0130"],
         "Rules are tried in written order, and a rule before this one takes every request that this one could take. Move \
@@ -115,6 +116,7 @@ heddle_diag::codes! {
         "An ALLOW policy without rules matches nothing, and its presence makes every request that no other policy allows be \
          refused.";
 
+<<<<<<< HEAD
     UNKNOWN_PROVIDER = "HED0411", "external authoriser unknown", [],
         "A CUSTOM policy names a provider that the mesh configuration does not define as an external authoriser, so nobody \
          can be asked: every request that the policy describes is denied.";
@@ -125,6 +127,11 @@ heddle_diag::codes! {
         "Without `jwks` and `jwksUri` the keys are looked up at the issuer, which must be a URL for that. Until then no token \
          of the issuer is valid.";
 
+=======
+    WRITTEN_TWICE = "HED0510", "same object twice", [],
+        "Several files of one request, or one file, hold two objects of one kind, namespace and name. The last one counts, in \
+         the order of `-f` and of the names in a folder, as when each is applied in turn.";
+>>>>>>> main
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

@@ -40,7 +40,7 @@ mod translator;
 mod workload;
 pub mod workloads;
 
-pub use object::ObjectKey;
+pub use object::{ObjectKey, duplicates};
 pub use options::{Enrolment, Options, Profile};
 pub use report::Report;
 pub use status::{Condition, Status};

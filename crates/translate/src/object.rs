@@ -1,10 +1,14 @@
 //! Names and ages of objects.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use heddle_api::{Meta, Resource as AnyObject};
+use heddle_diag::Diagnostic;
 use heddle_ident::ObjectName;
+
+use crate::codes;
 
 /// Names an object of any kind. The version is no part of it: all versions of a kind are one object.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -43,6 +47,26 @@ impl std::fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
     }
+}
+
+/// What several files, or one, define more than once: the last one counts, as when each is applied in turn.
+pub fn duplicates(objects: &[AnyObject]) -> Vec<Diagnostic> {
+    let mut last: HashMap<ObjectKey, &AnyObject> = HashMap::new();
+    let mut findings = Vec::new();
+    for object in objects {
+        if matches!(object, AnyObject::MeshConfig(_) | AnyObject::MeshNetworks(_)) {
+            continue;
+        }
+        let key = ObjectKey::of(object);
+        let Some(former) = last.insert(key, object) else { continue };
+        let message = "this object is written again further on, and the last one counts";
+        findings.push(
+            Diagnostic::warning(codes::WRITTEN_TWICE, former.origin().clone(), message)
+                .related("written again here", object.origin().clone())
+                .hint("delete one of the two, or give it another name"),
+        );
+    }
+    findings
 }
 
 /// Orders objects by age, the oldest first, as Istio does: by creation, then by name and namespace. One without time of

@@ -21,7 +21,9 @@ use heddle_ident::HostPattern;
 pub use self::address::{Allocation, Slots};
 use self::address::{RangeV4, address_v6};
 pub use self::fields::{is_known_field, report};
-pub use self::replicas::{PodPhase, PodStatus, pod_status, with_status};
+pub use self::replicas::{
+    COMPLETION_INDEX, PodPhase, PodStatus, pod_status, stand_in_name, with_status,
+};
 use crate::object::ObjectKey;
 use crate::service::ALLOCATED_ADDRESSES;
 
@@ -60,16 +62,20 @@ pub struct Expansion {
     pub allocation: Allocation,
 }
 
-/// Makes the Pods of Deployments, StatefulSets, ReplicaSets and DaemonSets, named `<workload>-<number>`, and gives
+/// Makes the Pods of Deployments, StatefulSets, ReplicaSets, DaemonSets and Jobs, named `<workload>-<number>`, and gives
 /// addresses to Pods, Services and ServiceEntries that have none. An address that an object names is honoured, and
 /// `clusterIP: None` stays headless. `ready` is what new Pods say of themselves: offline everything counts as ready, a
 /// running mesh knows better and says so by [`with_status`].
 pub fn expand(objects: Vec<AnyObject>, previous: Allocation, ready: bool) -> Expansion {
     let mut allocation = previous;
+    let objects = give_ages(objects);
     let objects = give_addresses(objects, &mut allocation);
     let (mut objects, pods) = replicas::make(objects, ready);
     let names: BTreeSet<String> = pods.iter().map(|draft| draft.name.to_string()).collect();
-    allocation.pods.keep(&names);
+    allocation.pods.keep(|name| {
+        names.contains(name)
+            || replicas::stood_in_for(name).is_some_and(|replaced| names.contains(replaced))
+    });
     let reserved: BTreeSet<u32> = pods
         .iter()
         .flat_map(|draft| &draft.status.addresses)
@@ -94,6 +100,28 @@ pub fn expand(objects: Vec<AnyObject>, previous: Allocation, ready: bool) -> Exp
     Expansion { objects, made, allocation }
 }
 
+/// Where age decides, what is written first is older: objects that nothing has created yet get times in the order of
+/// their appearance, after all times of clocks.
+fn give_ages(mut objects: Vec<AnyObject>) -> Vec<AnyObject> {
+    for (number, object) in objects.iter_mut().enumerate() {
+        if object.meta().creation_timestamp.is_none() {
+            let time = format!("9999-12-31T23:59:59.{number:09}Z");
+            object.meta_mut().creation_timestamp = Some(time);
+        }
+    }
+    objects
+}
+
+/// The Pod that stands in for one that is being replaced, with an address of its own; none where no address is left.
+pub fn stand_in(pod: &AnyObject, allocation: &mut Allocation) -> Option<AnyObject> {
+    let meta = pod.meta();
+    let name = stand_in_name(&meta.name);
+    let full = heddle_ident::ObjectName::new(meta.namespace.as_str(), name.as_str()).to_string();
+    let number = allocation.pods.number(&full, PODS.size(), &BTreeSet::new())?;
+    let addresses = vec![PODS.address(number), address_v6(PODS_V6, FIRST, number)];
+    replicas::renamed(pod, &name, addresses)
+}
+
 fn give_addresses(objects: Vec<AnyObject>, allocation: &mut Allocation) -> Vec<AnyObject> {
     let mut services = BTreeSet::new();
     let mut entries = BTreeSet::new();
@@ -110,8 +138,8 @@ fn give_addresses(objects: Vec<AnyObject>, allocation: &mut Allocation) -> Vec<A
             _ => {}
         }
     }
-    allocation.services.keep(&services);
-    allocation.entries.keep(&entries);
+    allocation.services.keep(|name| services.contains(name));
+    allocation.entries.keep(|name| entries.contains(name));
     // Numbers are given in the order of names, so that the order of files does not matter.
     let wanting: BTreeSet<String> = objects
         .iter()

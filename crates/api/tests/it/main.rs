@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where its data is not what it should be")]
 
+mod cilium_crds;
 mod crds;
 mod gateway_crds;
 mod samples;

@@ -128,11 +128,13 @@ fn corpus() {
         &folder,
         &["yaml"],
         50,
-        &expect![[r#"
+        &expect![[r"
             ServiceProfile default/backend.production.svc.cluster.local spec.routes[0].retryBudget.ttl (implementing-service-mesh/SKILL-06.yaml:13:7): `ttl` is required and missing
+            CiliumNetworkPolicy default/http-host-policy spec.ingress[0].fromEndpoints[0].matchLabels (implementing-service-mesh/references-cilium-patterns-08.yaml:12:9): `matchLabels`: expected a mapping, found a text (`reserved:world`)
+            CiliumNetworkPolicy default/fqdn-with-ttl spec.egressDeny[0].toFQDNs (implementing-service-mesh/references-cilium-patterns-13.yaml:16:5): unknown field `toFQDNs`
             AuthorizationPolicy default/ (implementing-service-mesh/references-troubleshooting-05.yaml:2:1): the object has no `metadata`
             EnvoyFilter istio-system/local-rate-limit apiVersion (service-mesh-standards/REFERENCE-19.yaml:1:1): `EnvoyFilter` has no version `v1beta1`
             Sidecar default/ (service-mesh-standards/resources-service-mesh-patterns-08.yaml:1:1): the object has no `metadata`
-        "#]],
+        "]],
     );
 }

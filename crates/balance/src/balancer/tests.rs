@@ -5,7 +5,8 @@ use std::time::Duration;
 use heddle_diag::Origin;
 use heddle_ident::{Host, Locality, NetworkName};
 use heddle_ir::destination::{
-    ClientTls, ConnectionPool, DestinationId, HashKey, LocalityPolicy, OutlierDetection,
+    ClientTls, ConnectionPool, DestinationId, HashAlgorithm, HashKey, LocalityPolicy,
+    OutlierDetection,
 };
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::protocol::Protocol;
@@ -93,8 +94,9 @@ fn maglev() -> LoadBalancing {
     hashing(HashAlgorithm::Maglev { table_size: 65_537 })
 }
 
-fn everything() -> [LoadBalancing; 5] {
+fn everything() -> [LoadBalancing; 6] {
     [
+        LoadBalancing::PeakEwma { decay: Duration::from_secs(10) },
         LoadBalancing::LeastRequest,
         LoadBalancing::Random,
         LoadBalancing::RoundRobin,
@@ -104,13 +106,13 @@ fn everything() -> [LoadBalancing; 5] {
 }
 
 fn balancer(load_balancing: LoadBalancing, endpoints: &[Arc<Endpoint>]) -> Balancer {
-    Balancer::new(&destination(load_balancing), endpoints, None, 42, 0)
+    Balancer::new(&destination(load_balancing), endpoints, None, None, 42, 0)
 }
 
 /// A pick with this random number, whose hash is derived from it.
 fn pick(balancer: &Balancer, random: u64, tried: &[Arc<EndpointState>]) -> Option<usize> {
     let random = mix(random);
-    let pick = Pick { hash: Some(mix(!random)), random, now_ms: 0, tried };
+    let pick = Pick { hash: Some(mix(!random)), random, now_ms: 0, tried, ..Pick::default() };
     match balancer.pick(&pick)? {
         Picked::Endpoint(index) => Some(index),
         Picked::OriginalDestination => panic!("no endpoint was picked"),
@@ -125,6 +127,9 @@ fn counts(balancer: &Balancer, picks: u64) -> Vec<u64> {
     counts
 }
 
+mod placed;
+mod timed;
+
 #[test]
 fn nothing_is_picked_from_nothing() {
     for load_balancing in everything() {
@@ -134,12 +139,12 @@ fn nothing_is_picked_from_nothing() {
 
 #[test]
 fn passthrough_goes_where_the_client_connected_to() {
-    let none = Pick { hash: None, random: 0, now_ms: 0, tried: &[] };
+    let none = Pick { hash: None, random: 0, now_ms: 0, ..Pick::default() };
     let passthrough = balancer(LoadBalancing::Passthrough, &endpoints(0..2));
     assert_eq!(passthrough.pick(&none), Some(Picked::OriginalDestination));
     let mut original = destination(LoadBalancing::RoundRobin);
     original.endpoints = EndpointSource::OriginalDestination;
-    let original = Balancer::new(&original, &[], None, 1, 0);
+    let original = Balancer::new(&original, &[], None, None, 1, 0);
     assert_eq!(original.pick(&none), Some(Picked::OriginalDestination));
 }
 
@@ -190,8 +195,12 @@ fn a_number_that_comes_from_a_part_of_the_range_only_spreads_all_the_same() {
         let balancer = balancer(load_balancing, &endpoints(0..4));
         let mut counts = [0_u32; 4];
         for step in 0..10_000 {
-            let pick =
-                Pick { hash: None, random: u64::MAX / 100_000 * step, now_ms: 0, tried: &[] };
+            let pick = Pick {
+                hash: None,
+                random: u64::MAX / 100_000 * step,
+                now_ms: 0,
+                ..Pick::default()
+            };
             let Some(Picked::Endpoint(index)) = balancer.pick(&pick) else { panic!() };
             counts[index] += 1;
         }
@@ -217,7 +226,8 @@ fn the_less_busy_of_two_is_taken() {
     assert!(counts(&balancer, 1000).iter().all(|count| *count > 400));
     // Load is relative to weight.
     let weighted = [endpoint(0, 10), endpoint(1, 1)].map(Arc::new);
-    let weighted = Balancer::new(&destination(LoadBalancing::LeastRequest), &weighted, None, 1, 0);
+    let weighted =
+        Balancer::new(&destination(LoadBalancing::LeastRequest), &weighted, None, None, 1, 0);
     let _busy: Vec<_> = (0..5).map(|_| weighted.slots()[0].state.begin()).collect();
     let _one = weighted.slots()[1].state.begin();
     assert_eq!(counts(&weighted, 100), [100, 0]);
@@ -261,7 +271,7 @@ fn without_hash_a_hashing_balancer_spreads() {
         let balancer = balancer(load_balancing, &endpoints(0..4));
         let mut seen = [false; 4];
         for random in 0..100 {
-            let pick = Pick { hash: None, random: mix(random), now_ms: 0, tried: &[] };
+            let pick = Pick { hash: None, random: mix(random), now_ms: 0, ..Pick::default() };
             let Some(Picked::Endpoint(index)) = balancer.pick(&pick) else { panic!() };
             seen[index] = true;
         }
@@ -351,10 +361,10 @@ fn strange_sizes_of_tables_and_rings_do_no_harm() {
 #[test]
 fn a_ring_is_bounded() {
     let many = balancer(ring(), &endpoints(0..2000));
-    let Algorithm::Ring(ring) = &many.algorithm else { panic!() };
+    let Algorithm::Ring(ring) = &many.groups.groups[0].algorithm else { panic!() };
     assert!(ring.len() <= 32_768, "{}", ring.len());
     let four = balancer(self::ring(), &endpoints(0..4));
-    let Algorithm::Ring(ring) = &four.algorithm else { panic!() };
+    let Algorithm::Ring(ring) = &four.groups.groups[0].algorithm else { panic!() };
     assert_eq!(ring.len(), 1024);
 }
 
@@ -372,10 +382,10 @@ fn a_subset_has_the_endpoints_with_all_its_labels() {
     ];
     let mut destination = destination(LoadBalancing::RoundRobin);
     destination.subset_labels = vec![("version".into(), "v2".into())];
-    let balancer = Balancer::new(&destination, &endpoints, None, 0, 0);
+    let balancer = Balancer::new(&destination, &endpoints, None, None, 0, 0);
     assert_eq!(balancer.slots().len(), 2);
     destination.subset_labels.push(("zone".into(), "a".into()));
-    let balancer = Balancer::new(&destination, &endpoints, Some(&balancer), 0, 0);
+    let balancer = Balancer::new(&destination, &endpoints, None, Some(&balancer), 0, 0);
     assert_eq!(balancer.slots().len(), 1);
     assert_eq!(balancer.slots()[0].endpoint, endpoints[1]);
 }
@@ -385,7 +395,7 @@ fn states_stay_with_their_addresses_and_turns_go_on() {
     let before = balancer(LoadBalancing::RoundRobin, &endpoints(0..3));
     let active = before.slots()[1].state.begin();
     let destination = destination(LoadBalancing::LeastRequest);
-    let after = Balancer::new(&destination, &endpoints([7, 1]), Some(&before), 0, 0);
+    let after = Balancer::new(&destination, &endpoints([7, 1]), None, Some(&before), 0, 0);
     assert!(Arc::ptr_eq(&after.slots()[1].state, active.state()));
     assert_eq!(after.slots()[1].state.active(), 1);
     assert_eq!(after.slots()[0].state.active(), 0);
@@ -400,9 +410,9 @@ fn draining_and_unhealthy_endpoints_are_passed_over() {
         all[0].health = EndpointHealth::Draining;
         all[1].health = EndpointHealth::Unhealthy;
         let all: Vec<_> = all.into_iter().map(Arc::new).collect();
-        let balancer = Balancer::new(&destination(load_balancing), &all, None, 0, 0);
+        let balancer = Balancer::new(&destination(load_balancing), &all, None, None, 0, 0);
         assert!((0..200).all(|random| pick(&balancer, random, &[]) == Some(2)));
-        let out = Balancer::new(&destination(LoadBalancing::Random), &all[..2], None, 0, 0);
+        let out = Balancer::new(&destination(LoadBalancing::Random), &all[..2], None, None, 0, 0);
         assert_eq!(pick(&out, 0, &[]), None);
     }
 }
@@ -435,7 +445,7 @@ fn with_too_few_healthy_endpoints_health_is_ignored_but_not_draining() {
     let all: Vec<_> = all.into_iter().map(Arc::new).collect();
     let mut destination = destination(LoadBalancing::Random);
     destination.outlier_detection = Some(policy);
-    let balancer = Balancer::new(&destination, &all, None, 0, 0);
+    let balancer = Balancer::new(&destination, &all, None, None, 0, 0);
     let seen = || -> Vec<bool> { counts(&balancer, 400).iter().map(|count| *count > 0).collect() };
     assert_eq!(seen(), [true, true, true, false]);
     // Two of four are left, which is half: still enough.
@@ -453,7 +463,7 @@ proptest! {
         weights in proptest::collection::vec(0..1000_u32, 40),
         tried in proptest::collection::vec(0..40_usize, 0..6),
         randoms in proptest::collection::vec(any::<u64>(), 20),
-        kind in 0..5_usize,
+        kind in 0..6_usize,
     ) {
         let all: Vec<_> = (0..).zip(&health).zip(&weights).map(|((number, health), weight)| {
             let health = match health {

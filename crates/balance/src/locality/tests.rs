@@ -6,8 +6,20 @@ fn at(text: &str) -> Locality {
     Locality::parse(text)
 }
 
-fn shares(rules: &[(&str, u32)]) -> Vec<(Arc<str>, u32)> {
-    rules.iter().map(|(name, share)| ((*name).into(), *share)).collect()
+fn pattern(text: &str) -> LocalityPattern {
+    let Locality { region, zone, subzone } = at(text);
+    LocalityPattern { region, zone, subzone }
+}
+
+fn shares(from: &str, to: &[(&str, u32)]) -> LocalityShares {
+    let to = to.iter().map(|(name, share)| (pattern(name), *share)).collect();
+    LocalityShares { from: pattern(from), to }
+}
+
+fn key(text: &str) -> FailoverLabel {
+    let (name, value) =
+        text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    FailoverLabel { name: name.into(), value: value.map(Arc::from) }
 }
 
 #[test]
@@ -22,7 +34,8 @@ fn nearness_is_by_region_then_zone_then_subzone() {
 
 #[test]
 fn a_failover_rule_prefers_the_region_that_it_names_and_only_for_its_own() {
-    let rules = [("us".into(), "eu".into()), ("us".into(), "asia".into()), ("eu".into(), "us".into())];
+    let rules =
+        [("us".into(), "eu".into()), ("us".into(), "asia".into()), ("eu".into(), "us".into())];
     let tier = |own: &str, other: &str| failover_tier(&at(own), &at(other), &rules);
     assert_eq!(tier("us/a", "us/a"), 0);
     assert_eq!(tier("us/a", "us/b"), 2);
@@ -37,14 +50,16 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<Arc<str>, Arc<str>> {
 
 #[test]
 fn labels_count_only_as_long_as_all_before_them_match() {
-    let keys: Vec<Arc<str>> = ["topology.istio.io/network", "version=v1", "team"].map(Arc::from).to_vec();
+    let keys = ["topology.istio.io/network", "version=v1", "team"].map(key);
     let network = [NetworkName::new("n1"), NetworkName::new("n2")];
     let nowhere = Locality::default();
     let own_labels = labels(&[("team", "blue")]);
-    let placed = |network, labels| Placed { locality: &nowhere, network, cluster: None, labels };
-    let own = placed(&network[0], &own_labels);
     let tier = |number: usize, pairs: &[(&str, &str)]| {
-        label_tier(&own, &placed(&network[number], &labels(pairs)), &keys)
+        let labels = labels(pairs);
+        let placed =
+            |network, labels| Placed { locality: &nowhere, network, cluster: None, labels };
+        let own = placed(&network[0], &own_labels);
+        label_tier(&own, &placed(&network[number], &labels), &keys)
     };
     assert_eq!(tier(0, &[("version", "v1"), ("team", "blue")]), 0);
     assert_eq!(tier(0, &[("version", "v1"), ("team", "red")]), 1);
@@ -60,9 +75,11 @@ fn special_keys_are_known_without_labels() {
     let cluster = [ClusterName::new("c1"), ClusterName::new("c2")];
     let none = BTreeMap::new();
     let host = labels(&[("kubernetes.io/hostname", "node1")]);
-    let own = Placed { locality: &here, network: &network, cluster: Some(&cluster[0]), labels: &host };
-    let other = Placed { locality: &there, network: &network, cluster: Some(&cluster[1]), labels: &none };
-    let tier = |key: &str| label_tier(&own, &other, &[key.into()]);
+    let own =
+        Placed { locality: &here, network: &network, cluster: Some(&cluster[0]), labels: &host };
+    let other =
+        Placed { locality: &there, network: &network, cluster: Some(&cluster[1]), labels: &none };
+    let tier = |text: &str| label_tier(&own, &other, &[key(text)]);
     assert_eq!(tier("topology.kubernetes.io/region"), 0);
     assert_eq!(tier("topology.kubernetes.io/zone"), 1);
     assert_eq!(tier("topology.istio.io/subzone"), 0);
@@ -78,21 +95,21 @@ fn special_keys_are_known_without_labels() {
 fn names_of_localities_end_where_they_say_no_more() {
     let place = at("us/a/1");
     for name in ["us", "us/*", "us/a", "us/a/*", "us/a/1", "*", ""] {
-        assert!(is_named_by(name, &place), "{name}");
+        assert!(is_taken_by(&pattern(name), &place), "{name}");
     }
     for name in ["eu", "us/b", "us/a/2", "us/b/*", "u"] {
-        assert!(!is_named_by(name, &place), "{name}");
+        assert!(!is_taken_by(&pattern(name), &place), "{name}");
     }
-    assert!(!is_named_by("us/a", &at("us")));
+    assert!(!is_taken_by(&pattern("us/a"), &at("us")));
 }
 
 #[test]
 fn distribution_gives_what_is_written_and_nothing_to_the_rest() {
     let places = ["us/a", "us/b", "eu/a", "asia/a"].map(at);
     let endpoints = || places.iter().map(|place| (place, 1));
-    let rules = vec![
-        ("us/b/*".into(), shares(&[("eu/a", 100)])),
-        ("us/a/*".into(), shares(&[("us/a/*", 70), ("us/b/*", 20), ("eu/*", 10)])),
+    let rules = [
+        shares("us/b/*", &[("eu/a", 100)]),
+        shares("us/a/*", &[("us/a/*", 70), ("us/b/*", 20), ("eu/*", 10)]),
     ];
     let weights = distribute(&places[0], endpoints(), &rules).unwrap();
     assert_eq!(weights, BTreeMap::from([(&places[0], 70), (&places[1], 20), (&places[2], 10)]));
@@ -105,7 +122,7 @@ fn distribution_gives_what_is_written_and_nothing_to_the_rest() {
 fn a_share_of_several_localities_is_split_by_their_endpoints() {
     let places = ["us/a", "us/b", "eu/a"].map(at);
     let endpoints = [(&places[0], 1), (&places[0], 2), (&places[1], 1), (&places[2], 1)];
-    let rules = vec![("*".into(), shares(&[("*", 20), ("us/*", 80)]))];
+    let rules = [shares("*", &[("*", 20), ("us/*", 80)])];
     let weights = distribute(&places[2], endpoints.into_iter(), &rules).unwrap();
     // The exact name first: what it takes is not taken by `*` again.
     assert_eq!(weights, BTreeMap::from([(&places[0], 60), (&places[1], 20), (&places[2], 20)]));
@@ -113,7 +130,8 @@ fn a_share_of_several_localities_is_split_by_their_endpoints() {
 
 #[test]
 fn zones_keep_what_they_can_take() {
-    let counts = |counts: &[(&'static str, u32)]| counts.iter().copied().collect::<BTreeMap<_, _>>();
+    let counts =
+        |counts: &[(&'static str, u32)]| counts.iter().copied().collect::<BTreeMap<_, _>>();
     // Even zones: everybody stays.
     assert_eq!(zone_shares("a", &counts(&[("a", 2), ("b", 2)])), Some(counts(&[("a", 10_000)])));
     // A larger zone: stays.
@@ -142,7 +160,7 @@ proptest! {
         }
         let per_endpoint: Vec<f64> =
             zones.iter().map(|(zone, count)| received.get(zone).copied().unwrap_or(0.0) / f64::from(*count)).collect();
-        let mean = per_endpoint.iter().sum::<f64>() / per_endpoint.len() as f64;
+        let mean = per_endpoint.iter().sum::<f64>() / f64::from(u32::try_from(per_endpoint.len()).unwrap());
         for load in &per_endpoint {
             prop_assert!((load - mean).abs() / mean < 0.1 , "{:?} {:?}", zones, per_endpoint);
         }

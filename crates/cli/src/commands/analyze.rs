@@ -30,12 +30,13 @@ pub(crate) fn analyze_sources(sources: &Sources) -> Analysis {
     let mut outcomes = Vec::new();
     let mut objects: Vec<Resource> = Vec::new();
     for (path, bytes) in sources.iter() {
-        let loaded = reader.read_file(path, bytes);
+        let loaded = reader.read_beginning(path, bytes, sources.size_bytes(path));
         findings.extend(loaded.diagnostics.iter().cloned());
         outcomes.extend(loaded.outcomes);
         objects.extend(loaded.resources);
     }
     let count = objects.len();
+    findings.extend(heddle_translate::duplicates(&objects));
     for object in &objects {
         let told = heddle_translate::workloads::report(object);
         findings.extend(told.findings);

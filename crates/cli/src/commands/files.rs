@@ -1,6 +1,5 @@
 //! Files and folders that a person names with `-f`.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,19 +11,33 @@ use crate::failure::hinted;
 /// Files in one folder tree, at most; a wrong folder (`-f /`) shall not be read to its end.
 const FILES_MAX: usize = 10_000;
 
-/// Texts by the path that the person knows them by.
-pub(crate) struct Sources(BTreeMap<String, Vec<u8>>);
+/// Texts by the path that the person knows them by, in the order in which they were named.
+pub(crate) struct Sources(Vec<SourceFile>);
+
+struct SourceFile {
+    path: String,
+    /// Not more than is read of any file.
+    bytes: Vec<u8>,
+    /// Of the whole file.
+    size_bytes: u64,
+}
 
 impl Sources {
     /// Reads what `-f` names: files as they are, folders with every `.yaml`, `.yml` and `.json` below them, `-`
     /// for standard input. One byte more than the limit is read of a longer file, so that `api` refuses it.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
-        let mut sources = BTreeMap::new();
+        let mut sources: Vec<SourceFile> = Vec::new();
+        let mut add = |path: String, bytes: Vec<u8>, size_bytes: u64| {
+            // A file that is named twice is one file, and comes last.
+            sources.retain(|known| known.path != path);
+            sources.push(SourceFile { path, bytes, size_bytes });
+        };
         for path in paths {
             if path.as_os_str() == "-" {
                 let bytes =
                     bounded(std::io::stdin().lock()).context("cannot read standard input")?;
-                sources.insert("-".to_owned(), bytes);
+                let size_bytes = bytes.len() as u64;
+                add("-".to_owned(), bytes, size_bytes);
                 continue;
             }
             let mut files = Vec::new();
@@ -33,17 +46,20 @@ impl Sources {
                 bail!("{} has no .yaml, .yml or .json file", path.display());
             }
             for file in files {
-                let bytes = std::fs::File::open(&file)
-                    .and_then(bounded)
+                let (bytes, size_bytes) = std::fs::File::open(&file)
+                    .and_then(|file| {
+                        let size_bytes = file.metadata()?.len();
+                        Ok((bounded(file)?, size_bytes))
+                    })
                     .with_context(|| format!("cannot read {}", file.display()))?;
-                sources.insert(file.display().to_string(), bytes);
+                add(file.display().to_string(), bytes, size_bytes);
             }
         }
         Ok(Self(sources))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+        self.0.iter().map(|file| (file.path.as_str(), file.bytes.as_slice()))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -52,7 +68,16 @@ impl Sources {
 
     /// The text of a file, for excerpts.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
-        std::str::from_utf8(self.0.get(path)?).ok()
+        std::str::from_utf8(&self.file(path)?.bytes).ok()
+    }
+
+    /// How long a file is, of which only the beginning may have been read.
+    pub(crate) fn size_bytes(&self, path: &str) -> u64 {
+        self.file(path).map_or(0, |file| file.size_bytes)
+    }
+
+    fn file(&self, path: &str) -> Option<&SourceFile> {
+        self.0.iter().find(|file| file.path == path)
     }
 }
 

@@ -25,12 +25,18 @@ fn files_of(sources: &Sources) -> Result<Vec<Value>> {
         .map(|(path, bytes)| {
             let text =
                 std::str::from_utf8(bytes).with_context(|| format!("{path} is not UTF-8 text"))?;
-            let folder = std::path::Path::new(path).parent().filter(|_| path != "-");
-            let folder = folder.and_then(|folder| std::path::absolute(folder).ok());
-            let folder = folder.map(|folder| folder.display().to_string()).unwrap_or_default();
-            Ok(json!({"path": path, "folder": folder, "text": text}))
+            let size_bytes = sources.size_bytes(path);
+            Ok(json!({"path": path, "folder": folder_of(path), "text": text, "size_bytes": size_bytes}))
         })
         .collect()
+}
+
+/// Where the commands of a file start: its folder, or this one for standard input; empty where there is none.
+fn folder_of(path: &str) -> String {
+    let above = std::path::Path::new(path).parent().filter(|_| path != "-");
+    let above = above.filter(|folder| !folder.as_os_str().is_empty());
+    let folder = std::path::absolute(above.unwrap_or(std::path::Path::new(".")));
+    folder.map(|folder| folder.display().to_string()).unwrap_or_default()
 }
 
 /// Applies files and prints a line per object and finding. What has an error gets its safe meaning and everything
@@ -339,6 +345,15 @@ pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_start_in_the_folder_of_their_file() {
+        let here = std::path::absolute(".").unwrap().display().to_string();
+        assert_eq!(folder_of("/x/y/app.yaml"), "/x/y");
+        assert_eq!(folder_of("-"), here);
+        assert_eq!(folder_of("app.yaml"), here);
+        assert_eq!(folder_of("deep/app.yaml"), format!("{here}/deep"));
+    }
 
     #[test]
     fn a_finding_names_only_what_it_has() {

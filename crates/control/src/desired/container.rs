@@ -27,10 +27,8 @@ pub(super) fn container(
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
         command,
-        working_dir: container
-            .working_dir
-            .clone()
-            .unwrap_or_else(|| surroundings.folder.to_owned()),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        folder: surroundings.folder.to_owned(),
         ports: container.ports.iter().map(port).collect(),
         startup_probe: probe(&container.startup_probe),
         readiness_probe: probe(&container.readiness_probe),

@@ -1,6 +1,7 @@
 //! The environment of a container (Kubernetes' "Define Dependent Environment Variables").
 
 use heddle_api::kubernetes as k8s;
+use heddle_translate::workloads::COMPLETION_INDEX;
 
 use super::Surroundings;
 
@@ -34,6 +35,10 @@ pub(super) fn resolve(
         if let Some(value) = value {
             set(&mut env, variable.name.clone(), value);
         }
+    }
+    // A pod of an indexed job is told which one it is.
+    if let Some(index) = surroundings.pod.meta.annotations.get(COMPLETION_INDEX) {
+        set(&mut env, "JOB_COMPLETION_INDEX".to_owned(), index.clone());
     }
     env
 }

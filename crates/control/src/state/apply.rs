@@ -73,10 +73,12 @@ impl State {
     ) -> Result<Applied, ControlError> {
         let at_ms = millis(now);
         let mut candidates = read.candidates;
+        let first_created_ms = self.objects.next_created_ms(at_ms);
         for candidate in &mut candidates {
+            candidate.created_at_ms = first_created_ms + candidate.order as u64;
             let known = self.objects.of(&candidate.key).map(|stored| &stored.record);
             let uid = known.map_or_else(|| new_uid(candidate, at_ms), |record| record.uid.clone());
-            let created = known.map_or(at_ms, |record| record.created_at_ms);
+            let created = known.map_or(candidate.created_at_ms, |record| record.created_at_ms);
             candidate.set_created(&uid, created);
         }
         let mut applied = Applied { findings: read.findings, ..Applied::default() };
@@ -197,6 +199,7 @@ impl State {
             index: candidate.index,
             digest: candidate.digest.clone(),
             new_uid: new_uid(candidate, at_ms),
+            created_at_ms: candidate.created_at_ms,
         });
         let change = Change { at_ms, put: put.collect(), sources, delete: Vec::new() };
         let step = self.store.commit(&change)?;
@@ -226,7 +229,7 @@ impl State {
                 source: SourceId(0),
                 index: candidate.index,
                 uid: new_uid(candidate, at_ms),
-                created_at_ms: at_ms,
+                created_at_ms: candidate.created_at_ms,
                 generation: 1,
                 revision: step.revision,
                 digest: candidate.digest.clone(),

@@ -67,7 +67,15 @@ impl State {
             let own = self.facts.of(&entry.workload).filter(|facts| facts.uid == entry.uid);
             let (ready, done) =
                 own.map_or((false, false), |facts| (facts.ready, facts.phase == "Succeeded"));
-            if entry.stage != Stage::Wanted {
+            if entry.stage == Stage::Held {
+                if !entry.is_of_job() {
+                    unready.push(format!("{} waits for those it replaces", entry.workload));
+                }
+            } else if entry.stands_in() {
+                unready.push(format!("{} stands in for a replica", entry.workload));
+            } else if entry.is_outdated() {
+                unready.push(format!("{} is being replaced", entry.workload));
+            } else if entry.stage != Stage::Wanted {
                 unready.push(format!("{} is stopping", entry.workload));
             } else if !ready && !done {
                 let detail = own.map(|facts| match facts.message.as_str() {
@@ -76,6 +84,15 @@ impl State {
                 });
                 let detail = detail.unwrap_or_else(|| "not started".to_owned());
                 unready.push(format!("{} is not ready ({detail})", entry.workload));
+            }
+        }
+        for (key, run) in self.plan.job_runs() {
+            let named = (namespace.is_empty() || *key.name.namespace == *namespace)
+                && (name.is_empty() || *key.name.name == *name);
+            if let Some(finish) = run.finished.as_ref().filter(|_| named)
+                && !finish.is_complete()
+            {
+                unready.push(format!("{key} has failed ({})", finish.reason));
             }
         }
         unready
@@ -225,6 +242,7 @@ impl State {
             "meshed": self.is_meshed(&entry.workload),
             "stage": match entry.stage {
                 Stage::Draining { .. } => "draining",
+                Stage::Held => "held",
                 Stage::Stopping { .. } => "stopping",
                 Stage::Wanted => "wanted",
             },

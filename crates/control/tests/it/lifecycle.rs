@@ -5,6 +5,7 @@ use heddle_ir::endpoint::EndpointHealth;
 use heddle_ir::outbound::OutboundKey;
 use heddle_ir::resource::ResourceName;
 use heddle_proto::node::handler::Action;
+use heddle_proto::node::{DesiredWorkload, Phase, WorkloadReport};
 
 pub(crate) const APP: &str = r#"
 apiVersion: v1
@@ -84,7 +85,7 @@ async fn everything_is_resolved_for_the_supervisor() {
     assert_eq!(web.termination_grace_ms, 5000);
     let container = &web.containers[0];
     assert_eq!(container.command, ["server", "--name=web-1", "--colour", "red"]);
-    assert_eq!(container.working_dir, "/srv/app");
+    assert_eq!(container.folder, "/srv/app");
     let variable = |name: &str| {
         container.env.iter().find(|v| v.name == name).map(|v| v.value.clone()).unwrap()
     };
@@ -147,36 +148,136 @@ async fn a_pod_that_shall_go_drains_until_every_proxy_has_confirmed() {
     proxy.until_applied(&mesh).await;
 }
 
+/// The names of what shall run, with whether each is as it was.
+fn running_now(supervisor: &Supervisor, before: &[DesiredWorkload]) -> Vec<(String, bool)> {
+    let state = supervisor.desired.borrow();
+    let of = |w: &DesiredWorkload| {
+        (w.name.clone(), before.iter().any(|b| b.name == w.name && b.uid == w.uid))
+    };
+    state.workloads.iter().filter(|w| w.name.starts_with("web")).map(of).collect()
+}
+
+/// Everything is ready as soon as it shall run, and every proxy confirms; what was seen to run, step by step.
+async fn roll_out(
+    mesh: &Mesh,
+    supervisor: &mut Supervisor,
+    proxy: &mut Proxy,
+    before: &[DesiredWorkload],
+    is_over: impl Fn(&[(String, bool)]) -> bool,
+) -> Vec<Vec<(String, bool)>> {
+    let mut seen = vec![running_now(supervisor, before)];
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_over(seen.last().unwrap()) {
+        supervisor.report_all_ready_but(&[]).await;
+        proxy.transmit().await;
+        tokio::select! {
+            changed = supervisor.desired.changed() => changed.unwrap(),
+            received = proxy.receive() => received.unwrap(),
+            () = tokio::time::sleep_until(deadline) => {
+                panic!("{seen:?} {}", mesh.get("/v1/status").await);
+            }
+        }
+        let now = running_now(supervisor, before);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    seen
+}
+
 #[tokio::test]
-async fn another_template_replaces_one_pod_after_the_other() {
+async fn replicas_are_replaced_while_a_stand_in_serves() {
+    for replicas in [1, 2] {
+        let app = APP.replace("replicas: 2", &format!("replicas: {replicas}"));
+        let mesh = Mesh::start().await;
+        let (mut supervisor, mut proxy) = running(&mesh).await;
+        mesh.apply(&app).await;
+        let names: Vec<String> = (0..replicas).map(|number| format!("web-{number}")).collect();
+        roll_out(&mesh, &mut supervisor, &mut proxy, &[], |now| now.len() == replicas).await;
+        let before = supervisor.desired.borrow().workloads.clone();
+        mesh.apply(&app.replace("server", "server2")).await;
+        let over = |now: &[(String, bool)]| {
+            now.len() == replicas && now.iter().all(|(name, old)| !old && names.contains(name))
+        };
+        let seen = roll_out(&mesh, &mut supervisor, &mut proxy, &before, over).await;
+        for now in &seen {
+            assert!((replicas..=replicas + 1).contains(&now.len()), "{seen:?}");
+        }
+        assert!(seen.iter().flatten().any(|(name, _)| name == "web-0-next"), "{seen:?}");
+        supervisor.report_all_ready_but(&[]).await;
+        assert!(mesh.get("/v1/wait?for=ready").await["revision"].is_number());
+        let command = supervisor.workload("web-0").await.containers[0].command[0].clone();
+        assert_eq!(command, "server2");
+    }
+}
+
+#[tokio::test]
+async fn old_replicas_end_before_new_ones_begin_where_that_is_asked_for() {
+    let app = APP.replace("replicas: 2", "replicas: 2\n  strategy: {type: Recreate}");
     let mesh = Mesh::start().await;
     let (mut supervisor, mut proxy) = running(&mesh).await;
-    let before = [supervisor.workload("web-0").await, supervisor.workload("web-1").await];
-    mesh.apply(&APP.replace("server", "server2")).await;
-    for (index, name) in ["web-0", "web-1"].into_iter().enumerate() {
-        // One is drained and stopped; the other one is as it was, or new already.
-        let others: Vec<_> =
-            ["client-0", "web-0", "web-1"].into_iter().filter(|n| *n != name).collect();
-        while supervisor
-            .desired
-            .borrow()
-            .workloads
-            .iter()
-            .any(|w| w.name == name && w.uid == before[index].uid)
-        {
-            tokio::select! {
-                changed = supervisor.desired.changed() => changed.unwrap(),
-                received = proxy.receive() => received.unwrap(),
-            }
-            proxy.transmit().await;
-        }
-        supervisor.wait_for_names(&others).await;
-        supervisor.report_all_ready_but(&[]).await;
-        let new = supervisor.workload(name).await;
-        assert_ne!(new.uid, before[index].uid);
-        assert_eq!(new.containers[0].command[0], "server2");
-        supervisor.report_all_ready_but(&[]).await;
-    }
+    mesh.apply(&app).await;
+    let before = supervisor.desired.borrow().workloads.clone();
+    mesh.apply(&app.replace("server", "server2")).await;
+    let over = |now: &[(String, bool)]| now.len() == 2 && now.iter().all(|(_, old)| !old);
+    let seen = roll_out(&mesh, &mut supervisor, &mut proxy, &before, over).await;
+    let mixed = |now: &Vec<(String, bool)>| {
+        now.iter().any(|(_, old)| *old) && now.iter().any(|(_, old)| !old)
+    };
+    assert!(!seen.iter().any(mixed), "{seen:?}");
+}
+
+const JOB: &str = "
+apiVersion: batch/v1
+kind: Job
+metadata: {name: job}
+spec:
+  completions: 3
+  parallelism: 2
+  backoffLimit: 1
+  completionMode: Indexed
+  template:
+    spec: {restartPolicy: Never, containers: [{name: c, command: [work]}]}
+";
+
+/// Tells what became of the job's pods.
+async fn report_phases(supervisor: &Supervisor, phase: impl Fn(&str) -> Phase) {
+    let state = supervisor.desired.borrow().clone();
+    let reports = state.workloads.iter().map(|workload| WorkloadReport {
+        id: workload.id.clone(),
+        uid: workload.uid.clone(),
+        phase: phase(&workload.name).into(),
+        ..WorkloadReport::default()
+    });
+    supervisor.report(reports.collect()).await;
+}
+
+#[tokio::test]
+async fn a_job_runs_to_its_end_and_does_not_run_again() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply(JOB).await;
+    let mut supervisor = Supervisor::connect(&mesh, "1").await;
+    supervisor.wait_for_names(&["job-0", "job-1"]).await;
+    let first = supervisor.workload("job-1").await;
+    assert!(
+        first.containers[0].env.iter().any(|v| v.name == "JOB_COMPLETION_INDEX" && v.value == "1")
+    );
+    // One fails and is tried again, the others succeed.
+    report_phases(&supervisor, |name| match name {
+        "job-1" => Phase::Failed,
+        _ => Phase::Succeeded,
+    })
+    .await;
+    supervisor.wait_for_names(&["job-0", "job-2"]).await;
+    report_phases(&supervisor, |_| Phase::Succeeded).await;
+    supervisor.wait_for_names(&["job-0", "job-1", "job-2"]).await;
+    assert_ne!(supervisor.workload("job-1").await.uid, first.uid);
+    report_phases(&supervisor, |_| Phase::Succeeded).await;
+    assert!(mesh.get("/v1/wait?for=ready").await["revision"].is_number());
+    // Neither after a restart of the control plane nor after one of the mesh.
+    mesh.restart().await;
+    let again = Supervisor::connect(&mesh, "2").await;
+    assert!(again.desired.borrow().workloads.is_empty(), "{:?}", again.desired.borrow());
 }
 
 #[tokio::test]

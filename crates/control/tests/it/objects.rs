@@ -1,6 +1,6 @@
 //! The object API.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Mesh, results};
 
@@ -128,4 +128,51 @@ async fn nonsense_is_answered_with_a_reason() {
     let (status, answer) = mesh.request("POST", "/v1/objects", Some(broken)).await;
     assert_eq!(status, 200);
     assert_eq!(answer["findings"][0]["level"], "error");
+}
+
+/// Two VirtualServices for one host, of which the name that comes later in the alphabet is written first.
+fn rivals(first: &str, second: &str) -> String {
+    let one = |name: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec: {{hosts: [a], http: [{{route: \
+             [{{destination: {{host: a}}}}]}}]}}\n"
+        )
+    };
+    format!("{}---\n{}---\n{SERVICE}", one(first), one(second))
+}
+
+#[tokio::test]
+async fn what_is_written_first_is_older_also_after_a_restart() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply(&rivals("z", "b")).await;
+    for _ in 0..2 {
+        let loser = |objects: &Value| {
+            let findings = objects["items"][0]["findings"].as_array().unwrap().clone();
+            findings
+                .iter()
+                .any(|finding| finding["code"] == "HED0203" && finding["level"] == "error")
+        };
+        let path = "/v1/objects?kind=VirtualService&name=";
+        assert!(loser(&mesh.get(&format!("{path}b")).await));
+        assert!(!loser(&mesh.get(&format!("{path}z")).await));
+        mesh.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn of_two_objects_of_one_name_the_last_counts_and_both_places_are_told() {
+    let mesh = Mesh::start().await;
+    let other = SERVICE.replace("80", "81");
+    let files = json!([
+        {"path": "b.yaml", "folder": "", "text": SERVICE},
+        {"path": "a.yaml", "folder": "", "text": other},
+    ]);
+    let (status, answer) = mesh.request("POST", "/v1/objects", Some(json!({"files": files}))).await;
+    assert_eq!((status, pairs(&results(&answer))), (200, vec![("a", "created")]));
+    let findings = answer["findings"].as_array().unwrap();
+    let twice = findings.iter().find(|finding| finding["code"] == "HED0510").unwrap();
+    assert_eq!(twice["origin"]["file"], "b.yaml");
+    assert!(twice.to_string().contains("a.yaml"), "{twice}");
+    let kept = mesh.get("/v1/objects?kind=Service&name=a").await;
+    assert_eq!(kept["items"][0]["object"]["spec"]["ports"][0]["port"], 81, "{kept}");
 }

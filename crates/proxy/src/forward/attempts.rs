@@ -396,7 +396,9 @@ pub(crate) fn pick(decided: &Decided<'_>, tried: &[Arc<EndpointState>]) -> Optio
     let tried = if decided.retry.avoid_tried { tried } else { &[] };
     let random = decided.worker.random();
     let balancer = &decided.state.balancer;
-    match balancer.pick(&Pick { hash: decided.hash, random, now_ms, tried })? {
+    let other_tiers = decided.retry.other_localities;
+    let hash = decided.hash;
+    match balancer.pick(&Pick { hash, random, now_ms, tried, other_tiers, ..Pick::default() })? {
         Picked::OriginalDestination => Some(decided.original.clone()),
         Picked::Endpoint(place) => {
             let slot = balancer.slots().get(place)?;

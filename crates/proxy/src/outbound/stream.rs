@@ -122,7 +122,7 @@ fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option
         hash: HashedRequest::of_stream(policy, accepted.source.ip()),
         random: worker.random(),
         now_ms: worker.now_ms(Instant::now()),
-        tried: &[],
+        ..Pick::default()
     };
     match state.balancer.pick(&pick)? {
         Picked::OriginalDestination => Some(Target::Address(accepted.destination)),

@@ -1,15 +1,22 @@
 //! Streams that are not HTTP, through a pair of proxies.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_ir::authorization::{Authorization, Fallback, SystemPolicies};
 use heddle_ir::inbound::MutualTlsMode;
+use heddle_ir::index::Index;
+use heddle_ir::outbound::ScopeId;
 use heddle_ir::protocol::Protocol;
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::workload::{MeshTransport, Workload};
+use heddle_sync::Effect;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::harness::{Pair, Peer, application, mirror, pattern, run};
-use crate::support::ServerSide;
+use crate::support::{ServerSide, workload};
 
 async fn pair_of(application: std::net::SocketAddr, protocol: Protocol) -> Pair {
     Pair::with(
@@ -24,6 +31,9 @@ async fn pair_of(application: std::net::SocketAddr, protocol: Protocol) -> Pair 
 async fn greeter() -> std::net::SocketAddr {
     application(|mut peer| async move {
         peer.send("220 ready\r\n").await;
+        if !peer.fill().await {
+            return;
+        }
         assert_eq!(peer.exactly(6).await, b"HELO\r\n");
         peer.send("250 hello\r\n").await;
         assert_eq!(peer.rest().await, b"QUIT\r\n");
@@ -77,6 +87,61 @@ fn a_server_may_speak_first_to_a_plaintext_client() {
             let mut outsider = Peer::new(TcpStream::connect(pair.inbound).await.unwrap());
             talk_to_greeter(&mut outsider).await;
         }
+    });
+}
+
+/// Has the server's proxy know where the mesh is, and what is at the address that tests connect from.
+fn say_who_calls(pair: &Pair, range: &str, caller: Option<MeshTransport>) {
+    let ranges = vec![heddle_ident::Cidr::parse(range).unwrap()];
+    let index = Index { mesh_ranges: ranges, ..Index::default() };
+    let scope = ScopeId("default".into());
+    let mut effects =
+        vec![Effect::Set(ResourceName::Index(scope), Resource::Index(Arc::new(index)))];
+    if let Some(transport) = caller {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let addresses = vec![address];
+        let of = Arc::new(Workload { transport, addresses, ..workload("client") });
+        let name = ResourceName::Workload(of.network.clone(), address);
+        effects.push(Effect::Set(name, Resource::Workload(of)));
+    }
+    let (next, _) = pair.server_publisher.current().with(&effects, 1, 0);
+    pair.server_publisher.publish(next);
+}
+
+/// How long a silent plaintext client waits for the greeting.
+async fn greeting_ms(pair: &Pair) -> u128 {
+    let begun = std::time::Instant::now();
+    let mut client = Peer::new(TcpStream::connect(pair.inbound).await.unwrap());
+    assert_eq!(client.exactly(11).await, b"220 ready\r\n");
+    begun.elapsed().as_millis()
+}
+
+#[test]
+fn a_greeting_in_plaintext_does_not_overtake_the_hello_of_a_proxy() {
+    run(async {
+        let pair = Pair::with(
+            greeter().await,
+            |client| client.protocol = Protocol::Tcp,
+            |server| {
+                server.protocol = Protocol::Tcp;
+                server.mode = MutualTlsMode::Permissive;
+            },
+        )
+        .await;
+        // Whoever is not behind a proxy has nothing to wait for.
+        say_who_calls(&pair, "127.0.0.0/8", Some(MeshTransport::None));
+        assert!(greeting_ms(&pair).await < 90);
+        say_who_calls(&pair, "10.0.0.0/8", None);
+        assert!(greeting_ms(&pair).await < 90);
+        // A proxy may be slow to say its hello, and what it gets is the handshake, not the greeting.
+        say_who_calls(&pair, "127.0.0.0/8", Some(MeshTransport::MutualTls));
+        let mut client = Peer::new(TcpStream::connect(pair.inbound).await.unwrap());
+        let early = tokio::time::timeout(Duration::from_millis(300), client.fill()).await;
+        assert!(early.is_err(), "{:?}", client.buffer);
+        talk_to_greeter(&mut pair.connect().await).await;
+        // Plaintext from a workload with a proxy is found out by waiting, and the next time by waiting less.
+        let (first, second) = (greeting_ms(&pair).await, greeting_ms(&pair).await);
+        assert!(first >= 900 && (100..900).contains(&second), "{first} {second}");
     });
 }
 

@@ -30,6 +30,7 @@ fn put(name: &str, digest: &str) -> Change {
             index: 0,
             digest: digest.into(),
             new_uid: format!("uid of {name} {digest}"),
+            created_at_ms: 7,
         }],
         delete: Vec::new(),
     }

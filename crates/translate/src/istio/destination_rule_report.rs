@@ -199,7 +199,10 @@ fn check_merge(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
     if let (Some(policy), Some(first)) =
         (&spec.traffic_policy, older.iter().find(|other| other.spec.traffic_policy.is_some()))
     {
-        let message = format!("the traffic policy of the older `{}` decides", first.meta.name);
+        let message = format!(
+            "the traffic policy of `{}` decides, which was created or written before it",
+            first.meta.name
+        );
         let origin = rule.origin_at(policy.at);
         report.push(
             Diagnostic::warning(codes::SECOND_POLICY, origin.clone(), message.clone())
@@ -212,8 +215,10 @@ fn check_merge(reader: &Reader<'_>, rule: &Rule, report: &mut Report) {
             .iter()
             .find(|other| other.spec.subsets.iter().any(|known| known.name == subset.name));
         if let Some(first) = same {
-            let message =
-                format!("the subset `{}` of the older `{}` decides", subset.name, first.meta.name);
+            let message = format!(
+                "the subset `{}` of `{}` decides, which was created or written before it",
+                subset.name, first.meta.name
+            );
             report.warning(codes::DUPLICATE_SUBSET, rule.origin_at(subset.at), message.clone());
             report.conflict(rule.origin_at(subset.at), message);
         }

@@ -162,7 +162,10 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
     if let Some(older) = oldest(reader, &namespace, same_level)
         && older.meta.name != policy.meta.name
     {
-        let message = format!("the older `{}` decides at this level", older.meta.name);
+        let message = format!(
+            "`{}` decides at this level, which was created or written before it",
+            older.meta.name
+        );
         report.push(
             heddle_diag::Diagnostic::warning(
                 codes::OLDER_POLICY,

@@ -272,7 +272,10 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
                     .iter()
                     .find(|port| other.spec.ports.iter().any(|known| known.number == port.number));
                 let (Some(port), true) = (shared, older) else { continue };
-                let message = format!("{name} defines `{host}` and port {} already", port.number);
+                let message = format!(
+                    "{name}, which was created or written before it, defines `{host}` and port {} already",
+                    port.number
+                );
                 report.push(
                     Diagnostic::warning(codes::CONFLICTING_HOST, origin(), message.clone())
                         .related("this one decides", other.origin().clone()),

@@ -119,7 +119,8 @@ fn check_contest(reader: &Reader<'_>, object: &Vs, host: &str, index: usize, rep
         let name = full(&other);
         if by_age {
             let message = format!(
-                "has no effect for clients in `{namespace}`: `{name}` has the host `{host}` already"
+                "has no effect for clients in `{namespace}`: `{name}`, which was created or written before it, has the host \
+                 `{host}` already"
             );
             report.push(
                 Diagnostic::error(codes::SHADOWED, origin(), message)
@@ -140,7 +141,9 @@ fn check_contest(reader: &Reader<'_>, object: &Vs, host: &str, index: usize, rep
     }
     if let Some(Contest { other, by_age: true, .. }) = shadows(reader, object, host) {
         let name = full(&other);
-        let message = format!("`{name}` has the host `{host}` too, where this object decides");
+        let message = format!(
+            "`{name}` has the host `{host}` too, where this object decides, since it was created or written before it"
+        );
         report.push(
             Diagnostic::warning(codes::SHADOWED, origin(), message)
                 .related("this one has no effect", other.origin().clone()),

@@ -14,6 +14,7 @@ use crate::codes;
 use crate::outcomes::Becomes::{self, Applied, Ignored, Unsupported};
 use crate::outcomes::{Table, fill};
 use crate::report::Report;
+use crate::workloads::replicas::REPLICAS_MAX;
 
 const ONE_NODE: &str = "there is one node, this machine";
 const NO_IMAGES: &str =
@@ -104,6 +105,7 @@ pub fn report(object: &AnyObject) -> Report {
             let Deployment { selector, template, .. } = &deployment.spec;
             template_of(object, selector, template, &mut report);
             let at = deployment.spec.at;
+            replicas(object, at, "replicas", deployment.spec.replicas, &mut report);
             if deployment.spec.paused == Some(true) {
                 warn(object, at, "paused", "a changed template is rolled out at once", &mut report);
             }
@@ -116,6 +118,7 @@ pub fn report(object: &AnyObject) -> Report {
                 let why = "all replicas start together";
                 warn(object, set.spec.at, "podManagementPolicy", why, &mut report);
             }
+            replicas(object, set.spec.at, "replicas", set.spec.replicas, &mut report);
             update_strategy(object, set.spec.at, &mut report);
             fill(object, &<StatefulSet as Decode>::SCHEMA, DEPLOYMENT, &mut report);
         }
@@ -181,15 +184,30 @@ fn update_strategy(object: &AnyObject, at: At, report: &mut Report) {
         let why = "a changed template is rolled out at once";
         warn(object, strategy, "type", why, report);
     }
-    let Some(rolling) = tree.field(strategy, "rollingUpdate") else { return };
-    for field in ["partition", "maxUnavailable", "maxSurge"] {
-        if written.has(rolling, field) {
-            warn(object, rolling, field, "one replica after the other is replaced", report);
-        }
+    if let Some(rolling) = tree.field(strategy, "rollingUpdate")
+        && let Some(partition) = tree.field(rolling, "partition")
+        && &**tree.text(partition) != "0"
+    {
+        warn(
+            object,
+            rolling,
+            "partition",
+            "a changed template is rolled out to all replicas",
+            report,
+        );
+    }
+}
+
+fn replicas(object: &AnyObject, at: At, field: &str, number: Option<u32>, report: &mut Report) {
+    if number.is_some_and(|number| number > REPLICAS_MAX) {
+        let why = format!("at most {REPLICAS_MAX} replicas run on one machine");
+        warn(object, at, field, &why, report);
     }
 }
 
 fn job_values(object: &AnyObject, job: &Job, report: &mut Report) {
+    replicas(object, job.at, "completions", job.completions, report);
+    replicas(object, job.at, "parallelism", job.parallelism, report);
     let restarts = job.template.spec.restart_policy;
     if !matches!(
         restarts,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use heddle_api::kubernetes::PodTemplate;
+use heddle_api::kubernetes::{Job, PodTemplate};
 use heddle_api::{At, Meta, Reader, Resource as AnyObject, Written};
 use heddle_diag::JsonWriter;
 use heddle_ident::ObjectName;
@@ -82,6 +82,25 @@ pub fn with_status(pod: &AnyObject, status: &PodStatus) -> Option<AnyObject> {
     let mut meta = object.meta.clone();
     meta.deletion_timestamp.clone_from(&status.deletion_timestamp);
     read(&metadata(&meta), &body(written, object.spec.at), status)
+}
+
+/// The name of the Pod that stands in for one of this name while it is replaced.
+pub fn stand_in_name(name: &str) -> String {
+    format!("{name}{STAND_IN}")
+}
+
+/// The name of the Pod that one of this name stands in for; none for one that stands in for nobody.
+pub(super) fn stood_in_for(name: &str) -> Option<&str> {
+    name.strip_suffix(STAND_IN)
+}
+
+/// The same Pod with another name and addresses; none for an object that is no Pod.
+pub(super) fn renamed(pod: &AnyObject, name: &str, addresses: Vec<IpAddr>) -> Option<AnyObject> {
+    let AnyObject::Pod(object) = pod else { return None };
+    let mut meta = object.meta.clone();
+    name.clone_into(&mut meta.name);
+    let status = PodStatus { addresses, ..pod_status(pod) };
+    read(&metadata(&meta), &body(&object.written, object.spec.at), &status)
 }
 
 fn body(written: &Written, spec: At) -> String {
@@ -174,10 +193,16 @@ struct Workload<'a> {
     written: &'a Written,
     template: &'a PodTemplate,
     replicas: u32,
+    /// Whether its Pods are told their numbers.
+    indexed: bool,
 }
 
 /// More replicas than this of one workload are not made on one machine.
-const REPLICAS_MAX: u32 = 1000;
+pub(super) const REPLICAS_MAX: u32 = 1000;
+/// A Pod with this behind its name stands in for one that is being replaced.
+const STAND_IN: &str = "-next";
+/// The number of a Pod of an indexed Job.
+pub const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// Takes the Pods out of the objects and adds those of the workloads, in the order of names. Pods that say nothing of
 /// their status get one.
@@ -248,6 +273,15 @@ fn replica(workload: &Workload<'_>, prefix: &str, number: u32, ready: bool) -> D
         labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
         labels.insert("apps.kubernetes.io/pod-index".to_owned(), number.to_string());
     }
+    if workload.kind == "Job" {
+        for label in ["batch.kubernetes.io/job-name", "job-name"] {
+            meta.labels.insert(label.to_owned(), workload.meta.name.clone());
+        }
+    }
+    if workload.indexed {
+        meta.labels.insert(COMPLETION_INDEX.to_owned(), number.to_string());
+        meta.annotations.insert(COMPLETION_INDEX.to_owned(), number.to_string());
+    }
     Draft {
         name: ObjectName::new(workload.meta.namespace.as_str(), name),
         status: PodStatus { ready, ..PodStatus::default() },
@@ -269,10 +303,27 @@ fn workload(object: &AnyObject) -> Option<Workload<'_>> {
         }
         // One node, so one Pod.
         AnyObject::DaemonSet(object) => ("DaemonSet", &object.spec.template, 1),
+        AnyObject::Job(object) => ("Job", &object.spec.template, job_pods(&object.spec)),
         _ => return None,
     };
+    let indexed = matches!(object, AnyObject::Job(job) if is_indexed(&job.spec));
+    let api_version = if kind == "Job" { "batch/v1" } else { "apps/v1" };
     let (meta, written) = (object.meta(), object.written());
     // A ReplicaSet of a Deployment makes no Pods besides the Deployment's.
     let owned = meta.owner_references.iter().any(|owner| owner.kind == "Deployment");
-    (!owned).then_some(Workload { api_version: "apps/v1", kind, meta, written, template, replicas })
+    let workload = Workload { api_version, kind, meta, written, template, replicas, indexed };
+    (!owned).then_some(workload)
+}
+
+/// One Pod for each success that a Job needs; which of them run at a time is whoever's runs them.
+fn job_pods(job: &Job) -> u32 {
+    if job.suspend == Some(true) {
+        return 0;
+    }
+    // Without `completions` its Pods share the work, and it is done when they are.
+    job.completions.unwrap_or_else(|| job.parallelism.unwrap_or(1).max(1))
+}
+
+fn is_indexed(job: &Job) -> bool {
+    job.completion_mode.as_deref() == Some("Indexed")
 }

@@ -135,3 +135,23 @@ fn replicas_of_two_workloads_of_one_name_do_not_take_each_others_place() {
     let names: Vec<String> = expansion.made.iter().map(|key| key.name.name.to_string()).collect();
     assert_eq!(names, ["db-0", "job", "web-0", "web-1", "web-statefulset-0"]);
 }
+
+#[test]
+fn what_is_written_first_is_older() {
+    let text = |names: [&str; 2]| {
+        names
+            .map(|name| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n---\n"))
+            .concat()
+    };
+    let expanded = expand(objects(&text(["z", "a"])), Allocation::default(), true).objects;
+    let mut sorted = expanded.clone();
+    sorted.sort_by(|left, right| crate::object::by_age(left.meta(), right.meta()));
+    let names = |objects: &[AnyObject]| -> Vec<String> {
+        objects.iter().map(|object| object.meta().name.clone()).collect()
+    };
+    assert_eq!(names(&sorted), ["z", "a"]);
+    assert!(crate::duplicates(&expanded).is_empty());
+    let twice = crate::duplicates(&objects(&text(["a", "a"])));
+    assert_eq!(twice.len(), 1);
+    assert_eq!(twice[0].origin.to_string(), "Service default/a (test.yaml:1:1)");
+}

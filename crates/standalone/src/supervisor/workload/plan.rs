@@ -22,7 +22,7 @@ impl Context {
         let mut plan = Plan::new(self::program(program));
         plan.arguments = arguments.iter().map(OsString::from).collect();
         plan.environment = self.environment(container);
-        plan.working_directory = Some(working_directory(container));
+        plan.working_directory = Some(working_directory(container, self.services.state.root()));
         plan.isolation = Isolation::New(Namespaces { network: false, ..Namespaces::ALL });
         plan.network = Some(self.port.namespace().clone());
         plan.hostname = Some(self.desired.hostname.clone());
@@ -42,7 +42,7 @@ impl Context {
         let mut plan = Plan::new(self::program(program));
         plan.arguments = arguments.iter().map(OsString::from).collect();
         plan.environment = self.environment(container);
-        plan.working_directory = Some(working_directory(container));
+        plan.working_directory = Some(working_directory(container, self.services.state.root()));
         plan.isolation = Isolation::Join(pid);
         plan.stdout = heddle_net::process::Stream::Null;
         plan.stderr = heddle_net::process::Stream::Null;
@@ -129,10 +129,41 @@ fn program(name: &str) -> PathBuf {
     if name == "heddle" { OWN_PROGRAM.into() } else { name.into() }
 }
 
-fn working_directory(container: &node::Container) -> PathBuf {
-    if container.working_dir.is_empty() {
-        "/".into()
-    } else {
+/// Where a container starts: where it says, else in the folder of its file, unless that is gone or out of sight.
+fn working_directory(container: &node::Container, state: &Path) -> PathBuf {
+    let folder = Path::new(&container.folder);
+    if !container.working_dir.is_empty() {
         PathBuf::from(&container.working_dir)
+    } else if folder.is_absolute() && folder.is_dir() && !folder.starts_with(state) {
+        folder.to_owned()
+    } else {
+        "/".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_starts_in_the_folder_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        for (working_dir, given, expected) in [
+            ("", &*path, folder.path()),
+            ("/usr", &*path, Path::new("/usr")),
+            ("", "", Path::new("/")),
+            ("", "/nowhere/at/all", Path::new("/")),
+            ("", "relative", Path::new("/")),
+        ] {
+            let container = node::Container {
+                working_dir: working_dir.into(),
+                folder: given.into(),
+                ..node::Container::default()
+            };
+            assert_eq!(working_directory(&container, Path::new("/state")), expected);
+        }
+        let container = node::Container { folder: path, ..node::Container::default() };
+        assert_eq!(working_directory(&container, folder.path()), Path::new("/"));
     }
 }

@@ -116,7 +116,6 @@ heddle_diag::codes! {
         "An ALLOW policy without rules matches nothing, and its presence makes every request that no other policy allows be \
          refused.";
 
-<<<<<<< HEAD
     UNKNOWN_PROVIDER = "HED0411", "external authoriser unknown", [],
         "A CUSTOM policy names a provider that the mesh configuration does not define as an external authoriser, so nobody \
          can be asked: every request that the policy describes is denied.";
@@ -127,11 +126,9 @@ heddle_diag::codes! {
         "Without `jwks` and `jwksUri` the keys are looked up at the issuer, which must be a URL for that. Until then no token \
          of the issuer is valid.";
 
-=======
     WRITTEN_TWICE = "HED0510", "same object twice", [],
         "Several files of one request, or one file, hold two objects of one kind, namespace and name. The last one counts, in \
          the order of `-f` and of the names in a folder, as when each is applied in turn.";
->>>>>>> main
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

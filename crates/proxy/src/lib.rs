@@ -4,6 +4,7 @@
 
 mod accept;
 mod admin;
+mod ask;
 mod built_in;
 mod config;
 pub mod configuration;
@@ -23,5 +24,6 @@ pub mod run;
 mod sizes;
 pub mod snapshot;
 pub mod target;
+pub mod tokens;
 mod upstream;
 pub mod worker;

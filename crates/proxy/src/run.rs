@@ -128,6 +128,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
+        token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
     };

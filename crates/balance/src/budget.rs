@@ -8,6 +8,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use heddle_ir::destination::RetryBudget;
+
+use crate::retry::TryOutcome;
+
 /// A token, in the unit of accounts.
 const TOKEN: i64 = 1000;
 /// Parts of the window: what is older than the window is forgotten in steps of this.
@@ -39,6 +43,47 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Notes a first try of a request that may be tried again.
+    pub fn begin(&self, budget: Option<&RetryBudget>, now_ms: u64) {
+        match budget {
+            None => self.deposit(&DEFAULT_BUDGET, now_ms),
+            Some(RetryBudget::Concurrency { window, .. }) if window.is_zero() => {}
+            Some(RetryBudget::Concurrency { window, .. }) => {
+                self.deposit(&count_within(*window), now_ms);
+            }
+            Some(rate @ RetryBudget::Rate { .. }) => self.deposit(&policy_of(rate), now_ms),
+        }
+    }
+
+    /// Takes a retry after this outcome out of the budget; false when there is none left. `active` are the requests under way,
+    /// those that wait and retries included, and `retrying` the retries among them.
+    ///
+    /// Where nothing is configured, what has reached nobody is not counted: that retry multiplies no work behind the
+    /// endpoint, and endpoints that vanish without a word must not use up what is there for those that fail.
+    pub fn admits(
+        &self,
+        budget: Option<&RetryBudget>,
+        outcome: TryOutcome,
+        active: u32,
+        retrying: u32,
+        now_ms: u64,
+    ) -> bool {
+        match budget {
+            None => !outcome.has_reached() || self.try_withdraw(&DEFAULT_BUDGET, now_ms),
+            Some(rate @ RetryBudget::Rate { .. }) => self.try_withdraw(&policy_of(rate), now_ms),
+            Some(RetryBudget::Concurrency { share_ppm, retries_min, window }) => {
+                let active = if window.is_zero() {
+                    active
+                } else {
+                    let policy = count_within(*window);
+                    let begun = self.balance(&policy, step(&policy, now_ms)) / TOKEN;
+                    active.max(u32::try_from(begun).unwrap_or(u32::MAX))
+                };
+                retrying < concurrent_retries_max(*share_ppm, *retries_min, active)
+            }
+        }
+    }
+
     /// Notes a first try.
     pub fn deposit(&self, policy: &BudgetPolicy, now_ms: u64) {
         self.add(step(policy, now_ms), deposit(policy));
@@ -82,6 +127,21 @@ impl Budget {
 pub fn concurrent_retries_max(share_ppm: u32, retries_min: u32, active: u32) -> u32 {
     let share = u64::from(active) * u64::from(share_ppm) / 1_000_000;
     u32::try_from(share).unwrap_or(u32::MAX).max(retries_min)
+}
+
+/// Linkerd's shape; Envoy's has no account.
+fn policy_of(budget: &RetryBudget) -> BudgetPolicy {
+    match *budget {
+        RetryBudget::Concurrency { .. } => DEFAULT_BUDGET,
+        RetryBudget::Rate { share_ppm, retries_per_second_min, window } => {
+            BudgetPolicy { share_ppm, retries_per_second_min, window }
+        }
+    }
+}
+
+/// An account that counts requests.
+fn count_within(window: Duration) -> BudgetPolicy {
+    BudgetPolicy { share_ppm: 1_000_000, retries_per_second_min: 0, window }
 }
 
 fn deposit(policy: &BudgetPolicy) -> i64 {
@@ -165,6 +225,46 @@ mod tests {
         assert_eq!(concurrent_retries_max(200_000, 3, 100), 20);
         assert_eq!(concurrent_retries_max(0, 0, 100), 0);
         assert_eq!(concurrent_retries_max(u32::MAX, 0, u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn by_default_what_has_reached_nobody_is_not_counted() {
+        let budget = Budget::default();
+        let failed = TryOutcome::Response { status: 503, grpc_status: None, rate_limited: false };
+        let admitted =
+            |outcome| (0..1000).filter(|_| budget.admits(None, outcome, 0, 0, 0)).count();
+        assert_eq!(admitted(TryOutcome::ConnectFailure), 1000);
+        assert_eq!(admitted(TryOutcome::Reset { request_sent: false }), 1000);
+        assert_eq!(admitted(TryOutcome::RefusedStream), 1000);
+        assert_eq!(admitted(failed), 100);
+        assert_eq!(admitted(TryOutcome::Timeout), 0);
+        let rate = RetryBudget::Rate {
+            share_ppm: 0,
+            retries_per_second_min: 1,
+            window: Duration::from_secs(1),
+        };
+        let configured = Budget::default();
+        assert!(configured.admits(Some(&rate), TryOutcome::ConnectFailure, 0, 0, 0));
+        assert!(!configured.admits(Some(&rate), TryOutcome::ConnectFailure, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_share_of_what_is_or_was_under_way() {
+        let budget = Budget::default();
+        let policy = |seconds| RetryBudget::Concurrency {
+            share_ppm: 200_000,
+            retries_min: 3,
+            window: Duration::from_secs(seconds),
+        };
+        let now = policy(0);
+        let admits = |policy: &RetryBudget, active, retrying| {
+            budget.admits(Some(policy), TryOutcome::Timeout, active, retrying, 0)
+        };
+        assert!(admits(&now, 1, 2) && !admits(&now, 1, 3));
+        assert!(admits(&now, 100, 19) && !admits(&now, 100, 20));
+        let lately = policy(10);
+        (0..50).for_each(|_| budget.begin(Some(&lately), 0));
+        assert!(admits(&lately, 1, 9) && !admits(&lately, 1, 10));
     }
 
     /// Three proxies in a row, each of which tries three times: 27 tries of what fails always, without a budget.

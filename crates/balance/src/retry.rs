@@ -34,6 +34,18 @@ pub enum TryOutcome {
     Timeout,
 }
 
+impl TryOutcome {
+    /// Whether the endpoint may have done something for the request.
+    pub fn has_reached(self) -> bool {
+        match self {
+            Self::ConnectFailure | Self::RefusedStream | Self::Reset { request_sent: false } => {
+                false
+            }
+            Self::Reset { request_sent: true } | Self::Response { .. } | Self::Timeout => true,
+        }
+    }
+}
+
 /// Whether a try that ended like this is tried again, as far as the policy's conditions are concerned. Attempts, breakers
 /// and whether the body is still there are the caller's to check.
 pub fn is_retriable(policy: &RetryPolicy, outcome: TryOutcome) -> bool {

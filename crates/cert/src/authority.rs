@@ -153,6 +153,7 @@ pub struct RotationStatus {
 struct Leaf {
     root: RootId,
     serial: Serial,
+    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -283,19 +284,29 @@ impl Authority {
             return Err(AuthorityError::RootExpired { root: self.signer.clone() });
         }
         let root = self.signer.clone();
-        self.note_leaf(now, holder, identity, Leaf { root: root.clone(), serial, not_after });
-        Ok(IssuePlan { root, validity: Validity { not_before: now - BACKDATE, not_after }, serial })
+        let validity = Validity { not_before: now - BACKDATE, not_after };
+        let Validity { not_before, .. } = validity;
+        let leaf = Leaf { root: root.clone(), serial, not_before, not_after };
+        self.note_leaf(now, holder, identity, leaf);
+        Ok(IssuePlan { root, validity, serial })
     }
 
-    /// A holder confirms that the leaf `serial` is in use for `identity`; its older ones are gone.
-    pub fn handle_installed(&mut self, holder: &HolderId, identity: &SpiffeId, serial: Serial) {
-        let Some(holder) = self.holders.get_mut(holder) else { return };
-        if let Some(leaves) = holder.leaves.get_mut(identity)
-            && let Some(index) = leaves.iter().position(|leaf| leaf.serial == serial)
-        {
-            // Leaves are in the order of issue; an answer overtaken by a newer one keeps the newer.
-            leaves.drain(..index);
-        }
+    /// A holder confirms that the leaf `serial` is in use for `identity`; its older ones are gone. Says whether there
+    /// were any.
+    pub fn handle_installed(
+        &mut self,
+        holder: &HolderId,
+        identity: &SpiffeId,
+        serial: Serial,
+    ) -> bool {
+        let Some(holder) = self.holders.get_mut(holder) else { return false };
+        let Some(leaves) = holder.leaves.get_mut(identity) else { return false };
+        let Some(index) = leaves.iter().position(|leaf| leaf.serial == serial) else {
+            return false;
+        };
+        // Leaves are in the order of issue; an answer overtaken by a newer one keeps the newer.
+        leaves.drain(..index);
+        index > 0
     }
 
     /// A holder confirms that it verifies with the bundle of this generation.

@@ -344,6 +344,9 @@ pub(crate) struct CertsArguments {
     /// Replace the root: distribute the new one, wait until every proxy has it, switch, retire the old one
     #[arg(long)]
     pub(crate) rotate_root: bool,
+    /// Remove a root that is not needed any more, or say who needs it; a rotation does this by itself
+    #[arg(long, value_name = "ID", conflicts_with = "rotate_root")]
+    pub(crate) retire_root: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod analyze;
 pub(crate) mod api;
+pub(crate) mod certs;
 pub(crate) mod codes;
 pub(crate) mod demo;
 pub(crate) mod files;

@@ -38,7 +38,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Analyze(arguments) => commands::analyze::run(mesh, &arguments),
         Command::Apply(arguments) => commands::objects::apply(mesh, &arguments),
-        Command::Certs(arguments) => commands::objects::certs(mesh, &arguments),
+        Command::Certs(arguments) => commands::certs::certs(mesh, &arguments),
         Command::Completions { shell } => commands::words::completions(shell),
         Command::Delete(arguments) => commands::objects::delete(mesh, &arguments),
         Command::Demo(arguments) => commands::demo::run(mesh, &arguments),

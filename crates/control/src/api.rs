@@ -10,8 +10,9 @@
 //! | `GET /v1/status` | the control plane, proxies with acknowledged versions, workloads |
 //! | `GET /v1/wait?for=applied\|ready\|delete&namespace=&name=&timeout_ms=` | waits; 408 says what it still waits for |
 //! | `GET /v1/watch?for=status\|certs` | JSON lines: now and after every change |
-//! | `GET /v1/certs` | roots and rotation |
+//! | `GET /v1/certs` | roots, rotation, and every workload's certificate |
 //! | `POST /v1/authority/rotate` | begins to replace the root |
+//! | `POST /v1/authority/retire` `{root}` | removes a root that nobody needs any more; 500 says who does |
 //!
 //! An error is `{"error": …, "hint": …}` with a status of 400 or above.
 
@@ -39,6 +40,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> std::i
         .route("/v1/status", get(routes::status))
         .route("/v1/certs", get(routes::certificates))
         .route("/v1/authority/rotate", post(routes::rotate))
+        .route("/v1/authority/retire", post(routes::retire))
         .route("/v1/wait", get(wait::wait))
         .route("/v1/watch", get(wait::watch))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use heddle_cert::{
-    Authority, AuthorityChange, AuthorityError, HolderId, RootId, RotationPhase, RotationStatus,
+    Authority, AuthorityChange, AuthorityError, HolderId, HolderRecord, Root, RootId,
+    RotationPhase, RotationStatus, Serial,
 };
 use heddle_ident::{SpiffeId, TrustDomain};
 use heddle_ir::trust::{TrustBundle, TrustedDomain};
@@ -199,6 +200,37 @@ impl CertificateAuthority {
         self.authority.handle_acknowledged(now, holder, generation);
     }
 
+    /// A proxy proves itself with this leaf from now on.
+    pub(crate) fn handle_installed(
+        &mut self,
+        store: &Store,
+        holder: &HolderId,
+        identity: &SpiffeId,
+        serial: Serial,
+    ) -> Result<(), CertificateAuthorityError> {
+        // Stored, or a restart would wait for the older leaves to expire.
+        if self.authority.handle_installed(holder, identity, serial) && self.lists_leaves() {
+            self.store(store)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a root that nobody needs any more, or says who does.
+    pub(crate) fn retire(
+        &mut self,
+        store: &Store,
+        now: SystemTime,
+        root: &RootId,
+    ) -> Result<(), CertificateAuthorityError> {
+        let changes = self.authority.retire(now, root)?;
+        self.follow(store, &changes)
+    }
+
+    /// Who holds which certificates.
+    pub(crate) fn holders(&self) -> Vec<HolderRecord> {
+        self.authority.record().holders
+    }
+
     /// The workload's run is over, and its key is gone with it.
     pub(crate) fn forget_holder(&mut self, holder: &HolderId) {
         self.authority.forget_holder(holder);
@@ -220,8 +252,18 @@ impl CertificateAuthority {
         if changes.is_empty() {
             return Ok(changed);
         }
+        self.follow(store, &changes)?;
+        Ok(true)
+    }
+
+    /// Stores what changed, and destroys keys that are not needed any more.
+    fn follow(
+        &mut self,
+        store: &Store,
+        changes: &[AuthorityChange],
+    ) -> Result<(), CertificateAuthorityError> {
         self.store(store)?;
-        for change in &changes {
+        for change in changes {
             match change {
                 AuthorityChange::Bundle { generation } => {
                     tracing::info!(generation, "trust bundle changed");
@@ -237,7 +279,7 @@ impl CertificateAuthority {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether a rotation runs.
@@ -265,13 +307,10 @@ impl CertificateAuthority {
         })
     }
 
-    /// Roots of the own domain: id, and the last moment of each.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (&RootId, SystemTime, bool)> {
+    /// Roots of the own domain, oldest first, and whether each signs.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = (&Root, bool)> {
         let signer = self.authority.signer();
-        self.authority
-            .roots()
-            .iter()
-            .map(move |root| (&root.id, root.not_after(), root.id == *signer))
+        self.authority.roots().iter().map(move |root| (root, root.id == *signer))
     }
 
     /// Certificates signed since the start.

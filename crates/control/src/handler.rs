@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use heddle_ident::WorkloadId;
-use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
+use heddle_proto::certificate::{
+    CertificateRequest, CertificateResponse, InstalledCertificate, InstalledResponse,
+};
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
 use heddle_rpc::{Peer, Status, Streaming};
@@ -69,6 +71,21 @@ impl heddle_rpc::server::Handler for Handler {
                 Err(Status::failed_precondition(cause.unwrap_or_else(|| error.to_string())))
             }
         }
+    }
+
+    async fn installed(
+        &self,
+        peer: Peer,
+        installed: InstalledCertificate,
+    ) -> Result<InstalledResponse, Status> {
+        let workload = workload_of(&peer)?;
+        let serial = heddle_tls::serial_of(&installed.leaf)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Some(serial) = serial {
+            let mut state = self.shared.state();
+            state.handle_installed(&workload, serial, SystemTime::now());
+        }
+        Ok(InstalledResponse {})
     }
 
     async fn watch(&self, peer: Peer, request: WatchRequest) -> Result<Self::Desired, Status> {

@@ -5,12 +5,13 @@
 
 pub(crate) mod apply;
 pub(crate) mod describe;
+mod expiry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use heddle_cert::HolderId;
+use heddle_cert::{HolderId, RootId, Serial};
 use heddle_ident::{SpiffeId, WorkloadId};
 use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::resource::{Resource, ResourceName};
@@ -50,6 +51,8 @@ pub(crate) struct State {
     authority: CertificateAuthority,
     provider: Arc<CryptoProvider>,
     lifetimes: Lifetimes,
+    /// The last warning about the life of each root.
+    warned: BTreeMap<String, u64>,
     desired: watch::Sender<Arc<DesiredState>>,
     progress: watch::Sender<u64>,
 }
@@ -95,6 +98,7 @@ impl State {
             authority,
             provider: provider.clone(),
             lifetimes: options.lifetimes,
+            warned: BTreeMap::new(),
             desired: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
         };
@@ -190,6 +194,46 @@ impl State {
         self.authority.sign(&self.store, now, &holder, &identity, request).map(Some)
     }
 
+    /// A workload's proxy proves itself with this certificate from now on.
+    pub(crate) fn handle_installed(
+        &mut self,
+        workload: &WorkloadId,
+        serial: Serial,
+        now: SystemTime,
+    ) {
+        let Some((identity, uid)) = self.identity_of(workload) else { return };
+        let holder = holder(workload, &uid);
+        let noted = self.authority.handle_installed(&self.store, &holder, &identity, serial);
+        if let Err(error) = noted {
+            // After a restart a rotation would wait longer than it needs to.
+            tracing::error!(%error, "what a proxy has confirmed cannot be stored");
+        }
+        if self.authority.is_rotating(now) {
+            self.advance_authority(now);
+        }
+        self.touch();
+    }
+
+    /// Removes a root that nobody needs any more.
+    pub(crate) fn retire(
+        &mut self,
+        root: &str,
+        now: SystemTime,
+    ) -> Result<(), CertificateAuthorityError> {
+        self.authority.retire(&self.store, now, &RootId::new(root))?;
+        self.publish_bundle();
+        Ok(())
+    }
+
+    /// Goes on with a rotation.
+    fn advance_authority(&mut self, now: SystemTime) {
+        match self.authority.advance(&self.store, now) {
+            Ok(true) => self.publish_bundle(),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the rotation of the root cannot go on"),
+        }
+    }
+
     /// Begins to replace the root.
     pub(crate) fn rotate(&mut self, now: SystemTime) -> Result<String, CertificateAuthorityError> {
         let root = self.authority.rotate(&self.store, now)?;
@@ -214,11 +258,8 @@ impl State {
     /// Time has passed: drains and rotations go on. Returns when to call again, in milliseconds of the wall clock.
     pub(crate) fn tick(&mut self, now: SystemTime) -> Option<u64> {
         self.advance(now);
-        match self.authority.advance(&self.store, now) {
-            Ok(true) => self.publish_bundle(),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the rotation of the root cannot go on"),
-        }
+        self.advance_authority(now);
+        self.warn_of_expiry(now);
         let rotation = self.authority.is_rotating(now).then(|| millis(now) + 500);
         self.remove_expired_jobs(now);
         self.plan.next_ms(millis(now)).into_iter().chain(rotation).min()

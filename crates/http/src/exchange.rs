@@ -7,10 +7,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use heddle_wire::http1::{BodyError, BodyLength, BodyScanner};
 
+use crate::progress::Progress;
 use crate::{BUFFER_BYTES, Connection, Output, Transport};
 
 /// Reads that fill the whole buffer, before a larger one is taken.
@@ -56,6 +58,8 @@ pub struct Pump {
     finished: bool,
     full_reads: u8,
     body_bytes: u64,
+    /// Who wants to know what moves, and whether this is the request; almost always nobody.
+    progress: Option<(Rc<Progress>, bool)>,
 }
 
 impl Pump {
@@ -79,9 +83,15 @@ impl Pump {
             finished: false,
             full_reads: 0,
             body_bytes: 0,
+            progress: None,
         };
         pump.stage(source)?;
         Ok(pump)
+    }
+
+    /// Notes what moves from now on.
+    pub fn watch(&mut self, progress: &Rc<Progress>, is_request: bool) {
+        self.progress = Some((progress.clone(), is_request));
     }
 
     /// Puts what the source's buffer has of the body behind the head.
@@ -123,6 +133,9 @@ impl Pump {
             self.sent = 0;
             self.sent_any = false;
             self.finished = false;
+            if let Some((progress, _)) = &self.progress {
+                progress.restart();
+            }
         }
         !self.dropped
     }
@@ -135,6 +148,28 @@ impl Pump {
     /// Moves what can be moved. Ready when the whole message has been written. Polled again after an error it
     /// gives another error.
     pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Connection,
+        sink: &mut Transport,
+    ) -> Poll<Result<(), PumpError>> {
+        if self.progress.is_none() {
+            return self.poll_move(cx, source, sink);
+        }
+        let before = (self.sent, self.ready, self.body_bytes, self.finished);
+        let outcome = self.poll_move(cx, source, sink);
+        if let Some((progress, is_request)) = &self.progress
+            && before != (self.sent, self.ready, self.body_bytes, self.finished)
+        {
+            progress.note();
+            if *is_request && self.finished {
+                progress.note_request_end();
+            }
+        }
+        outcome
+    }
+
+    fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Connection,

@@ -21,6 +21,7 @@ pub mod deadline;
 pub mod drain;
 pub mod exchange;
 pub mod pool;
+pub mod progress;
 mod tls;
 mod transport;
 

@@ -48,6 +48,9 @@ pub struct Destination {
     pub tls: ClientTls,
     /// Identities that an endpoint's certificate may prove besides its own workload's; from `subjectAltNames`.
     pub subject_alt_names: Vec<Arc<str>>,
+    /// Server name sent in the mesh's TLS (Istio's `tls.sni` with ISTIO_MUTUAL), which gateways tell their servers apart
+    /// by; none: `outbound_.<port>_.<subset>_.<host>`.
+    pub mesh_server_name: Option<Arc<str>>,
     /// What set the policy; built-in where no object did.
     pub origin: Origin,
     /// Which localities are preferred.
@@ -56,7 +59,8 @@ pub struct Destination {
     pub warmup: Option<Warmup>,
     /// Endpoints that fail several times in a row are left alone for a while; none: not.
     pub failure_accrual: Option<FailureAccrual>,
-    /// Bounds retries by the requests under way or made; none: [`ConnectionPool::retries_max`] alone does.
+    /// Bounds retries by the requests under way or made; none: Linkerd's default (a fifth of the requests, and ten a second,
+    /// within ten seconds), which does not count retries of what has reached no endpoint.
     pub retry_budget: Option<RetryBudget>,
     /// The proxy asks endpoints itself whether they are well; none: it does not.
     pub health_check: Option<HealthCheck>,

@@ -106,7 +106,7 @@ pub enum SessionLocation {
 /// Bounds on a stream besides the timeout of the whole request; none: no bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StreamTimeouts {
-    /// From the end of the request to the response head (Linkerd's `timeout.linkerd.io/response`).
+    /// From the end of the request to the end of the response (Linkerd's `timeout.linkerd.io/response`).
     pub response: Option<Duration>,
     /// Without a byte in either direction.
     pub idle: Option<Duration>,

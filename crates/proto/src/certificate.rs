@@ -9,6 +9,21 @@ pub const CREATE_CERTIFICATE_PATH: &str =
 /// The full name of the service.
 pub const SERVICE_NAME: &str = "istio.v1.auth.IstioCertificateService";
 
+/// The path of heddle's own call beside it, `Installed`.
+pub const INSTALLED_PATH: &str = "/heddle.certificate.v1.InstallationService/Installed";
+
+/// A proxy says which certificate it proves itself with from now on: its older ones are gone.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InstalledCertificate {
+    /// The leaf, in DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub leaf: Vec<u8>,
+}
+
+/// The answer: noted.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct InstalledResponse {}
+
 /// A signing request.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CertificateRequest {

@@ -64,6 +64,7 @@ pub(crate) fn destination(
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     };
     let balancer = Balancer::new(&destination, &[], None, None, 0, 0);
     Arc::new(DestinationState {

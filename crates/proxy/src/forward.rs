@@ -7,4 +7,6 @@ pub(crate) mod exchange;
 pub(crate) mod http2;
 pub(crate) mod http2_attempts;
 pub(crate) mod http2_client;
+pub(crate) mod retries;
 pub(crate) mod stream;
+pub(crate) mod watch;

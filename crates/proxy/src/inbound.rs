@@ -35,6 +35,7 @@ use crate::detect::{self, First, Patience, Spoken};
 use crate::find::name_of;
 use crate::forward::stream::Opened;
 use crate::outbound::{canonical, patience};
+use crate::rate_limits::{Asking, ConnectionBuckets};
 use crate::record::{self, Pair};
 use crate::snapshot::{DestinationState, Snapshot};
 use crate::upstream::Target;
@@ -69,6 +70,8 @@ pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
     pub(crate) client_certificate: Option<String>,
+    /// For limits that count by connection.
+    buckets: ConnectionBuckets,
     /// What counts its requests: of HTTP, and of gRPC.
     recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
 }
@@ -79,7 +82,14 @@ impl Peer {
         facts: heddle_authz::Connection,
         client_certificate: Option<String>,
     ) -> Self {
-        Self { accepted, facts, client_certificate, recorders: Default::default() }
+        let (recorders, buckets) = Default::default();
+        Self { accepted, facts, client_certificate, buckets, recorders }
+    }
+
+    /// Whom limits count.
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        let port = self.accepted.destination.port();
+        Asking { port, identity: self.facts.peer_identity(), buckets: &self.buckets }
     }
 
     pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {

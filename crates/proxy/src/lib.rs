@@ -18,6 +18,7 @@ mod http2;
 pub mod inbound;
 mod origination;
 pub mod outbound;
+pub mod rate_limits;
 mod record;
 pub mod run;
 #[cfg(test)]

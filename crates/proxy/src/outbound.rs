@@ -3,6 +3,7 @@
 pub(crate) mod http1;
 mod http2;
 mod request_id;
+pub(crate) mod session;
 mod stream;
 
 use std::future::pending;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use heddle_authz::CompiledAuthorization;
+use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
 use heddle_ir::destination::{Destination, DestinationId, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
@@ -23,6 +24,7 @@ use heddle_route::CompiledRoutes;
 use heddle_sync::Effect;
 use tokio::sync::Notify;
 
+use crate::rate_limits::CompiledLimits;
 use crate::target::TargetIndex;
 
 /// The configuration of a proxy at one moment.
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub targets: Arc<TargetIndex>,
     /// What is enforced for the workload; none: nothing is accepted.
     pub inbound: Option<Arc<CompiledAuthorization>>,
+    /// How many requests the workload takes; none: as many as come.
+    pub inbound_limits: Option<Arc<CompiledLimits>>,
     /// Routes and destinations that are held.
     pub outbounds: HashMap<OutboundKey, Arc<OutboundState>>,
     /// Workloads that are held, by address.
@@ -73,6 +77,8 @@ pub struct DestinationState {
 pub struct DestinationLimits {
     /// The counts.
     pub breakers: Breakers,
+    /// What retries are paid from.
+    pub budget: Budget,
     /// Woken when a connection becomes free; only requests that wait for one listen.
     pub freed: Notify,
 }
@@ -99,6 +105,10 @@ impl Snapshot {
         }
         next.rebuild(&changed, seed, now_ms, &mut problems);
         if changed.inbound {
+            next.inbound_limits = next.compiled_inbound.as_ref().and_then(|inbound| {
+                let previous = self.inbound_limits.as_deref();
+                CompiledLimits::compile(&inbound.rate_limits, previous, &mut problems)
+            });
             // A permit names the generation that granted it, so that every change of policy is a new one.
             next.inbound = next.compiled_inbound.clone().map(|inbound| {
                 let (compiled, found) = CompiledAuthorization::compile(inbound, next.generation);

@@ -136,7 +136,7 @@ async fn look_after(worker: Rc<Worker>, rule: Arc<JwtRule>, entry: Arc<Entry>) {
             }
             Err(error) => {
                 let held = entry.held.load().is_some();
-                let cause = crate::tokens::fetch::chain(&error);
+                let cause = fetch::chain(&error);
                 warn!(issuer = &*rule.issuer, origin = %rule.origin, held, cause, "a key set cannot be fetched");
                 failures = failures.saturating_add(1);
                 let doubled = RETRY_MIN.saturating_mul(1 << failures.min(10).saturating_sub(1));

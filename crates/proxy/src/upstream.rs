@@ -328,7 +328,10 @@ fn security_of(
             .client(protocols, expected)
             .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
         let id = &destination.id;
-        let server_name = alpn::outbound_server_name(id.port, &id.subset, id.host.as_str());
+        let named = destination.mesh_server_name.as_deref();
+        let server_name = named
+            .and_then(|name| ServerName::try_from(name.to_owned()).ok())
+            .unwrap_or_else(|| alpn::outbound_server_name(id.port, &id.subset, id.host.as_str()));
         return Ok(Security::Mesh { client, server_name });
     }
     match &destination.tls {
@@ -366,6 +369,16 @@ pub(crate) async fn connect_http1(
     if let Some(upstream) = endpoint.pool.take() {
         return Ok(upstream);
     }
+    // In memory of its own, which most requests do not need.
+    Box::pin(connect_new_http1(worker, state, endpoint, permit)).await
+}
+
+async fn connect_new_http1(
+    worker: &Worker,
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+    permit: &Permit,
+) -> Result<PooledConnection, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
     loop {
         // Listens before it looks, so that what becomes free in between is not missed.

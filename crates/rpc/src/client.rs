@@ -4,7 +4,10 @@ use std::future::{Ready, ready};
 use std::path::Path;
 use std::task::{Context, Poll};
 
-use heddle_proto::certificate::{CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse};
+use heddle_proto::certificate::{
+    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
+    InstalledCertificate, InstalledResponse,
+};
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
     DesiredState, NodeReport, REPORT_PATH, ReportResponse, WATCH_PATH, WatchRequest,
@@ -80,6 +83,17 @@ impl Connection {
         let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(CREATE_CERTIFICATE_PATH);
         let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `Installed`: which certificate is in use from now on.
+    pub async fn installed(
+        &self,
+        installed: InstalledCertificate,
+    ) -> Result<InstalledResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(INSTALLED_PATH);
+        let response = grpc.unary(Request::new(installed), path, ProstCodec::default()).await?;
         Ok(response.into_inner())
     }
 

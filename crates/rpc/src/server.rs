@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use heddle_proto::certificate::{CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse};
+use heddle_proto::certificate::{
+    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
+    InstalledCertificate, InstalledResponse,
+};
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
     DesiredState, NodeReport, REPORT_PATH, ReportResponse, WATCH_PATH, WatchRequest,
@@ -63,6 +66,16 @@ pub trait Handler: Clone + Send + Sync + 'static {
         peer: Peer,
         request: CertificateRequest,
     ) -> impl Future<Output = Result<CertificateResponse, Status>> + Send;
+
+    /// `Installed`.
+    fn installed(
+        &self,
+        peer: Peer,
+        installed: InstalledCertificate,
+    ) -> impl Future<Output = Result<InstalledResponse, Status>> + Send {
+        let _ = (peer, installed);
+        async { Err(Status::unimplemented("certificates are not followed here")) }
+    }
 
     /// `Watch`.
     fn watch(
@@ -218,6 +231,12 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
         CREATE_CERTIFICATE_PATH => {
             let call = move |message: CertificateRequest| async move {
                 handler.create_certificate(peer, message).await
+            };
+            grpc().unary(CallFn(call), request).await
+        }
+        INSTALLED_PATH => {
+            let call = move |message: InstalledCertificate| async move {
+                handler.installed(peer, message).await
             };
             grpc().unary(CallFn(call), request).await
         }

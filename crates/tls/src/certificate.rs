@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use heddle_cert::{Root, RootId, Validity};
+use heddle_cert::{Root, RootId, Serial, Validity};
 
 use crate::provider::sha256_hex;
 
@@ -89,6 +89,19 @@ impl LeafFacts {
             may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
         })
     }
+}
+
+/// The serial number of the certificate `der`; none where it is longer than any that an authority of ours gives.
+pub fn serial_of(der: &[u8]) -> Result<Option<Serial>, CertificateError> {
+    let certificate = parse(der)?;
+    let bytes = certificate.raw_serial();
+    // DER writes as many bytes as are needed, and one more where the first bit is set.
+    let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+    let significant = bytes.get(start..).unwrap_or_default();
+    let mut serial = [0; 16];
+    let Some(from) = serial.len().checked_sub(significant.len()) else { return Ok(None) };
+    serial[from..].copy_from_slice(significant);
+    Ok(Some(Serial(serial)))
 }
 
 /// When the certificate `der` may be used.

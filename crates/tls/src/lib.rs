@@ -32,7 +32,7 @@ mod verify;
 
 pub use authority::{SignError, SigningRoot};
 pub use certificate::{
-    CertificateError, certificates_from_pem, pem_of, root_from_der, root_from_pem,
+    CertificateError, certificates_from_pem, pem_of, root_from_der, root_from_pem, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};

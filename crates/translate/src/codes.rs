@@ -56,6 +56,31 @@ heddle_diag::codes! {
     UNUSED_DELEGATE = "HED0218", "nobody delegates to the object", [],
         "A VirtualService without hosts has effect only where another one delegates to it.";
 
+    GATEWAY_CONFLICT = "HED0219", "Gateways share a port and a host", ["IST0145"],
+        "Two Gateways for the same workloads have a server with the same port and host. Plaintext HTTP servers are put \
+         together. Otherwise the older one decides: a port has one protocol, and of TLS servers each host has one.";
+    GATEWAY_PORT = "HED0220", "no Service leads to the port", ["IST0162"],
+        "The Services in front of the gateway's workloads do not have the port, so that clients reach it only by the address \
+         of a workload.";
+    NO_SECRET = "HED0221", "Secret missing", ["IST0101"],
+        "Certificates of a Gateway come from Secrets in the namespace of the workloads that serve it. Without them no TLS \
+         handshake succeeds.";
+    SECRET_CONTENT = "HED0222", "Secret holds no certificate", ["IST0161"],
+        "A Secret for TLS has a certificate under `tls.crt` (or `cert`) and its key under `tls.key` (or `key`), in PEM.";
+    SAME_CERTIFICATE = "HED0223", "two Gateways have one certificate", ["IST0138"],
+        "HTTP/2 clients use one connection for all hosts that a certificate names. A request for a host of the other Gateway \
+         then comes to this one, which does not know it. Put the hosts into one Gateway.";
+
+    SIDECARS_OF_NAMESPACE = "HED0224", "two Sidecars for one namespace", ["IST0111"],
+        "A namespace has one Sidecar without workload selector. Of several the oldest decides.";
+    SIDECARS_OF_WORKLOAD = "HED0225", "two Sidecars for one workload", ["IST0110"],
+        "Two Sidecars select the same workload. The oldest decides; Istio does not say which one does.";
+    SIDECAR_SELECTS_NOTHING = "HED0226", "Sidecar selects no workload", ["IST0101"],
+        "No workload of the namespace has the labels of the selector, so the Sidecar does nothing.";
+    UNKNOWN_SIDECAR_HOST = "HED0227", "Sidecar names an unknown host", [],
+        "A host of `egress` that no Service and no ServiceEntry has opens nothing. Hosts are written in full here; short names \
+         are not completed.";
+
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
          the DestinationRule.";
@@ -88,6 +113,10 @@ heddle_diag::codes! {
         "No workload has the labels of the selector, so requests to the service are answered with 503.";
     SHORT_NAME = "HED0311", "short name", ["IST0101"],
         "The host is completed with the namespace of the object.";
+
+    UNWATCHED_FAILOVER = "HED0313", "failover without outlier detection", [],
+        "Endpoints of other places are used when near ones fail, and only `outlierDetection` says that they fail. Add the block \
+         beside the failover settings; an empty one has defaults.";
 
     SELECTS_NOTHING = "HED0401", "selects no workload", ["IST0127"],
         "No workload has the labels of the selector, so the object does nothing.";
@@ -129,6 +158,17 @@ heddle_diag::codes! {
     WRITTEN_TWICE = "HED0510", "same object twice", [],
         "Several files of one request, or one file, hold two objects of one kind, namespace and name. The last one counts, in \
          the order of `-f` and of the names in a folder, as when each is applied in turn.";
+    NAMES_NOT_LEARNED = "HED0420", "names without a rule for DNS", [],
+        "Cilium learns the addresses of a name from DNS answers that it sees, which takes a rule for DNS; and a rule for \
+         names closes the direction, so that queries need one too. heddle answers queries itself and sees every answer. Add \
+         the rule if the policy is to work under Cilium as well.";
+    CLOSES_EVERYTHING = "HED0421", "closes every workload", [],
+        "A clusterwide rule without conditions takes workloads of all namespaces, those that the cluster itself needs among \
+         them: DNS, webhooks, metrics. Leave `kube-system` out with a condition on the namespace.";
+    RULES_VOID = "HED0422", "rules on requests without effect", [],
+        "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
+         entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

@@ -8,14 +8,16 @@ use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::{Diagnostic, Origin};
 use heddle_ident::HostPattern;
 use heddle_ir::destination::{
-    Destination, DestinationId, EndpointSource, LoadBalancing, LocalityPolicy,
+    ClientTls, Destination, DestinationId, EndpointSource, LoadBalancing,
 };
 use heddle_ir::endpoint::EndpointSetKey;
+use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::codes;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
+use crate::istio::client_tls::Connecting;
 use crate::istio::traffic_policy::Policies;
 use crate::mesh::MeshKey;
 use crate::names::{covering_texts, full_name, is_near};
@@ -166,6 +168,11 @@ impl<'a> Destinations<'a> {
     /// What it reads with.
     pub(crate) fn reader(&self) -> &'a Reader<'a> {
         self.reader
+    }
+
+    /// From now on the client calls this port; destinations that are there stay.
+    pub(crate) fn set_port(&mut self, port: u16) {
+        self.client.port = Some(port);
     }
 
     /// An empty collection for the same client.
@@ -327,9 +334,33 @@ impl<'a> Destinations<'a> {
             return Ok(index);
         }
         let rules = rules_for(self.reader, &self.client, &service.host, &service.namespace);
-        let destination = destination(self.reader, service, port, id, &rules, subset)?;
+        let destination =
+            destination(self.reader, &self.client, service, port, id, &rules, subset)?;
         self.list.push(Arc::new(destination));
         Ok(self.list.len() - 1)
+    }
+}
+
+impl Destinations<'_> {
+    /// A destination without any policy, in plaintext; none for what has no host.
+    pub(crate) fn add_bare(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        origin: Origin,
+    ) -> Option<usize> {
+        let id = DestinationId {
+            host: service.identifying_host()?,
+            port: port.number,
+            subset: Arc::default(),
+        };
+        let port = ServicePort { protocol: Protocol::Tcp, ..port.clone() };
+        let mut bare =
+            destination(self.reader, &self.client, service, &port, id, &[], None).ok()?;
+        bare.tls = ClientTls::Disable;
+        bare.origin = origin;
+        self.list.push(Arc::new(bare));
+        Some(self.list.len() - 1)
     }
 }
 
@@ -341,6 +372,7 @@ pub(crate) struct Missing {
 
 fn destination(
     reader: &Reader<'_>,
+    client: &Client<'_>,
     service: &Service,
     port: &ServicePort,
     id: DestinationId,
@@ -355,7 +387,8 @@ fn destination(
     let of_subset = chosen
         .as_ref()
         .and_then(|(rule, subset)| subset.traffic_policy.as_ref().map(|policy| (*rule, policy)));
-    let policies = Policies::merge(top, of_subset, port.number);
+    let policies = Policies::merge(&mesh, top, of_subset, port.number);
+    let profile = reader.options().profile;
     // Findings on the rule are made by its own report.
     let mut unused = Report::default();
     let load_balancing = policies.load_balancing(&mut unused);
@@ -381,7 +414,15 @@ fn destination(
     } else {
         EndpointSource::Set(EndpointSetKey { host: id.host.clone(), port: port.number })
     };
-    let (tls, names) = policies.tls(&mesh, &mut unused);
+    let connecting =
+        Connecting { namespace: client.namespace, is_gateway: client.gateway.is_some(), profile };
+    let mut security = policies.security(&mesh, connecting, &mut unused);
+    if let ClientTls::Originate(origination) = &mut security.tls
+        && origination.subject_alt_names.is_empty()
+    {
+        origination.subject_alt_names.clone_from(&service.subject_alt_names);
+    }
+    let names = security.subject_alt_names;
     Ok(Destination {
         service_namespace: if service.external {
             Arc::default()
@@ -394,18 +435,19 @@ fn destination(
         subset_labels: subset_labels.unwrap_or_default(),
         load_balancing,
         connection_pool: policies.connection_pool(&mesh, &mut unused),
-        outlier_detection: policies.outlier_detection(reader.options().profile, &mut unused),
-        tls,
+        outlier_detection: policies.outlier_detection(profile, &mut unused),
+        tls: security.tls,
         subject_alt_names: if names.is_empty() { service.subject_alt_names.clone() } else { names },
         origin,
         id,
-        locality: LocalityPolicy::Ignore,
-        warmup: None,
+        locality: policies.locality(&mesh, service.distribution, client.gateway.is_some()),
+        warmup: policies.warmup(&mut unused),
         failure_accrual: None,
-        retry_budget: None,
+        retry_budget: policies.retry_budget(profile),
         health_check: None,
-        tunnel: None,
-        proxy_protocol: None,
+        tunnel: policies.tunnel(&mut unused),
+        proxy_protocol: policies.proxy_protocol(),
+        mesh_server_name: security.mesh_server_name,
     })
 }
 

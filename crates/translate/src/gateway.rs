@@ -12,7 +12,12 @@ use heddle_ir::destination::Destination;
 use heddle_ir::gateway::{Gateway, Listener, Server};
 use heddle_ir::outbound::ScopeId;
 
+use crate::client::Client;
+use crate::destinations::Destinations;
+use crate::endpoint::target_number;
 use crate::engine::{Derivation, Reader};
+use crate::inbound::services_of;
+use crate::istio;
 use crate::object::ObjectKey;
 use crate::scope::Scope;
 use crate::workload::WorkloadKey;
@@ -41,14 +46,13 @@ pub(crate) struct Served {
 }
 
 impl Derivation for ListenersKey {
-    fn derive(&self, _reader: &Reader<'_>) -> Arc<Listeners> {
-        if Scope::parse(&self.0).is_none() {
-            return Arc::default();
-        }
+    fn derive(&self, reader: &Reader<'_>) -> Arc<Listeners> {
+        let Some(scope) = Scope::parse(&self.0) else { return Arc::default() };
         // Dialects append their servers here, and their destinations to the list that routes refer to by index.
-        let served: Vec<Served> = Vec::new();
-        let destinations = Vec::new();
-        Arc::new(Listeners { listeners: by_port(served), destinations })
+        let mut served: Vec<Served> = Vec::new();
+        let mut destinations = Destinations::new(reader, Client::at_gateway(&scope, "", 0));
+        istio::gateway::add(reader, &scope, &mut served, &mut destinations);
+        Arc::new(Listeners { listeners: by_port(served), destinations: destinations.into_list() })
     }
 }
 
@@ -59,7 +63,17 @@ impl Derivation for GatewayKey {
             return None;
         }
         let listeners = reader.read(&ListenersKey(facts.scope.clone()));
-        Some(Arc::new(of_workload(&listeners, facts.id.clone())))
+        let mut gateway = of_workload(&listeners, facts.id.clone());
+        // What is written is the port that clients call; where a Service leads to another one, that is listened on.
+        let services = services_of(reader, &facts);
+        let ports = services.iter().flat_map(|service| &service.ports);
+        let targets: BTreeMap<u16, u16> = ports
+            .filter_map(|port| Some((port.number, target_number(port, Some(&facts))?)))
+            .collect();
+        for listener in &mut gateway.listeners {
+            listener.port = targets.get(&listener.port).copied().unwrap_or(listener.port);
+        }
+        Some(Arc::new(gateway))
     }
 }
 

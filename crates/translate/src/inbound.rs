@@ -17,9 +17,11 @@ use crate::client::{Client, selects};
 use crate::destinations::rules_for;
 use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
+use crate::istio::sidecar::SidecarKey;
 use crate::istio::traffic_policy::{Policies, default_pool};
-use crate::istio::{authorization_policy, request_authentication};
+use crate::istio::{authorization_policy, request_authentication, sidecar_inbound};
 use crate::mesh::MeshKey;
+use crate::network::{self, Direction};
 use crate::object::ObjectKey;
 use crate::options::Profile;
 use crate::report::Report;
@@ -51,16 +53,20 @@ impl Derivation for InboundKey {
         let mesh = reader.read(&MeshKey);
         let mutual_tls = reader.read(&MutualTlsKey(self.0.clone()))?;
         let services = services_of(reader, &facts);
+        let scoping = reader.read(&SidecarKey(facts.scope.clone())).filter(|_| !facts.is_gateway);
+        let found = ports(&facts, &services);
+        let listed = sidecar_inbound::ports(scoping.as_ref(), &mesh, &found);
+        let own_pool = sidecar_inbound::connection_pool(scoping.as_ref(), &mesh);
         Some(Arc::new(Inbound {
             workload: facts.id.clone(),
-            ports: ports(&facts, &services),
+            ports: listed.unwrap_or(found),
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
             jwt_rules: request_authentication::rules_for(reader, &facts),
             client_address: client_address(reader, &facts),
             path_normalization: mesh.path_normalization,
-            connection_pool: connection_pool(reader, &facts, &services),
+            connection_pool: own_pool.unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
             rate_limits: RateLimits::default(),
@@ -69,7 +75,7 @@ impl Derivation for InboundKey {
 }
 
 /// The services that lead to a workload, in the order of their objects.
-fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
+pub(crate) fn services_of(reader: &Reader<'_>, facts: &Facts) -> Vec<Arc<Service>> {
     let mut hosts: Vec<Arc<str>> = Vec::new();
     for object in reader.objects(Topic::KindIn(Kind::Service, facts.namespace.clone())) {
         let AnyObject::Service(service) = object else { continue };
@@ -150,7 +156,11 @@ fn connection_pool(
     let top = rules
         .iter()
         .find_map(|rule| rule.spec.traffic_policy.as_ref().map(|policy| (rule, policy)));
-    Policies::merge(top, None, port).connection_pool(&mesh, &mut Report::default())
+    // The mesh's own limits are for clients.
+    if top.is_none() {
+        return default_pool(&mesh);
+    }
+    Policies::merge(&mesh, top, None, port).connection_pool(&mesh, &mut Report::default())
 }
 
 /// Who is believed about where requests come from: the gateways of the mesh.
@@ -205,19 +215,21 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
             }
         }
     }
-    if policies.is_empty() {
-        return Authorization::default();
+    let mut systems = Vec::new();
+    if !policies.is_empty() {
+        systems.push(SystemPolicies::new(Fallback::Allow, policies));
     }
-    let system = SystemPolicies::new(Fallback::Allow, policies);
-    let authorizers = authorizers(reader, &system);
-    Authorization { systems: vec![system], authorizers }
+    let authorizers = authorizers(reader, &systems);
+    systems.extend(network::system(reader, facts, Direction::Ingress));
+    Authorization { systems, authorizers }
 }
 
 /// The authorisers that policies name and the mesh configuration knows. Stock Istio lets a workload have one; with several
 /// it denies what would be asked about.
-fn authorizers(reader: &Reader<'_>, system: &SystemPolicies) -> Vec<Arc<ExternalAuthorizer>> {
+fn authorizers(reader: &Reader<'_>, systems: &[SystemPolicies]) -> Vec<Arc<ExternalAuthorizer>> {
+    let policies = systems.iter().flat_map(|system| &system.policies);
     let mut names: Vec<&Arc<str>> =
-        system.policies.iter().filter_map(|policy| policy.authorizer.as_ref()).collect();
+        policies.filter_map(|policy| policy.authorizer.as_ref()).collect();
     names.sort();
     names.dedup();
     if names.is_empty() || (names.len() > 1 && reader.options().profile != Profile::Heddle) {

@@ -38,14 +38,13 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report:
         let why = "clients are not bound to endpoints; use `consistentHash.useSourceIp` in a DestinationRule";
         report.unsupported(of("sessionAffinity"), why);
     }
-    for (field, set) in [
-        ("trafficDistribution", spec.traffic_distribution.is_some()),
-        ("internalTrafficPolicy", spec.internal_traffic_policy.as_deref() == Some("Local")),
-    ] {
-        if set {
-            let why = "endpoints are not preferred by place yet: this comes with the routing issue";
-            report.unsupported(of(field), why);
-        }
+    if spec.internal_traffic_policy.as_deref() == Some("Local") {
+        let why = "endpoints of other nodes are picked too; `trafficDistribution: PreferSameNode` prefers those of the own";
+        report.unsupported(of("internalTrafficPolicy"), why);
+    }
+    let known = ["PreferClose", "PreferSameZone", "PreferSameNode", "Any"];
+    if let Some(text) = spec.traffic_distribution.as_deref().filter(|text| !known.contains(text)) {
+        report.unsupported(of("trafficDistribution"), format!("`{text}` is not known"));
     }
     if spec.selector.is_empty() || spec.kind == Some(ServiceType::ExternalName) {
         return;

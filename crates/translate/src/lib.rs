@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+mod cilium;
 mod client;
 pub mod codes;
 mod destinations;
@@ -23,6 +24,7 @@ mod istio;
 mod kubernetes;
 mod mesh;
 mod names;
+mod network;
 mod object;
 mod options;
 mod outbound;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::istio::{
-    AccessLogEncoding, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode, Normalization,
+    AccessLogEncoding, DefaultTrafficPolicy, MeshConfig, MeshH2UpgradePolicy, MeshOutboundMode,
+    Normalization,
 };
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;
@@ -19,7 +20,9 @@ use heddle_ir::proxy::AccessLog;
 use crate::codes;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::authorizer;
+use crate::istio::locality::{self, OfMesh};
 use crate::istio::retry::{self, Place};
+use crate::istio::traffic_policy;
 use crate::options::Options;
 use crate::report::Report;
 
@@ -52,6 +55,40 @@ pub(crate) struct Mesh {
     pub(crate) authorizers: Vec<Arc<ExternalAuthorizer>>,
     /// Proxies before a gateway that each append an address to `X-Forwarded-For`.
     pub(crate) trusted_proxies: u32,
+    /// As it is written, for what is read where it is needed; none without an object.
+    object: Option<MeshObject>,
+}
+
+/// A mesh configuration. Equal only to itself: an object that was put again is another one.
+#[derive(Clone, Debug)]
+struct MeshObject(Arc<Object<MeshConfig>>);
+
+impl PartialEq for MeshObject {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Mesh {
+    /// Limits and ejection for destinations whose rules say none.
+    pub(crate) fn default_traffic_policy(
+        &self,
+    ) -> Option<(&Object<MeshConfig>, &DefaultTrafficPolicy)> {
+        let object = &*self.object.as_ref()?.0;
+        let policy = object.spec.default_traffic_policy.as_ref()?;
+        (!object.is_broken(policy.at)).then_some((object, policy))
+    }
+
+    /// Preference of near endpoints where neither rule nor Service says any.
+    pub(crate) fn locality(&self) -> OfMesh<'_> {
+        let Some(MeshObject(object)) = &self.object else { return OfMesh::Nothing };
+        let spec = &object.spec;
+        match (&spec.zone_aware_lb_setting, &spec.locality_lb_setting) {
+            (Some(setting), _) if !object.is_broken(setting.at) => OfMesh::ZoneAware(setting),
+            (_, Some(setting)) if !object.is_broken(setting.at) => OfMesh::Locality(setting),
+            _ => OfMesh::Nothing,
+        }
+    }
 }
 
 /// How long the proxy looks for a protocol where nothing is declared and nothing is said. Istio waits for ever, which
@@ -114,18 +151,23 @@ fn defaults(options: &Options) -> Mesh {
         drain_duration: Duration::from_secs(45),
         authorizers: Vec::new(),
         trusted_proxies: 0,
+        object: None,
     }
 }
 
 /// What a mesh configuration says, over the defaults.
 pub(crate) fn translate(
     options: &Options,
-    object: &Object<MeshConfig>,
+    object: &Arc<Object<MeshConfig>>,
     report: &mut Report,
 ) -> Mesh {
     let spec = &object.spec;
     let of = |field: &str| object.origin_of(spec.at, field);
-    let mut mesh = Mesh { origin: object.origin().clone(), ..defaults(options) };
+    let mut mesh = Mesh {
+        origin: object.origin().clone(),
+        object: Some(MeshObject(object.clone())),
+        ..defaults(options)
+    };
     if let Some(text) = spec.trust_domain.as_deref().filter(|text| !text.is_empty()) {
         match TrustDomain::parse(text) {
             Ok(domain) => mesh.trust_domain = domain,
@@ -180,6 +222,7 @@ pub(crate) fn translate(
         mesh.trusted_proxies = hops;
     }
     mesh.authorizers = authorizer::authorizers(object, report);
+    destinations(object, &mesh, options, report);
     mesh
 }
 
@@ -252,8 +295,20 @@ fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) 
         let why = "formats of the access log come with the observability issue; the default format is used";
         report.unsupported(of("accessLogFormat"), why);
     }
-    if spec.default_traffic_policy.is_some() {
-        let why = "blocks for every destination come with the routing issue; write them into DestinationRules";
-        report.unsupported(of("defaultTrafficPolicy"), why);
+}
+
+/// What there is to say about settings that are read where destinations are made.
+fn destinations(object: &Object<MeshConfig>, mesh: &Mesh, options: &Options, report: &mut Report) {
+    let spec = &object.spec;
+    if let Some(setting) = &spec.locality_lb_setting {
+        locality::check_locality(&object.written, setting, report);
+    }
+    if let Some(policy) = &spec.default_traffic_policy {
+        if let Some(pool) = &policy.connection_pool {
+            traffic_policy::pool(&object.written, pool, mesh, report);
+        }
+        if let Some(outlier) = &policy.outlier_detection {
+            traffic_policy::outlier(&object.written, outlier, options.profile, report);
+        }
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use heddle_ir::http_route::{RouteTable, RuleOrder};
+use heddle_ir::index::UnknownDestinations;
 use heddle_ir::outbound::{Outbound, OutboundKey, TcpBackend, TcpRule};
 use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::destinations::Destinations;
 use crate::engine::{Derivation, Reader};
+use crate::istio::sidecar::{Scoping, SidecarKey};
 use crate::istio::virtual_service::{Claim, ClaimsKey};
 use crate::istio::{http_rule, l4_rule};
 use crate::mesh::MeshKey;
@@ -30,8 +32,24 @@ impl Derivation for OutboundQuery {
             let port = service.port(key.port, &scope.namespace)?.clone();
             Some((service, port))
         });
+        let scoping = reader.read(&SidecarKey(key.scope.clone()));
         let claims =
             reader.read(&ClaimsKey { namespace: scope.namespace.clone(), host: key.host.clone() });
+        let domain = &reader.options().cluster_domain;
+        let claims: Vec<Claim> = claims
+            .iter()
+            .filter(|Claim(object)| {
+                scoping
+                    .as_ref()
+                    .is_none_or(|scoping| scoping.knows_routes(object, key.port, domain))
+            })
+            .cloned()
+            .collect();
+        if let (Some(scoping), Some((service, port))) = (&scoping, &service)
+            && !scoping.knows(&service.namespace, &service.host, port.number)
+        {
+            return hidden(reader, client, key, scoping, service, port);
+        }
         let protocol = service.as_ref().map_or(Protocol::Http1, |(_, port)| port.protocol);
         if protocol == Protocol::Udp {
             return None;
@@ -59,6 +77,36 @@ impl Derivation for OutboundQuery {
             destinations: table.destinations.into_list(),
         }))
     }
+}
+
+/// A service that the Sidecar of the scope hides. Where unknown destinations pass, its bytes go to its endpoints as they
+/// are, without any policy; else it is not there.
+fn hidden(
+    reader: &Reader<'_>,
+    client: Client<'_>,
+    key: &OutboundKey,
+    scoping: &Scoping,
+    service: &Service,
+    port: &ServicePort,
+) -> Option<Arc<Outbound>> {
+    let mesh = reader.read(&MeshKey);
+    let unknown = scoping.unknown_destinations.unwrap_or(mesh.unknown_destinations);
+    if unknown == UnknownDestinations::Refuse {
+        return None;
+    }
+    let origin = scoping.origin(port.number);
+    let mut destinations = Destinations::new(reader, client);
+    let index = destinations.add_bare(service, port, origin.clone())?;
+    let backend = TcpBackend { origin: origin.clone(), destination: Some(index), weight: 1 };
+    Some(Arc::new(Outbound {
+        key: key.clone(),
+        protocol: Protocol::Tcp,
+        host: service.exact_host().cloned(),
+        http: RouteTable { order: RuleOrder::Written, rules: Vec::new() },
+        tls: Vec::new(),
+        tcp: vec![TcpRule { origin, destination_ranges: Vec::new(), backends: vec![backend] }],
+        destinations: destinations.into_list(),
+    }))
 }
 
 struct Table<'a> {

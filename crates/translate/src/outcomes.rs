@@ -41,34 +41,16 @@ const VIRTUAL_SERVICE: Table = &[
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
-    (
-        "http[].delegate",
-        Unsupported("rules are not delegated yet: this comes with the routing issue"),
-    ),
+    ("http[].delegate", Applied),
     ("http[].rewrite", Applied),
     ("http[].timeout", Applied),
     ("http[].retries", Applied),
     ("http[].fault", Applied),
-    (
-        "http[].mirror",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrors",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirror_percent",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
-    (
-        "http[].mirrorPercentage",
-        Unsupported("requests are not mirrored yet: this comes with the routing issue"),
-    ),
+    ("http[].mirror", Applied),
+    ("http[].mirrors", Applied),
+    ("http[].mirrorPercent", Applied),
+    ("http[].mirror_percent", Applied),
+    ("http[].mirrorPercentage", Applied),
     ("http[].corsPolicy", Applied),
     ("http[].headers", Applied),
 ];
@@ -101,6 +83,13 @@ const DESTINATION_RULE: Table = &[
     ),
 ];
 
+const GATEWAY: Table = &[
+    ("selector", Applied),
+    ("servers", Applied),
+    ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
+    ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
+];
+
 const SERVICE_ENTRY: Table = &[
     ("hosts", Applied),
     ("addresses", Applied),
@@ -111,6 +100,16 @@ const SERVICE_ENTRY: Table = &[
     ("workloadSelector", Applied),
     ("exportTo", Applied),
     ("subjectAltNames", Applied),
+];
+
+const SIDECAR: Table = &[
+    ("workloadSelector", Applied),
+    ("egress", Applied),
+    ("egress[].port.targetPort", Ignored("deprecated")),
+    ("ingress", Applied),
+    ("ingress[].port.targetPort", Ignored("deprecated")),
+    ("inboundConnectionPool", Applied),
+    ("outboundTrafficPolicy", Applied),
 ];
 
 const WORKLOAD_ENTRY: Table = &[
@@ -134,12 +133,15 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    ("provider", Applied),
+    (
+        "provider",
+        Unsupported("no external authoriser is asked yet: what the rules describe is denied"),
+    ),
     ("rules", Applied),
 ];
 
 const REQUEST_AUTHENTICATION: Table = &[
-    ("jwtRules", Applied),
+    ("jwtRules", Unsupported("tokens are not looked at yet; rules that need them fail closed")),
     ("selector", Applied),
     ("targetRef", Applied),
     ("targetRefs", Applied),
@@ -187,10 +189,12 @@ const MESH_CONFIG: Table = &[
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
     ("DestinationRule", DESTINATION_RULE),
+    ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
     ("RequestAuthentication", REQUEST_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
+    ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
 ];
@@ -198,13 +202,8 @@ const TABLES: &[(&str, Table)] = &[
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
     ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
-    ("Gateway", "gateways come with the gateway issue; nothing listens for it"),
     ("MeshNetworks", "networks come with the multi-cluster issue"),
     ("ProxyConfig", "settings of single proxies come with the installation issue"),
-    (
-        "Sidecar",
-        "every workload sees everything that is exported to it; scoping comes with the routing issue",
-    ),
     ("Telemetry", "telemetry settings come with the observability issue"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
@@ -418,7 +417,9 @@ mod tests {
         for (kind, table) in [
             ("VirtualService", VIRTUAL_SERVICE),
             ("DestinationRule", DESTINATION_RULE),
+            ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
+            ("Sidecar", SIDECAR),
             ("WorkloadEntry", WORKLOAD_ENTRY),
             ("PeerAuthentication", PEER_AUTHENTICATION),
             ("AuthorizationPolicy", AUTHORIZATION_POLICY),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
+use heddle_ir::authorization::Authorization;
 use heddle_ir::proxy::{Limits, ProxyRole, ProxySettings};
 
 use crate::engine::{Derivation, Reader};
 use crate::mesh::MeshKey;
+use crate::network::{self, Direction};
 use crate::object::ObjectKey;
 use crate::workload::{WorkloadKey, workload};
 
@@ -28,7 +30,9 @@ impl Derivation for ProxyKey {
             drain_duration: mesh.drain_duration,
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
-            egress: None,
+            egress: network::system(reader, &facts, Direction::Egress).map(|system| {
+                Arc::new(Authorization { systems: vec![system], authorizers: Vec::new() })
+            }),
             role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))
     }

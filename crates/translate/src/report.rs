@@ -9,11 +9,11 @@ use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
 use crate::istio::{
-    authorization_policy, destination_rule_report, peer_authentication, request_authentication,
-    service_entry_report, virtual_service_report,
+    authorization_policy, destination_rule_report, gateway_report, peer_authentication,
+    request_authentication, service_entry_report, sidecar_report, virtual_service_report,
 };
 use crate::object::ObjectKey;
-use crate::{kubernetes, mesh, outcomes};
+use crate::{cilium, kubernetes, mesh, network, outcomes};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -110,6 +110,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::DestinationRule(object) => {
                 destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::Gateway(object) => gateway_report::report(reader, object, &mut report),
             AnyObject::PeerAuthentication(object) => {
                 peer_authentication::report(reader, object, &mut report);
             }
@@ -122,12 +123,22 @@ impl Derivation for ObjectReportKey {
             AnyObject::ServiceEntry(object) => {
                 service_entry_report::report(reader, object, &mut report);
             }
+            AnyObject::Sidecar(object) => sidecar_report::report(reader, object, &mut report),
             AnyObject::WorkloadEntry(object) => {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
+            }
+            AnyObject::CiliumNetworkPolicy(object) => {
+                cilium::report_namespaced(reader, object, &mut report);
+            }
+            AnyObject::CiliumClusterwideNetworkPolicy(object) => {
+                cilium::report_clusterwide(reader, object, &mut report);
+            }
+            AnyObject::NetworkPolicy(object) => {
+                network::kubernetes::report(reader, object, &mut report);
             }
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             _ => {}

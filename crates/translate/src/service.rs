@@ -16,6 +16,7 @@ use heddle_ir::protocol::Protocol;
 
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::export::Export;
+use crate::istio::locality::{self, Distribution};
 use crate::mesh::MeshKey;
 use crate::names::service_host;
 use crate::object::{ObjectKey, by_age};
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) headless: bool,
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) subject_alt_names: Vec<Arc<str>>,
+    /// Where it wants its traffic to go; none: it says nothing.
+    pub(crate) distribution: Option<Distribution>,
 }
 
 /// A port of a service.
@@ -169,6 +172,11 @@ impl Derivation for VisibleKey {
     }
 }
 
+/// What an annotation says about where traffic is to go.
+fn traffic_distribution(annotations: &BTreeMap<String, String>) -> Option<&str> {
+    annotations.get("networking.istio.io/traffic-distribution").map(String::as_str)
+}
+
 fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) -> Option<Service> {
     let mesh = reader.read(&MeshKey);
     let (meta, spec) = (&object.meta, &object.spec);
@@ -229,6 +237,10 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
         headless,
         ports: ports.collect(),
         subject_alt_names: Vec::new(),
+        distribution: locality::distribution(
+            spec.traffic_distribution.as_deref(),
+            traffic_distribution(&meta.annotations),
+        ),
     })
 }
 
@@ -251,6 +263,7 @@ fn from_entries(
         headless: false,
         ports: Vec::new(),
         subject_alt_names: Vec::new(),
+        distribution: locality::distribution(None, traffic_distribution(&first.meta.annotations)),
     };
     for entry in entries {
         let (meta, spec) = (&entry.meta, &entry.spec);

@@ -9,8 +9,10 @@ use crate::gateway::{GatewayKey, ListenersKey};
 use crate::inbound::{ForwardersKey, InboundKey, PolicyKey};
 use crate::index::IndexKey;
 use crate::istio::request_authentication::JwtRulesKey;
+use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
+use crate::network::peers::PeersKey;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
@@ -83,6 +85,8 @@ derivations! {
     EffectiveRule rules: EffectiveRuleKey => std::sync::Arc<crate::destinations::RuleSet>;
     /// The VirtualServices that may decide for a host.
     Claims claims: ClaimsKey => std::sync::Arc<[crate::istio::virtual_service::Claim]>;
+    /// The Sidecar that decides for a scope.
+    Sidecar sidecars: SidecarKey => Option<std::sync::Arc<crate::istio::sidecar::Scoping>>;
     /// What is known of a pod besides its condition.
     Workload workloads: WorkloadKey => Option<std::sync::Arc<crate::workload::Facts>>;
     /// Whose an address is.
@@ -105,6 +109,8 @@ derivations! {
     Gateway gateways: GatewayKey => Option<std::sync::Arc<heddle_ir::gateway::Gateway>>;
     /// A certificate, key or authority.
     Secret secrets: SecretQuery => Option<std::sync::Arc<heddle_ir::secret::Secret>>;
+    /// Addresses of workloads by their labels.
+    Peers peers: PeersKey => std::sync::Arc<[std::net::IpAddr]>;
     /// Names of a scope.
     Index index: IndexKey => Option<std::sync::Arc<heddle_ir::index::Index>>;
     /// Settings of a proxy.

@@ -79,6 +79,7 @@ pub(crate) fn destination(load_balancing: LoadBalancing) -> Destination {
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     }
 }
 

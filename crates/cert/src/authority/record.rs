@@ -51,6 +51,8 @@ pub struct LeafRecord {
     pub root: RootId,
     /// Its serial number.
     pub serial: Serial,
+    /// Its first moment.
+    pub not_before: SystemTime,
     /// Its last moment.
     pub not_after: SystemTime,
 }
@@ -62,6 +64,7 @@ impl Authority {
             identity: identity.clone(),
             root: leaf.root.clone(),
             serial: leaf.serial,
+            not_before: leaf.not_before,
             not_after: leaf.not_after,
         };
         AuthorityRecord {
@@ -94,9 +97,9 @@ impl Authority {
         let holders = record.holders.into_iter().map(|stored| {
             let mut holder = Holder::new(stored.seen_at);
             holder.acknowledged = stored.acknowledged;
-            for LeafRecord { identity, root, serial, not_after } in stored.leaves {
+            for LeafRecord { identity, root, serial, not_before, not_after } in stored.leaves {
                 let leaves = holder.leaves.entry(identity).or_default();
-                leaves.push(Leaf { root, serial, not_after });
+                leaves.push(Leaf { root, serial, not_before, not_after });
             }
             (stored.holder, holder)
         });

@@ -1,4 +1,4 @@
-//! `apply`, `delete`, `get`, `wait`, `status`, `certs`: what the control plane holds and says.
+//! `apply`, `delete`, `get`, `wait`, `status`: what the control plane holds and says.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::state::{client, runtime};
 use super::up::why;
 use super::workload::told;
 use crate::arguments::{
-    ApplyArguments, CertsArguments, Condition, DeleteArguments, GetArguments, MeshArguments,
-    Output, OutputArguments, WaitArguments,
+    ApplyArguments, Condition, DeleteArguments, GetArguments, MeshArguments, Output,
+    OutputArguments, WaitArguments,
 };
 
 fn files_of(sources: &Sources) -> Result<Vec<Value>> {
@@ -307,38 +307,6 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
         }
         let all_ready = processes.workloads.iter().all(|workload| workload.ready);
         Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::from(1) })
-    })
-}
-
-pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<ExitCode> {
-    let client = client(mesh)?;
-    runtime()?.block_on(async {
-        let api = ControlApi::of(&client);
-        if arguments.rotate_root {
-            let rotated = api.post("/v1/authority/rotate", &json!({})).await?;
-            out(&format!("new root {}\n", rotated["root"].as_str().unwrap_or("")))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let answer = api.get("/v1/certs").await?;
-        if arguments.output.output != Output::Text {
-            out(&format!("{answer}\n"))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        out(&format!(
-            "trust domain {}, bundle generation {}, {} certificates issued, rotation: {}\n\n",
-            text(&answer["trust_domain"]),
-            answer["generation"],
-            answer["issued"],
-            text(&answer["rotation"]["stage"])
-        ))?;
-        let mut rows = vec![["ROOT", "NOT AFTER", "SIGNS"].map(String::from).to_vec()];
-        for root in answer["roots"].as_array().into_iter().flatten() {
-            let signs = if root["signs"] == true { "yes" } else { "no" };
-            rows.push(vec![text(&root["id"]), text(&root["not_after"]), signs.to_owned()]);
-        }
-        out(&table(&rows))?;
-        Ok(ExitCode::SUCCESS)
     })
 }
 

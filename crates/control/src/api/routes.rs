@@ -160,6 +160,21 @@ pub(super) async fn rotate(State(shared): State<Arc<Shared>>) -> Answer {
     Ok(Json(json!({"root": root})))
 }
 
+/// `POST /v1/authority/retire`.
+#[derive(Deserialize)]
+pub(super) struct RetireRequest {
+    root: String,
+}
+
+pub(super) async fn retire(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<RetireRequest>,
+) -> Answer {
+    let retired = shared.state().retire(&request.root, SystemTime::now());
+    retired.map_err(ControlError::from)?;
+    Ok(Json(json!({"root": request.root})))
+}
+
 fn within(files: &[File]) -> Result<(), Failure> {
     if files.len() <= FILES_MAX {
         return Ok(());

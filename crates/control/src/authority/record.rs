@@ -41,6 +41,8 @@ struct Leaf {
     identity: String,
     root: String,
     serial: [u8; 16],
+    #[serde(default)]
+    not_before_ms: u64,
     not_after_ms: u64,
 }
 
@@ -147,6 +149,7 @@ impl From<HolderRecord> for Holder {
             identity: leaf.identity.to_string(),
             root: leaf.root.as_str().to_owned(),
             serial: leaf.serial.0,
+            not_before_ms: millis(leaf.not_before),
             not_after_ms: millis(leaf.not_after),
         };
         Self {
@@ -165,6 +168,7 @@ impl Holder {
                 identity: SpiffeId::parse(&leaf.identity).map_err(|error| error.to_string())?,
                 root: RootId::new(leaf.root),
                 serial: Serial(leaf.serial),
+                not_before: time(leaf.not_before_ms),
                 not_after: time(leaf.not_after_ms),
             })
         };

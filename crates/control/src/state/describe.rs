@@ -11,6 +11,7 @@ use heddle_translate::workloads::pod_status;
 use serde_json::{Value, json};
 
 use super::State;
+use super::expiry;
 use crate::objects::Stored;
 use crate::plan::{PodEntry, Stage};
 use crate::sessions::Session;
@@ -134,8 +135,14 @@ impl State {
         let roots: Vec<Value> = self
             .authority
             .roots()
-            .map(|(id, not_after, signs)| {
-                json!({"id": id.as_str(), "not_after": text(millis(not_after)), "signs": signs})
+            .map(|(root, signs)| {
+                json!({
+                    "id": root.id.as_str(),
+                    "not_before": text(millis(root.validity.not_before)),
+                    "not_after": text(millis(root.not_after())),
+                    "days_left": expiry::days_left(root.not_after(), now),
+                    "signs": signs,
+                })
             })
             .collect();
         let phase = match &status.phase {
@@ -149,6 +156,8 @@ impl State {
             "trust_domain": self.authority.domain().to_string(),
             "generation": self.catalog.bundle().map(|bundle| bundle.generation),
             "roots": roots,
+            "certificates": self.leaves(now),
+            "warnings": self.expiry_warnings(now).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>(),
             "rotation": phase,
             "waiting": status.waiting,
             "waiting_for": status.sample.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -8,9 +8,10 @@ use heddle_cert::{Crypto as _, RootId, TrustBundle};
 use heddle_control::Lifetimes;
 use heddle_ident::SpiffeId;
 use heddle_ir::resource::{Resource, ResourceName};
-use heddle_proto::certificate::CertificateRequest;
+use heddle_proto::certificate::{CertificateRequest, InstalledCertificate};
 use heddle_rpc::Code;
 use heddle_tls::Keys;
+use serde_json::json;
 
 use crate::harness::{Mesh, Proxy};
 use crate::lifecycle::running;
@@ -36,8 +37,20 @@ fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
     TrustBundle::new(bundle.generation, bundle.trust_domain.clone(), signer, roots).unwrap()
 }
 
+/// [`issue`], and says that the certificate is in use.
+async fn issue_and_confirm(proxy: &Proxy, keys: &Keys) -> RootId {
+    let (root, leaf) = issue_leaf(proxy, keys).await;
+    let connection = proxy.connection.as_ref().unwrap();
+    connection.installed(InstalledCertificate { leaf: leaf.to_vec() }).await.unwrap();
+    root
+}
+
 /// Asks for a certificate for an identity and checks what comes; the id of its root.
 async fn issue(proxy: &Proxy, keys: &Keys) -> RootId {
+    issue_leaf(proxy, keys).await.0
+}
+
+async fn issue_leaf(proxy: &Proxy, keys: &Keys) -> (RootId, Arc<[u8]>) {
     let identity = proxy.settings().workload.identity.clone();
     let (key, csr) = keys.make_key(&identity).unwrap();
     let connection = proxy.connection.as_ref().unwrap();
@@ -51,7 +64,8 @@ async fn issue(proxy: &Proxy, keys: &Keys) -> RootId {
     let root = chain.pop().unwrap();
     let validity = keys.check_chain(&key, &identity, &chain, &bundle(proxy, keys)).unwrap();
     assert!(validity.contains(SystemTime::now()));
-    heddle_tls::root_from_der(&heddle_tls::default_provider(), &root).unwrap().id
+    let root = heddle_tls::root_from_der(&heddle_tls::default_provider(), &root).unwrap().id;
+    (root, chain[0].clone())
 }
 
 #[tokio::test]
@@ -116,6 +130,44 @@ async fn a_root_is_replaced_in_stages_that_leave_nobody_behind() {
     assert_eq!(issue(&proxy, &keys).await, new);
     let certs = mesh.get("/v1/certs").await;
     assert_eq!(certs["rotation"]["stage"], "steady");
+}
+
+#[tokio::test]
+async fn rotations_follow_each_other_as_soon_as_every_proxy_has_confirmed() {
+    let mut mesh = Mesh::start().await;
+    let (_supervisor, mut proxy) = running(&mesh).await;
+    let keys = Keys::new(heddle_tls::default_provider());
+    let mut former = issue_and_confirm(&proxy, &keys).await;
+    for _ in 0..2 {
+        let (status, answer) = mesh.request("POST", "/v1/authority/rotate", None).await;
+        assert_eq!(status, 200, "{answer}");
+        let new = RootId::new(answer["root"].as_str().unwrap());
+        proxy.until(|proxy| *bundle(proxy, &keys).signer() == new).await;
+        // The leaf of the former root lives for a day: its root stays until another one is in its place.
+        let retire = json!({"root": former.as_str()});
+        let (status, refusal) =
+            mesh.request("POST", "/v1/authority/retire", Some(retire.clone())).await;
+        assert_eq!(status, 500, "{refusal}");
+        assert_eq!(issue(&proxy, &keys).await, new);
+        let (status, _) = mesh.request("POST", "/v1/authority/retire", Some(retire)).await;
+        assert_eq!(status, 500, "issued, and not confirmed");
+        // Whom it waits for is known after a restart too.
+        proxy.disconnect();
+        mesh.restart().await;
+        proxy.connect(&mesh).await;
+        former = issue_and_confirm(&proxy, &keys).await;
+        assert_eq!(former, new);
+        let retired =
+            |proxy: &Proxy| bundle(proxy, &keys).roots(&"cluster.local".parse_domain()).len() == 1;
+        proxy.until(retired).await;
+    }
+    let certs = mesh.get("/v1/certs").await;
+    let leaves = certs["certificates"].as_array().unwrap();
+    assert_eq!(leaves.len(), 1, "{certs}");
+    assert_eq!(leaves[0]["issuer"], former.as_str());
+    assert_eq!(leaves[0]["workload"], crate::lifecycle::CLIENT);
+    assert_eq!(leaves[0]["serial"].as_str().unwrap().len(), 32);
+    assert_eq!((certs["roots"].as_array().unwrap().len(), &certs["warnings"]), (1, &json!([])));
 }
 
 #[tokio::test]

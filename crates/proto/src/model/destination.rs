@@ -15,7 +15,7 @@ message!(Destination {
     1 id, 2 service_namespace, 3 service_name, 4 protocol, 5 endpoints, 6 subset_labels,
     7 load_balancing, 8 connection_pool, 9 outlier_detection, 10 tls, 11 subject_alt_names,
     12 origin, 13 locality, 14 warmup, 15 failure_accrual, 16 retry_budget, 17 health_check,
-    18 tunnel, 19 proxy_protocol,
+    18 tunnel, 19 proxy_protocol, 20 mesh_server_name,
 });
 message!(Warmup { 1 duration, 2 share_percent_min, 3 aggression_thousandths });
 message!(FailureAccrual { 1 origin, 2 failures_max, 3 pause_min, 4 pause_max, 5 jitter_percent });

@@ -135,6 +135,7 @@ impl Driver {
             LinkEvent::Opened => {
                 debug!("connected to the control plane");
                 self.client.handle_connect();
+                self.issuer.confirm_again();
                 self.step_certificate();
             }
             LinkEvent::Lost(reason) => {
@@ -211,6 +212,12 @@ impl Driver {
 
     fn step_certificate(&mut self) {
         let (request, wait) = self.issuer.poll();
+        if let Some(connection) = self.link.connection()
+            && let Some(confirmation) = self.issuer.take_confirmation()
+        {
+            // Lost with the connection, and then said again on the next one.
+            tokio::spawn(async move { connection.installed(confirmation).await });
+        }
         if let Some(SigningRequest { attempt, message }) = request {
             if let Some(connection) = self.link.connection() {
                 let answers = self.certificate_answers.0.clone();

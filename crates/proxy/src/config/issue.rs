@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
 use heddle_ident::SpiffeId;
-use heddle_proto::certificate::{CertificateRequest, CertificateResponse};
+use heddle_proto::certificate::{CertificateRequest, CertificateResponse, InstalledCertificate};
 use heddle_tls::{
     CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
 };
@@ -13,6 +13,13 @@ use tracing::{info, warn};
 
 /// When nothing is known to be due.
 const REST: Duration = Duration::from_hours(1);
+
+/// On one machine few proxies share an authority: after a change of the root all may renew within seconds.
+const SIGNER_CHANGE_SPREAD: Duration = Duration::from_secs(5);
+
+fn policy() -> IssuancePolicy {
+    IssuancePolicy { signer_change_spread: SIGNER_CHANGE_SPREAD, ..IssuancePolicy::default() }
+}
 
 /// What to send to the authority.
 pub(super) struct SigningRequest {
@@ -28,12 +35,14 @@ pub(super) struct Issuer {
     seed: u64,
     issuance: Option<(SpiffeId, Issuance<WorkloadKey>)>,
     bundle: Option<Arc<TrustBundle>>,
+    /// The leaf in effect, and whether the authority was told of it.
+    installed: Option<(Arc<[u8]>, bool)>,
 }
 
 impl Issuer {
     pub(super) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>, seed: u64) -> Self {
         let keys = Keys::new(provider.clone());
-        Self { identity, provider, keys, seed, issuance: None, bundle: None }
+        Self { identity, provider, keys, seed, issuance: None, bundle: None, installed: None }
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -43,8 +52,7 @@ impl Issuer {
     /// The control plane says who the proxy is.
     pub(super) fn set_identity(&mut self, identity: &SpiffeId) {
         if self.issuance.as_ref().is_none_or(|(current, _)| current != identity) {
-            let mut issuance =
-                Issuance::new(identity.clone(), IssuancePolicy::default(), self.seed);
+            let mut issuance = Issuance::new(identity.clone(), policy(), self.seed);
             if let Some(bundle) = &self.bundle {
                 issuance.handle_bundle(self.now(), bundle.clone());
             }
@@ -149,13 +157,32 @@ impl Issuer {
         Ok(Issued { chain, root: root.id, bundle })
     }
 
+    /// The leaf in effect, when the authority is to be told of it.
+    pub(super) fn take_confirmation(&mut self) -> Option<InstalledCertificate> {
+        let (leaf, is_told) = self.installed.as_mut()?;
+        let told_before = std::mem::replace(is_told, true);
+        (!told_before).then(|| InstalledCertificate { leaf: leaf.to_vec() })
+    }
+
+    /// Another connection: what was said on the former one may be lost.
+    pub(super) fn confirm_again(&mut self) {
+        if let Some((_, is_told)) = &mut self.installed {
+            *is_told = false;
+        }
+    }
+
     /// Puts the current certificate and bundle in effect for new connections, or takes them out.
-    fn install(&self) {
+    fn install(&mut self) {
         let Some((_, issuance)) = &self.issuance else { return };
         match (issuance.current(self.now()), issuance.bundle()) {
             (Some(svid), Some(bundle)) => {
                 if let Err(error) = self.identity.install(svid.clone(), bundle) {
                     warn!(%error, "certificate cannot be used; the former one stays");
+                    return;
+                }
+                let Some(leaf) = svid.chain.first() else { return };
+                if self.installed.as_ref().is_none_or(|(known, _)| known != leaf) {
+                    self.installed = Some((leaf.clone(), false));
                 }
             }
             _ => self.identity.clear(),

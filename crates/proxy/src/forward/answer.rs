@@ -88,6 +88,11 @@ impl Answer {
         }
     }
 
+    /// Nothing moved for too long.
+    pub(crate) fn idle_timeout() -> Self {
+        Self { grpc_status: Some(4), ..Self::text(504, Reason::IdleTimeout, "stream timeout") }
+    }
+
     /// The request is not valid HTTP/1, or too large.
     pub(crate) fn bad_request(status: u16) -> Self {
         Self::text(status, Reason::ClientProtocol, "")

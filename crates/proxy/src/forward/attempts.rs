@@ -1,24 +1,24 @@
 //! One HTTP/1 request, tried at as many endpoints as its policy allows, until a response has been delivered or the
 //! proxy answers itself.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use heddle_authz::Permit;
-use heddle_balance::retry::{self, TryOutcome};
-use heddle_balance::{EndpointState, Observation, Pick, Picked, Resource};
+use heddle_balance::retry::TryOutcome;
+use heddle_balance::{Observation, Resource};
 use heddle_http::exchange::{ExchangeError, Pump};
-use heddle_ir::http_route::RetryPolicy;
+use heddle_ir::http_route::{RetryPolicy, StreamTimeouts};
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
+use crate::forward::retries::Retries;
+use crate::forward::watch::{TimeIsUp, Watch, within};
+use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
     self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
@@ -40,6 +40,17 @@ pub(crate) struct Decided<'a> {
     /// The method is idempotent (RFC 9110 section 9.2.2), so that a connection that had been closed by the time the
     /// request came may be replaced without asking the policy.
     pub(crate) idempotent: bool,
+    /// What few rules ask for.
+    pub(crate) extra: Extra<'a>,
+}
+
+/// What few rules ask for besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// Bounds on the stream; none: no bounds.
+    pub(crate) timeouts: Option<&'a StreamTimeouts>,
+    /// The client's session.
+    pub(crate) session: Option<&'a RequestSession<'a>>,
 }
 
 /// How a request ended.
@@ -74,11 +85,9 @@ pub(crate) enum Next {
 }
 
 struct Tries<'a> {
-    decided: &'a Decided<'a>,
-    tried: Vec<Arc<EndpointState>>,
-    retries: u32,
+    retries: Retries<'a>,
     replaced_stale: bool,
-    retry_token: Option<LimitToken>,
+    watch: Watch,
 }
 
 /// One try that got a connection.
@@ -91,8 +100,8 @@ struct Attempt {
 /// Why a try gave no response.
 enum Failure {
     Attempt(AttemptError),
-    /// Its own time was over, or that of the whole request.
-    Timeout,
+    /// Its own time was over, or that of the whole request, or nothing moved.
+    Timeout(TimeIsUp),
     Upstream(UpstreamError),
 }
 
@@ -108,10 +117,13 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let Ok(_request) = LimitToken::acquire(decided.state, Resource::Requests) else {
         return ended.answer(Answer::overflow());
     };
-    let mut tries =
-        Tries { decided, tried: Vec::new(), retries: 0, replaced_stale: false, retry_token: None };
+    let watch = Watch::new(decided.extra.timeouts);
+    if let Some(progress) = watch.progress() {
+        pump.watch(progress, true);
+    }
+    let mut tries = Tries { retries: Retries::new(decided), replaced_stale: false, watch };
     loop {
-        let Some(target) = pick(decided, &tries.tried) else {
+        let Some(target) = tries.retries.pick() else {
             return ended.answer(Answer::no_healthy_upstream());
         };
         let active = match &target {
@@ -119,11 +131,12 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             Target::Address(_) | Target::Application(_) => None,
         };
         ended.target = Some(target.clone());
+        let began = tries.retries.clock();
         let attempt = tries.attempt(&target, asked, pump, client).await;
         let (endpoint, mut upstream, outcome) = match attempt {
             Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
             Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
-                Some(answer) => return ended.give_up(&tries, answer),
+                Some(answer) => return ended.give_up(&tries.retries, answer),
                 None => continue,
             },
         };
@@ -142,7 +155,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                 let reused = upstream.as_ref().is_some_and(PooledConnection::is_reused);
                 drop(upstream);
                 match tries.after_failure(&target, &failure, reused, pump).await {
-                    Some(answer) => return ended.give_up(&tries, answer),
+                    Some(answer) => return ended.give_up(&tries.retries, answer),
                     None => continue,
                 }
             }
@@ -155,12 +168,15 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             grpc_status: grpc_status(head.values("grpc-status").next()),
             rate_limited: head.values("x-envoy-ratelimited").next().is_some(),
         };
-        tries.observe(&target, Observation::Response(status));
-        if tries.retries_after(&target, seen, pump) {
+        tries.retries.observe(&target, Observation::Response(status));
+        tries.retries.observe_latency(&target, began);
+        if tries.retries.admit(&target, seen, || pump.restart()) {
             drop(upstream);
-            tries.pause().await;
+            tries.retries.pause().await;
             continue;
         }
+        ended.note_overflow(&tries.retries);
+        tries.retries.note_session(&target);
         ended.status = status;
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());
@@ -173,8 +189,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             pump,
             &mut client.connection,
             &mut server.connection,
+            tries.watch.progress(),
         );
-        let delivered = within(decided.due, delivering).await;
+        let delivered = tries.watch.within(decided.due, delivering).await;
         drop(active);
         return ended.finish(&delivered, decided, &endpoint, upstream);
     }
@@ -190,11 +207,19 @@ impl Ended {
         self
     }
 
-    fn give_up(mut self, tries: &Tries<'_>, answer: Answer) -> Self {
-        if tries.are_exhausted() {
+    pub(crate) fn give_up(mut self, retries: &Retries<'_>, answer: Answer) -> Self {
+        if retries.are_exhausted() {
             self.flags = self.flags.with(ResponseFlag::UpstreamRetryLimitExceeded);
         }
+        self.note_overflow(retries);
         self.answer(answer)
+    }
+
+    /// Envoy marks a response that would have been tried again as one that a circuit breaker has stopped.
+    pub(crate) fn note_overflow(&mut self, retries: &Retries<'_>) {
+        if retries.have_overflowed() {
+            self.flags = self.flags.with(ResponseFlag::UpstreamOverflow);
+        }
     }
 
     fn finish(
@@ -215,8 +240,8 @@ impl Ended {
                 self.flags = self.flags.with(ResponseFlag::UpstreamConnectionTermination);
                 return self;
             }
-            Err(TimeIsUp) => {
-                self.flags = self.flags.with(ResponseFlag::UpstreamRequestTimeout);
+            Err(why) => {
+                self.flags = self.flags.with(why.flag());
                 return self;
             }
         };
@@ -244,16 +269,16 @@ impl Tries<'_> {
         pump: &mut Pump,
         client: &mut Client,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, .. } = *self.decided;
+        let Decided { worker, state, permit, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
             .map_err(Failure::Upstream)?;
-        let due = self.try_due();
+        let due = self.retries.due();
         let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
         let mut upstream = match within(due, connecting).await {
             Ok(upstream) => upstream.map_err(Failure::Upstream)?,
-            Err(TimeIsUp) => return Err(Failure::Timeout),
+            Err(why) => return Err(Failure::Timeout(why)),
         };
-        self.observe(target, Observation::Connected);
+        self.retries.observe(target, Observation::Connected);
         let limits = client.limits.head;
         let requesting = exchange::request(
             pump,
@@ -262,28 +287,15 @@ impl Tries<'_> {
             &limits,
             asked.version,
         );
-        let outcome = match within(due, requesting).await {
+        let outcome = match self.watch.within(due, requesting).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
-            Err(TimeIsUp) => Err(Failure::Timeout),
+            Err(why) => Err(Failure::Timeout(why)),
         };
+        if let Some(progress) = self.watch.progress() {
+            progress.note();
+        }
         Ok(Attempt { endpoint, upstream, outcome })
-    }
-
-    /// When the present try is given up.
-    fn try_due(&self) -> Option<Instant> {
-        let own = self.decided.retry.per_try_timeout.map(|timeout| Instant::now() + timeout);
-        match (own, self.decided.due) {
-            (Some(own), Some(due)) => Some(own.min(due)),
-            (own, due) => own.or(due),
-        }
-    }
-
-    fn observe(&self, target: &Target, observation: Observation) {
-        if let Target::Endpoint(_, state) = target {
-            let now_ms = self.decided.worker.now_ms(Instant::now());
-            self.decided.state.balancer.record(state, observation, now_ms);
-        }
     }
 
     /// The proxy's answer; none: the request is to be tried again.
@@ -302,7 +314,7 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 (TryOutcome::Reset { request_sent: true }, Observation::Response(502))
             }
-            Failure::Timeout => (TryOutcome::Timeout, Observation::Timeout),
+            Failure::Timeout(_) => (TryOutcome::Timeout, Observation::Timeout),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
@@ -314,14 +326,14 @@ impl Tries<'_> {
                 ExchangeError::Server(_) | ExchangeError::ServerEnded
             ))
         );
-        if was_closed && reused && self.decided.idempotent && !self.replaced_stale && pump.restart()
-        {
+        let idempotent = self.retries.decided.idempotent;
+        if was_closed && reused && idempotent && !self.replaced_stale && pump.restart() {
             self.replaced_stale = true;
             return None;
         }
-        self.observe(target, observation);
-        if self.retries_after(target, outcome, pump) {
-            self.pause().await;
+        self.retries.observe(target, observation);
+        if self.retries.admit(target, outcome, || pump.restart()) {
+            self.retries.pause().await;
             return None;
         }
         Some(Self::answer_to(failure))
@@ -333,7 +345,7 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
-            Failure::Timeout => Answer::upstream_timeout(),
+            Failure::Timeout(why) => why.answer(),
             Failure::Upstream(UpstreamError::Overflow(_)) => Answer::overflow(),
             Failure::Upstream(UpstreamError::Resolve { .. }) => {
                 Answer::no_healthy_upstream().because(Reason::NameResolution)
@@ -355,81 +367,8 @@ impl Tries<'_> {
             ) => Answer::connect_failure(),
         }
     }
-
-    /// Whether every try that the policy allows was made.
-    fn are_exhausted(&self) -> bool {
-        self.retries > 0 && self.retries >= self.decided.retry.attempts
-    }
-
-    /// Whether the request is tried again after this outcome; if so it counts as a retry and begins anew.
-    fn retries_after(&mut self, target: &Target, outcome: TryOutcome, pump: &mut Pump) -> bool {
-        let Decided { retry, state, due, .. } = *self.decided;
-        if self.retries >= retry.attempts
-            || !retry::is_retriable(retry, outcome)
-            || due.is_some_and(|due| due <= Instant::now())
-        {
-            return false;
-        }
-        let Ok(token) = LimitToken::acquire(state, Resource::Retries) else { return false };
-        if !pump.restart() {
-            return false;
-        }
-        // Dropping the one before gives its unit back.
-        self.retry_token = Some(token);
-        self.retries += 1;
-        if let Target::Endpoint(_, tried) = target {
-            self.tried.push(tried.clone());
-        }
-        true
-    }
-
-    async fn pause(&self) {
-        let random = self.decided.worker.random();
-        let pause = retry::backoff(self.decided.retry, self.retries, random);
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Picks where a try goes.
-pub(crate) fn pick(decided: &Decided<'_>, tried: &[Arc<EndpointState>]) -> Option<Target> {
-    let now_ms = decided.worker.now_ms(Instant::now());
-    let tried = if decided.retry.avoid_tried { tried } else { &[] };
-    let random = decided.worker.random();
-    let balancer = &decided.state.balancer;
-    let other_tiers = decided.retry.other_localities;
-    let hash = decided.hash;
-    match balancer.pick(&Pick { hash, random, now_ms, tried, other_tiers, ..Pick::default() })? {
-        Picked::OriginalDestination => Some(decided.original.clone()),
-        Picked::Endpoint(place) => {
-            let slot = balancer.slots().get(place)?;
-            Some(Target::Endpoint(slot.endpoint.clone(), slot.state.clone()))
-        }
-    }
 }
 
 fn grpc_status(value: Option<&[u8]>) -> Option<u8> {
     std::str::from_utf8(value?).ok()?.parse().ok()
-}
-
-/// Something took longer than it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimeIsUp;
-
-/// The outcome of `future`, unless it takes until `due`. Without a limit it costs nothing.
-pub(crate) async fn within<F: Future>(
-    due: Option<Instant>,
-    future: F,
-) -> Result<F::Output, TimeIsUp> {
-    let mut future = pin!(future);
-    let mut timer = due.map(|due| Box::pin(sleep_until(due)));
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        match &mut timer {
-            Some(timer) => timer.as_mut().poll(cx).map(|()| Err(TimeIsUp)),
-            None => Poll::Pending,
-        }
-    })
-    .await
 }

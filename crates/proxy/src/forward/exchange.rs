@@ -1,6 +1,9 @@
 //! One HTTP/1 request at one connection of an endpoint: sent, and its response delivered.
 
+use std::rc::Rc;
+
 use heddle_http::exchange::{ExchangeError, Pump, ResponseError, deliver_response, until_response};
+use heddle_http::progress::Progress;
 use heddle_http::{Connection, Output};
 use heddle_wire::http1::{
     self, BodyError, BodyLength, ChunkPiece, ChunkedScanner, HeadError, HeadLimits, HeaderEdit,
@@ -167,6 +170,7 @@ pub(crate) async fn deliver<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     pump: &mut Pump,
     client: &mut Connection,
     server: &mut Connection,
+    progress: Option<&Rc<Progress>>,
 ) -> Result<Delivered, ResponseError> {
     let mut out = Output::new();
     let head = response.head(server);
@@ -196,6 +200,9 @@ pub(crate) async fn deliver<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let invalid = |error: BodyError| ResponseError::Server(error.into());
     let mut answer = Pump::new(out, body, server, 0).map_err(invalid)?;
+    if let Some(progress) = progress {
+        answer.watch(progress, false);
+    }
     deliver_response(pump, &mut answer, client, server).await?;
     Ok(Delivered {
         bytes: head_bytes + answer.body_bytes(),

@@ -3,24 +3,24 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use heddle_balance::retry::{self, TryOutcome};
-use heddle_balance::{EndpointState, Observation, Resource, grpc_as_http_status};
+use heddle_balance::retry::TryOutcome;
+use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, Request, Response};
-use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended, Next, TimeIsUp, pick, within};
-use crate::forward::http2::edit;
+use crate::forward::attempts::{Decided, Ended, Next};
+use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
+use crate::forward::retries::Retries;
+use crate::forward::watch::{TimeIsUp, Watch, within};
 use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
 
 /// A request body on its way, and what has been kept of it for another try.
@@ -39,6 +39,7 @@ pub(crate) struct Upload {
     waiting: Option<Bytes>,
     finished: bool,
     pub(crate) bytes: u64,
+    watch: Watch,
 }
 
 /// The end of a body.
@@ -67,6 +68,7 @@ impl Upload {
             waiting: None,
             finished: false,
             bytes: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -80,8 +82,19 @@ impl Upload {
             self.replayed = 0;
             self.waiting = None;
             self.finished = false;
+            if let Some(progress) = self.watch.progress() {
+                progress.restart();
+            }
         }
         !self.dropped
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        if let Some(progress) = self.watch.progress() {
+            progress.note();
+            progress.note_request_end();
+        }
     }
 
     fn poll(
@@ -108,12 +121,15 @@ impl Upload {
                     End::Plain => sink.send_data(Bytes::new(), true),
                 };
                 sent.map_err(|_| Broken::Sink)?;
-                self.finished = true;
+                self.finish();
                 continue;
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
+                    if let Some(progress) = self.watch.progress() {
+                        progress.note();
+                    }
                     // An empty piece only carried the end, for which no window is waited.
                     if !piece.is_empty() {
                         self.bytes += piece.len() as u64;
@@ -181,6 +197,7 @@ struct Download {
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
+    watch: Watch,
 }
 
 impl Download {
@@ -198,6 +215,9 @@ impl Download {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
+                    if let Some(progress) = self.watch.progress() {
+                        progress.note();
+                    }
                     self.waiting = Some(piece).filter(|piece| !piece.is_empty());
                 }
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
@@ -229,7 +249,7 @@ enum Failure {
         refused: bool,
         sent: bool,
     },
-    Timeout,
+    Timeout(TimeIsUp),
     Upstream(UpstreamError),
 }
 
@@ -253,9 +273,10 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let Ok(_request) = LimitToken::acquire(decided.state, Resource::Requests) else {
         return (ended.answer(Answer::overflow()), None);
     };
-    let mut tries = Tries { decided, tried: Vec::new(), retries: 0, retry_token: None };
+    upload.watch = Watch::new(decided.extra.timeouts);
+    let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = pick(decided, &tries.tried) else {
+        let Some(target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -263,6 +284,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             Target::Address(_) | Target::Application(_) => None,
         };
         ended.target = Some(target.clone());
+        let began = tries.retries.clock();
         let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
         let (attempt, response) = match outcome {
             Ok(outcome) => outcome,
@@ -271,7 +293,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                 return (ended, None);
             }
             Err(failure) => match tries.after_failure(&target, &failure, upload).await {
-                Some(answer) => return (ended.answer(answer), None),
+                Some(answer) => return (ended.give_up(&tries.retries, answer), None),
                 None => continue,
             },
         };
@@ -283,12 +305,19 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             grpc_status: in_head.and_then(|code| u8::try_from(code).ok()),
             rate_limited: head.headers.contains_key("x-envoy-ratelimited"),
         };
-        let counted = seen_as_http(status, in_head);
-        tries.observe(&target, Observation::Response(counted));
-        if tries.retries_after(&target, seen, upload) {
-            tries.pause().await;
+        // A gRPC response tells how it went at its end, unless it is nothing but its end.
+        let tells_later = in_head.is_none() && status == 200 && is_grpc(request.headers());
+        if !tells_later {
+            let counted = seen_as_http(status, in_head);
+            tries.retries.observe(&target, Observation::Response(counted));
+        }
+        tries.retries.observe_latency(&target, began);
+        if tries.retries.admit(&target, seen, || upload.restart()) {
+            tries.retries.pause().await;
             continue;
         }
+        ended.note_overflow(&tries.retries);
+        tries.retries.note_session(&target);
         upload.forget();
         ended.status = status;
         let mut response = Response::from_parts(head, ());
@@ -303,8 +332,14 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         if ends {
             return (ended, in_head);
         }
-        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head };
-        return deliver(decided, ended, attempt, upload, download, sink).await;
+        let watch = upload.watch.clone();
+        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head, watch };
+        let delivered = deliver(decided, ended, attempt, upload, download, sink).await;
+        if let (true, Some(code)) = (tells_later, delivered.1) {
+            let counted = seen_as_http(status, Some(code));
+            tries.retries.observe(&target, Observation::Response(counted));
+        }
+        return delivered;
     }
 }
 
@@ -325,6 +360,7 @@ async fn deliver(
     mut sink: SendStream<Bytes>,
 ) -> (Ended, Option<u32>) {
     let mut uploading = !upload.finished;
+    let watch = upload.watch.clone();
     let delivering = poll_fn(|cx| {
         if uploading {
             // The response says more than an error on the way up.
@@ -335,7 +371,7 @@ async fn deliver(
         }
         sink.poll_reset(cx).map(|_| Err(Broken::Sink))
     });
-    let outcome = within(decided.due, delivering).await;
+    let outcome = watch.within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
     let grpc = download.grpc_status;
     match outcome {
@@ -348,10 +384,10 @@ async fn deliver(
             sink.send_reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
             ended.flags = ended.flags.with(ResponseFlag::UpstreamRemoteReset);
         }
-        Err(TimeIsUp) => {
+        Err(why) => {
             sink.send_reset(Reason::CANCEL);
             attempt.sink.send_reset(Reason::CANCEL);
-            ended.flags = ended.flags.with(ResponseFlag::UpstreamRequestTimeout);
+            ended.flags = ended.flags.with(why.flag());
         }
     }
     ended.next = Next::Continue;
@@ -359,10 +395,7 @@ async fn deliver(
 }
 
 struct Tries<'a> {
-    decided: &'a Decided<'a>,
-    tried: Vec<Arc<EndpointState>>,
-    retries: u32,
-    retry_token: Option<LimitToken>,
+    retries: Retries<'a>,
 }
 
 impl Tries<'_> {
@@ -374,19 +407,18 @@ impl Tries<'_> {
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
     ) -> Result<(Attempt, Response<RecvStream>), Failure> {
-        let Decided { worker, state, permit, .. } = *self.decided;
+        let Decided { worker, state, permit, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
             .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
         ended.endpoint = Some(endpoint.clone());
-        let own = self.decided.retry.per_try_timeout.map(|timeout| Instant::now() + timeout);
-        let due = own.into_iter().chain(self.decided.due).min();
+        let due = self.retries.due();
         let connecting = http2_client::connect(worker, state, &endpoint, permit);
         let mut place = match within(due, connecting).await {
             Ok(place) => place.map_err(Failure::Upstream)?,
-            Err(TimeIsUp) => return Err(Failure::Timeout),
+            Err(why) => return Err(Failure::Timeout(why)),
         };
-        self.observe(target, Observation::Connected);
+        self.retries.observe(target, Observation::Connected);
         let reset = |error: &h2::Error, sent: bool| Failure::Reset {
             refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
             sent,
@@ -397,8 +429,9 @@ impl Tries<'_> {
             .send_request(request.clone(), upload.is_empty())
             .map_err(|error| reset(&error, false))?;
         if upload.is_empty() {
-            upload.finished = true;
+            upload.finish();
         }
+        let watch = upload.watch.clone();
         let mut attempt = Attempt { _place: place, sink, response };
         let waiting = poll_fn(|cx| {
             if !upload.finished
@@ -411,24 +444,20 @@ impl Tries<'_> {
             }
             respond.poll_reset(cx).map(|_| Err(Failure::Client))
         });
-        let outcome = within(due, waiting).await;
+        let outcome = watch.within(due, waiting).await;
+        if let Some(progress) = watch.progress() {
+            progress.note();
+        }
         match outcome {
             Ok(Ok(response)) => Ok((attempt, response)),
             Ok(Err(failure)) => {
                 attempt.sink.send_reset(Reason::CANCEL);
                 Err(failure)
             }
-            Err(TimeIsUp) => {
+            Err(why) => {
                 attempt.sink.send_reset(Reason::CANCEL);
-                Err(Failure::Timeout)
+                Err(Failure::Timeout(why))
             }
-        }
-    }
-
-    fn observe(&self, target: &Target, observation: Observation) {
-        if let Target::Endpoint(_, state) = target {
-            let now_ms = self.decided.worker.now_ms(Instant::now());
-            self.decided.state.balancer.record(state, observation, now_ms);
         }
     }
 
@@ -449,45 +478,18 @@ impl Tries<'_> {
                 let outcome = TryOutcome::Reset { request_sent: *sent };
                 (outcome, Observation::ConnectFailure, Answer::connection_terminated())
             }
-            Failure::Timeout => {
-                (TryOutcome::Timeout, Observation::Timeout, Answer::upstream_timeout())
-            }
+            Failure::Timeout(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(_) => {
                 let answer = Answer::connect_failure();
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };
-        self.observe(target, observation);
-        if !self.retries_after(target, outcome, upload) {
+        self.retries.observe(target, observation);
+        if !self.retries.admit(target, outcome, || upload.restart()) {
             return Some(answer);
         }
-        self.pause().await;
+        self.retries.pause().await;
         None
-    }
-
-    fn retries_after(&mut self, target: &Target, outcome: TryOutcome, upload: &mut Upload) -> bool {
-        let Decided { retry, state, due, .. } = *self.decided;
-        if self.retries >= retry.attempts
-            || !retry::is_retriable(retry, outcome)
-            || due.is_some_and(|due| due <= Instant::now())
-        {
-            return false;
-        }
-        let Ok(token) = LimitToken::acquire(state, Resource::Retries) else { return false };
-        if !upload.restart() {
-            return false;
-        }
-        self.retry_token = Some(token);
-        self.retries += 1;
-        if let Target::Endpoint(_, tried) = target {
-            self.tried.push(tried.clone());
-        }
-        true
-    }
-
-    async fn pause(&self) {
-        let random = self.decided.worker.random();
-        tokio::time::sleep(retry::backoff(self.decided.retry, self.retries, random)).await;
     }
 }

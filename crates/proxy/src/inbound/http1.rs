@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Peer, application};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
 use crate::worker::Worker;
@@ -56,6 +56,7 @@ pub(crate) async fn serve_request(
         http1::answer(client, &begun, request, Answer::no_destination()).await?;
         return Ok(false);
     };
+    let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
     if request.head(&client.connection).form() == TargetForm::Authority {
         let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
@@ -79,6 +80,13 @@ pub(crate) async fn serve_request(
         record_request(worker, peer, &begun, &finished);
         return Ok(finished.keep);
     };
+    if let Some(limits) = &limits
+        && let Err(refusal) = limits.check(worker, peer.asking(), &head)
+    {
+        let finished = http1::answer(client, &begun, request, refusal).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(finished.keep);
+    }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();
     let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
@@ -93,6 +101,7 @@ pub(crate) async fn serve_request(
         hash: None,
         due: None,
         idempotent: http1::is_idempotent(head.method_text()),
+        extra: Extra::default(),
     };
     let edits = std::iter::empty;
     let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;

@@ -11,7 +11,7 @@ use heddle_wire::path;
 use super::http1::own_edits;
 use super::{Peer, application};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -53,6 +53,7 @@ async fn serve_request(
     let Some(inbound) = snapshot.inbound.clone() else {
         return answered(&head, &Answer::no_destination(), &mut respond);
     };
+    let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
     if head.method == http::Method::CONNECT {
         return answered(&head, &Answer::bad_request(405), &mut respond);
@@ -66,6 +67,11 @@ async fn serve_request(
     let Ok(permit) = decision.verdict.into_permit() else {
         return answered(&head, &Answer::denied(), &mut respond);
     };
+    if let Some(limits) = &limits
+        && let Err(refusal) = limits.check(worker, peer.asking(), &view)
+    {
+        return answered(&head, &refusal, &mut respond);
+    }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let decided = Decided {
         worker,
@@ -76,6 +82,7 @@ async fn serve_request(
         hash: None,
         due: None,
         idempotent: is_idempotent(head.method.as_str()),
+        extra: Extra::default(),
     };
     let mut request = http2::rewritten(&head, normal.as_deref(), None);
     for change in own_edits(peer.client_certificate.as_deref()) {

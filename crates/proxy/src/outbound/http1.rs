@@ -18,10 +18,11 @@ use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, Ta
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::session::RequestSession;
 use super::{Accepted, request_id};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended};
+use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -88,6 +89,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: http1::is_idempotent(head.method_text()),
+                extra: Extra::default(),
             };
             http1::forward(client, &begun, request, out, &decided, std::iter::empty).await
         }
@@ -96,8 +98,10 @@ pub(crate) async fn serve_request(
             let decision = outbound.routes.decide(&request.head(&client.connection), random);
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
-                Some(decision) => {
-                    let routed = Routed { worker, accepted, decision, outbound };
+                Some(mut decision) => {
+                    let head = request.head(&client.connection);
+                    let session = RequestSession::begin(&mut decision, &head);
+                    let routed = Routed { worker, accepted, decision, outbound, session };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
@@ -113,6 +117,7 @@ struct Routed<'a> {
     accepted: Accepted,
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
+    session: Option<Box<RequestSession<'a>>>,
 }
 
 impl Routed<'_> {
@@ -228,13 +233,18 @@ impl Routed<'_> {
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| begun.started + timeout),
             idempotent: http1::is_idempotent(head.method_text()),
+            extra: Extra {
+                timeouts: Some(&decision.rule.stream_timeouts),
+                session: self.session.as_deref(),
+            },
         };
         let edits = || {
             let own = response_headers.iter().map(|(name, value)| match *name {
                 "set-cookie" => HeaderEdit::Add(name, value),
                 _ => HeaderEdit::Set(name, value),
             });
-            decision.response_edits().map(wire_edit).chain(own)
+            let session = self.session.as_deref().and_then(RequestSession::edit);
+            decision.response_edits().map(wire_edit).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }

@@ -19,9 +19,10 @@ use http::request::Parts;
 
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
+use super::session::RequestSession;
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
-use crate::forward::attempts::Decided;
+use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -81,6 +82,7 @@ async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: is_idempotent(head.method.as_str()),
+                extra: Extra::default(),
             };
             request
                 .forward(&decided, None, None, body, &mut respond, || own.iter(), std::iter::empty)
@@ -89,8 +91,9 @@ async fn serve_request(
         Ok(Found::Routes(outbound)) => {
             match outbound.routes.decide(&Head::new(&head), worker.random()) {
                 None => answered(&head, &Answer::no_route(), &mut respond),
-                Some(decision) => {
-                    let routed = Routed { request, decision, outbound, started };
+                Some(mut decision) => {
+                    let session = RequestSession::begin(&mut decision, &Head::new(&head));
+                    let routed = Routed { request, decision, outbound, started, session };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
             }
@@ -141,6 +144,7 @@ struct Routed<'a> {
     decision: RouteDecision<'a>,
     outbound: &'a OutboundState,
     started: tokio::time::Instant,
+    session: Option<Box<RequestSession<'a>>>,
 }
 
 impl Routed<'_> {
@@ -235,6 +239,10 @@ impl Routed<'_> {
             hash: hashed.hash,
             due: decision.rule.timeout.map(|timeout| self.started + timeout),
             idempotent: is_idempotent(head.method.as_str()),
+            extra: Extra {
+                timeouts: Some(&decision.rule.stream_timeouts),
+                session: self.session.as_deref(),
+            },
         };
         let own = OwnEdits::of_http2(worker, &head.headers);
         let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
@@ -243,7 +251,8 @@ impl Routed<'_> {
                 "set-cookie" => HeaderEdit::Add(name, value),
                 _ => HeaderEdit::Set(name, value),
             });
-            decision.response_edits().map(wire_edit).chain(own)
+            let session = self.session.as_deref().and_then(RequestSession::edit);
+            decision.response_edits().map(wire_edit).chain(own).chain(session)
         };
         let path = rewritten.then_some(&*path);
         let authority = decision.authority();

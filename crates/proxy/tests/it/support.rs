@@ -284,6 +284,7 @@ pub(crate) fn destination() -> Destination {
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     }
 }
 

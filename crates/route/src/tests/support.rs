@@ -229,5 +229,6 @@ fn destination(subset: &str) -> Arc<Destination> {
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     })
 }

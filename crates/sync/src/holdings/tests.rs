@@ -79,6 +79,7 @@ fn destination(host: &str) -> Arc<Destination> {
         health_check: None,
         tunnel: None,
         proxy_protocol: None,
+        mesh_server_name: None,
     })
 }
 

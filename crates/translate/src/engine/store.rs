@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use heddle_api::Resource as AnyObject;
+use heddle_api::istio::VirtualService;
+use heddle_api::{Object, Resource as AnyObject};
 
+use crate::client::Gateways;
 use crate::names::{full_name, service_host};
 use crate::object::ObjectKey;
 use crate::options::Options;
@@ -24,6 +26,10 @@ pub(crate) enum Topic {
     ServicesByHost(Arc<str>),
     /// VirtualServices by the full host text.
     VirtualServicesByHost(Arc<str>),
+    /// VirtualServices by the full name of a Gateway that they are bound to.
+    VirtualServicesByGateway(Arc<str>),
+    /// VirtualServices by the full name of one that they delegate to.
+    VirtualServicesByDelegate(Arc<str>),
     /// DestinationRules of a namespace by the full host text.
     DestinationRulesByHost(Arc<str>, Arc<str>),
     /// Pods and WorkloadEntries of a namespace by a label.
@@ -38,15 +44,20 @@ pub(crate) enum Topic {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     AuthorizationPolicy,
+    CiliumCidrGroup,
+    CiliumClusterwidePolicy,
+    CiliumPolicy,
     DestinationRule,
     Gateway,
     MeshConfig,
+    NetworkPolicy,
     Other,
     PeerAuthentication,
     Pod,
     RequestAuthentication,
     Service,
     ServiceEntry,
+    Sidecar,
     VirtualService,
     WorkloadEntry,
 }
@@ -55,14 +66,19 @@ impl Kind {
     fn of(object: &AnyObject) -> Self {
         match object {
             AnyObject::AuthorizationPolicy(_) => Self::AuthorizationPolicy,
+            AnyObject::CiliumCidrGroup(_) => Self::CiliumCidrGroup,
+            AnyObject::CiliumClusterwideNetworkPolicy(_) => Self::CiliumClusterwidePolicy,
+            AnyObject::CiliumNetworkPolicy(_) => Self::CiliumPolicy,
             AnyObject::DestinationRule(_) => Self::DestinationRule,
             AnyObject::Gateway(_) => Self::Gateway,
             AnyObject::MeshConfig(_) => Self::MeshConfig,
+            AnyObject::NetworkPolicy(_) => Self::NetworkPolicy,
             AnyObject::PeerAuthentication(_) => Self::PeerAuthentication,
             AnyObject::Pod(_) => Self::Pod,
             AnyObject::RequestAuthentication(_) => Self::RequestAuthentication,
             AnyObject::Service(_) => Self::Service,
             AnyObject::ServiceEntry(_) => Self::ServiceEntry,
+            AnyObject::Sidecar(_) => Self::Sidecar,
             AnyObject::VirtualService(_) => Self::VirtualService,
             AnyObject::WorkloadEntry(_) => Self::WorkloadEntry,
             _ => Self::Other,
@@ -144,6 +160,9 @@ impl Store {
                 topics.extend(object.spec.hosts.iter().map(|host| {
                     Topic::VirtualServicesByHost(full_name(host, namespace, domain).into())
                 }));
+                let gateways = Gateways::new(&object.spec.gateways, namespace).full();
+                topics.extend(gateways.into_iter().map(Topic::VirtualServicesByGateway));
+                topics.extend(delegates(object).map(Topic::VirtualServicesByDelegate));
             }
             AnyObject::DestinationRule(rule) => topics.push(Topic::DestinationRulesByHost(
                 namespace.clone(),
@@ -171,6 +190,16 @@ impl Store {
         }
         topics.into_iter().collect()
     }
+}
+
+/// The full names of the objects that a VirtualService delegates to.
+fn delegates(object: &Object<VirtualService>) -> impl Iterator<Item = Arc<str>> + '_ {
+    object.spec.http.iter().filter_map(|rule| rule.delegate.as_ref()).map(|delegate| {
+        let own = object.meta.namespace.as_str();
+        let namespace = delegate.namespace.as_deref().filter(|text| !text.is_empty());
+        let name = delegate.name.as_deref().unwrap_or_default();
+        format!("{}/{name}", namespace.unwrap_or(own)).into()
+    })
 }
 
 fn by_labels<'a>(

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use heddle_api::istio::{HttpMatch as Written, StringMatch, VirtualService};
+use heddle_api::istio::{StringMatch, VirtualService};
 use heddle_api::{Object, Resource as AnyObject};
-use heddle_ir::http_route::HttpMatch;
+use heddle_ir::http_route::{ClaimMatch, HeaderMatch, HttpMatch};
 
-use crate::client::{Applies, is_mesh};
+use crate::client::Applies;
 use crate::engine::Reader;
 use crate::export::Export;
 use crate::istio::http_match::{Draft, Drafts};
@@ -115,11 +115,15 @@ fn merge_http(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
     merged.method = leaf.method.clone().or_else(|| root.method.clone());
     merged.authority = leaf.authority.clone().or_else(|| root.authority.clone());
     for header in &root.headers {
-        let said = |known: &&heddle_ir::http_route::HeaderMatch| {
-            known.name == header.name && known.invert == header.invert
-        };
-        if leaf.headers.iter().find(said).is_none() {
+        let said = |known: &HeaderMatch| known.name == header.name && known.invert == header.invert;
+        if !leaf.headers.iter().any(said) {
             merged.headers.push(header.clone());
+        }
+    }
+    for claim in &root.claims {
+        let said = |known: &ClaimMatch| known.path == claim.path && known.invert == claim.invert;
+        if !leaf.claims.iter().any(said) {
+            merged.claims.push(claim.clone());
         }
     }
     for query in &root.query {
@@ -218,9 +222,4 @@ fn said(text: &StringMatch) -> Said<'_> {
         (None, Some(prefix)) => Said::Prefix(prefix),
         (None, None) => Said::Nothing,
     }
-}
-
-/// Whether an object is one that others delegate to.
-pub(super) fn is_delegate(object: &Object<VirtualService>) -> bool {
-    object.spec.hosts.is_empty() && is_mesh(&object.spec.gateways)
 }

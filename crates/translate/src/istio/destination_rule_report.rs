@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_api::At;
-use heddle_api::istio::{PortTrafficPolicy, TrafficPolicy};
+use heddle_api::istio::TrafficPolicy;
 use heddle_diag::Diagnostic;
 use heddle_ident::HostPattern;
 
@@ -11,8 +11,9 @@ use crate::client::{Client, selects};
 use crate::codes;
 use crate::destinations::{Destinations, EffectiveRuleKey};
 use crate::engine::Reader;
-use crate::istio::traffic_policy::{Policies, Rule};
-use crate::istio::{export_to, selector};
+use crate::istio::client_tls::Connecting;
+use crate::istio::traffic_policy::{Block, Policies, Rule};
+use crate::istio::{export_to, locality, selector};
 use crate::mesh::{Mesh, MeshKey};
 use crate::names::full_name;
 use crate::report::Report;
@@ -66,20 +67,11 @@ fn traffic_policy(
     policy: &TrafficPolicy,
     report: &mut Report,
 ) {
-    let of = |field: &str| rule.origin_of(policy.at, field);
     let empty = TrafficPolicy { at: policy.at, ..TrafficPolicy::default() };
     if *policy == empty && !rule.is_broken(policy.at) {
         report.rejected(rule.origin_at(policy.at), "the traffic policy is empty");
     }
-    let blocks = PortTrafficPolicy {
-        at: policy.at,
-        connection_pool: policy.connection_pool.clone(),
-        load_balancer: policy.load_balancer.clone(),
-        outlier_detection: policy.outlier_detection.clone(),
-        tls: policy.tls.clone(),
-        port: None,
-    };
-    check_blocks(reader, mesh, rule, &blocks, report);
+    check_blocks(reader, mesh, rule, &Policies::of_policy(rule, policy), report);
     for settings in &policy.port_level_settings {
         let number = settings.port.as_ref().and_then(|port| port.number);
         if number.is_none_or(|number| number == 0) && !rule.is_broken(settings.at) {
@@ -88,22 +80,7 @@ fn traffic_policy(
                 "settings for a port need its number",
             );
         }
-        check_blocks(reader, mesh, rule, settings, report);
-    }
-    if policy.tunnel.is_some() {
-        if policy.proxy_protocol.is_some() {
-            report.rejected(of("tunnel"), "`tunnel` and `proxyProtocol` exclude each other");
-        }
-        report.unsupported(
-            of("tunnel"),
-            "tunnels come with the gateway issue; connections go direct",
-        );
-    }
-    if policy.proxy_protocol.is_some() {
-        report.unsupported(of("proxyProtocol"), "the PROXY protocol is not sent yet");
-    }
-    if policy.retry_budget.is_some() {
-        report.unsupported(of("retryBudget"), "retry budgets come with the routing issue");
+        check_blocks(reader, mesh, rule, &Policies::of_settings(rule, settings), report);
     }
 }
 
@@ -111,74 +88,30 @@ fn check_blocks(
     reader: &Reader<'_>,
     mesh: &Mesh,
     rule: &Rule,
-    settings: &PortTrafficPolicy,
+    policies: &Policies<'_>,
     report: &mut Report,
 ) {
-    let policies = Policies::of_port(rule, settings);
+    let profile = reader.options().profile;
     policies.load_balancing(report);
-    if settings.connection_pool.is_some() {
+    if policies.has_connection_pool() {
         policies.connection_pool(mesh, report);
     }
-    policies.outlier_detection(reader.options().profile, report);
-    policies.tls(mesh, report);
-    let Some(balancer) = &settings.load_balancer else { return };
-    let of = |field: &str| rule.origin_of(balancer.at, field);
-    let why = "locality and warm-up come with the routing issue; every endpoint is picked alike";
-    for (field, set) in [
-        ("localityLbSetting", balancer.locality_lb_setting.is_some()),
-        ("zoneAwareLbSetting", balancer.zone_aware_lb_setting.is_some()),
-        ("warmup", balancer.warmup.is_some()),
-        ("warmupDurationSecs", balancer.warmup_duration_secs.is_some()),
-        ("backendUtilization", balancer.backend_utilization.is_some()),
-    ] {
-        if set {
-            report.unsupported(of(field), why);
-        }
+    policies.outlier_detection(profile, report);
+    let connecting = Connecting { namespace: &rule.meta.namespace, is_gateway: false, profile };
+    policies.security(mesh, connecting, report);
+    policies.tunnel(report);
+    policies.warmup(report);
+    let Some(Block { written, value: balancer, .. }) = policies.load_balancer else { return };
+    if balancer.backend_utilization.is_some() {
+        let why =
+            "endpoints report no load here; the one with the fewest requests under way is picked";
+        report.unsupported(written.origin_of(balancer.at, "backendUtilization"), why);
     }
-    if balancer.locality_lb_setting.is_some() && balancer.zone_aware_lb_setting.is_some() {
-        let message = "`localityLbSetting` and `zoneAwareLbSetting` exclude each other";
-        report.rejected(of("zoneAwareLbSetting"), message);
-    }
-    if let Some(locality) = &balancer.locality_lb_setting {
-        check_locality(rule, locality, report);
-    }
-    if let Some(keepalive) = settings
-        .connection_pool
-        .as_ref()
-        .and_then(|pool| pool.http.as_ref())
-        .and_then(|http| http.http2_keep_alive.as_ref())
-    {
-        report.unsupported(rule.origin_at(keepalive.at), "HTTP/2 pings are not sent yet");
-    }
-}
-
-fn check_locality(
-    rule: &Rule,
-    locality: &heddle_api::istio::LocalityLoadBalancer,
-    report: &mut Report,
-) {
-    let of = |field: &str| rule.origin_of(locality.at, field);
-    if !locality.distribute.is_empty() && !locality.failover.is_empty() {
-        report.rejected(of("failover"), "`distribute` and `failover` exclude each other");
-    }
-    for distribute in &locality.distribute {
-        let sum: u64 = distribute.to.values().map(|weight| u64::from(*weight)).sum();
-        if sum != 100 {
-            let message = format!("the weights add up to {sum}, not to 100");
-            report.rejected(rule.origin_of(distribute.at, "to"), message);
-        }
-    }
-    for failover in &locality.failover {
-        for (field, text) in [("from", &failover.from), ("to", &failover.to)] {
-            if text.as_deref().is_some_and(|text| text.contains('/') || text.contains('*')) {
-                let message = "failover is between regions, without zones and wildcards";
-                report.rejected(rule.origin_of(failover.at, field), message);
-            }
-        }
-        if failover.from == failover.to {
-            report.rejected(rule.origin_at(failover.at), "failover into the same region");
-        }
-    }
+    let watched = policies.is_watched()
+        || mesh
+            .default_traffic_policy()
+            .is_some_and(|(_, policy)| policy.outlier_detection.is_some());
+    locality::check(written, balancer, watched, report);
 }
 
 /// Rules of one namespace for one host are merged; what the older ones say already has no effect here.

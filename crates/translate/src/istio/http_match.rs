@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use heddle_api::istio::{HttpMatch as Written, StringMatch, VirtualService};
 use heddle_api::{At, Object};
-use heddle_ir::http_route::{HeaderMatch, HttpMatch, QueryMatch};
+use heddle_ir::http_route::{ClaimMatch, HeaderMatch, HttpMatch, QueryMatch};
 use heddle_ir::matching::{PathMatch, TextMatch};
 
-use crate::client::{Applies, Client, Gateways};
+use crate::client::{Applies, Client, Gateways, MESH};
 use crate::istio::regex;
 use crate::report::Report;
 
 /// Keys of `headers` that have a field of their own and are ignored here.
 const PSEUDO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 /// Keys of `headers` that mean claims of a token; gateways only.
-const CLAIM_PREFIX: &str = "@request.auth.";
+const CLAIM_PREFIX: &str = "@request.auth.claims";
 
 /// The matches of one rule for one client.
 pub(super) enum RuleMatches {
@@ -73,7 +73,11 @@ pub(super) fn select(drafts: Drafts<'_>, client: &Client<'_>) -> RuleMatches {
         return RuleMatches::AnyOf(Vec::new());
     }
     let taken = drafts.into_iter().filter(|draft| client.takes_http(&draft.applies));
-    let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).collect();
+    // Tokens are looked at where requests enter the mesh, so inside nothing is known of their claims.
+    let known = |http: &HttpMatch| {
+        http.claims.is_empty() || client.gateway.is_some() || client.labels.is_none()
+    };
+    let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).filter(known).collect();
     if taken.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(taken) }
 }
 
@@ -101,6 +105,7 @@ fn one(
     let method = text("method", &written.method, report);
     let authority = text("authority", &written.authority, report);
     let mut headers = Vec::new();
+    let mut claims = Vec::new();
     for (field, entries, invert) in
         [("headers", &written.headers, false), ("withoutHeaders", &written.without_headers, true)]
     {
@@ -108,6 +113,13 @@ fn one(
             if PSEUDO_HEADERS.contains(&&**name) {
                 let origin = object.written.origin_of_entry(written.at, field, name);
                 report.ignored(origin, format!("`{name}` has a field of its own"));
+                continue;
+            }
+            if name.to_ascii_lowercase().starts_with(CLAIM_PREFIX) {
+                match claim(object, written.at, field, name, value, report) {
+                    Some((path, value)) => claims.push(ClaimMatch { path, value, invert }),
+                    None => sound = false,
+                }
                 continue;
             }
             match header(object, written.at, field, name, value, report) {
@@ -137,7 +149,7 @@ fn one(
         authority: authority.filter(|value| *value != TextMatch::Present),
         headers,
         query,
-        claims: Vec::new(),
+        claims,
         parts: Vec::new(),
     })
 }
@@ -157,10 +169,6 @@ fn header(
     report: &mut Report,
 ) -> Option<TextMatch> {
     let origin = || object.written.origin_of_entry(at, field, name);
-    if name.starts_with(CLAIM_PREFIX) {
-        report.rejected(origin(), format!("`{name}` can be matched at gateways only"));
-        return None;
-    }
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         report.rejected(origin(), format!("`{name}` is not a header name"));
         return None;
@@ -171,6 +179,39 @@ fn header(
         report.warning(crate::codes::UPSTREAM_WARNING, origin(), message);
     }
     string_match(object, value, field, report)
+}
+
+/// A condition on a claim of the request's token: `@request.auth.claims.a.b` or `@request.auth.claims[a][b]`. Only
+/// gateways evaluate it, so an object that is bound to none may not have it.
+fn claim(
+    object: &Object<VirtualService>,
+    at: At,
+    field: &str,
+    name: &str,
+    value: &StringMatch,
+    report: &mut Report,
+) -> Option<(Vec<Arc<str>>, TextMatch)> {
+    let origin = || object.written.origin_of_entry(at, field, name);
+    if object.spec.gateways.iter().all(|gateway| gateway == MESH) && !object.spec.hosts.is_empty() {
+        report.rejected(origin(), format!("`{name}` can be matched at gateways only"));
+        return None;
+    }
+    let Some(path) = claim_path(name) else {
+        report.rejected(origin(), format!("`{name}` names no claim"));
+        return None;
+    };
+    Some((path, string_match(object, value, field, report)?))
+}
+
+/// The names of a claim, outermost first.
+fn claim_path(name: &str) -> Option<Vec<Arc<str>>> {
+    let rest = name.get(CLAIM_PREFIX.len()..)?;
+    let names: Vec<&str> = match rest.strip_prefix('.') {
+        Some(dotted) => dotted.split('.').collect(),
+        None => rest.strip_prefix('[')?.strip_suffix(']')?.split("][").collect(),
+    };
+    let valid = names.iter().all(|name| !name.is_empty());
+    valid.then(|| names.into_iter().map(Into::into).collect())
 }
 
 /// RFC 9110 section 5.6.2.
@@ -224,4 +265,28 @@ fn path_match(value: TextMatch) -> Option<PathMatch> {
 /// The name of a rule in telemetry.
 pub(super) fn rule_name(name: Option<&str>) -> Arc<str> {
     name.filter(|name| !name.is_empty()).unwrap_or("default").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::claim_path;
+
+    #[test]
+    fn claims_are_named_with_dots_or_brackets() {
+        let path = |name: &str| {
+            claim_path(name).map(|path| path.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        for (name, expected) in [
+            ("@request.auth.claims.sub", vec!["sub"]),
+            ("@request.auth.claims.a.b", vec!["a", "b"]),
+            ("@request.auth.claims[a.b]", vec!["a.b"]),
+            ("@request.auth.claims[a][b.c]", vec!["a", "b.c"]),
+        ] {
+            let expected = expected.into_iter().map(ToOwned::to_owned).collect();
+            assert_eq!(path(name), Some(expected), "{name}");
+        }
+        for name in ["@request.auth.claims", "@request.auth.claims.", "@request.auth.claims[a"] {
+            assert_eq!(path(name), None, "{name}");
+        }
+    }
 }

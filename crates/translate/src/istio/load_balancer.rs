@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use heddle_api::Written;
 use heddle_api::istio::{ConsistentHash, LoadBalancerSettings, SimpleLoadBalancer};
 use heddle_ir::destination::{HashAlgorithm, HashKey, LoadBalancing};
 
-use crate::istio::traffic_policy::Rule;
 use crate::report::Report;
 
 const RING_SIZE: u32 = 1024;
@@ -15,7 +15,7 @@ const MAGLEV_SIZE: u32 = 65_537;
 const MAGLEV_SIZE_MAX: u32 = 5_000_011;
 
 pub(super) fn translate(
-    rule: &Rule,
+    rule: &Written,
     written: &LoadBalancerSettings,
     report: &mut Report,
 ) -> LoadBalancing {
@@ -33,7 +33,7 @@ pub(super) fn translate(
 }
 
 fn consistent_hash(
-    rule: &Rule,
+    rule: &Written,
     written: &ConsistentHash,
     report: &mut Report,
 ) -> Option<LoadBalancing> {

@@ -19,23 +19,30 @@ trait Reach {
 /// Reports what is never reached.
 pub(super) fn check(object: &Object<VirtualService>, report: &mut Report) {
     let spec = &object.spec;
-    let http: Vec<_> = spec.http.iter().map(|rule| (rule.at, rule.matches.as_slice())).collect();
+    // Of a rule that delegates, the delegate says what it takes.
+    let http: Vec<_> = spec
+        .http
+        .iter()
+        .map(|rule| (rule.at, rule.matches.as_slice(), rule.delegate.is_none()))
+        .collect();
     check_list(object, "http", &http, report);
-    let tcp: Vec<_> = spec.tcp.iter().map(|rule| (rule.at, rule.matches.as_slice())).collect();
+    let tcp: Vec<_> =
+        spec.tcp.iter().map(|rule| (rule.at, rule.matches.as_slice(), true)).collect();
     check_list(object, "tcp", &tcp, report);
-    let tls: Vec<_> = spec.tls.iter().map(|rule| (rule.at, rule.matches.as_slice())).collect();
+    let tls: Vec<_> =
+        spec.tls.iter().map(|rule| (rule.at, rule.matches.as_slice(), true)).collect();
     check_list(object, "tls", &tls, report);
 }
 
 fn check_list<M: Reach>(
     object: &Object<VirtualService>,
     list: &str,
-    rules: &[(At, &[M])],
+    rules: &[(At, &[M], bool)],
     report: &mut Report,
 ) {
     let mut catch_all: Option<(usize, At)> = None;
     let mut earlier: Vec<(usize, &M)> = Vec::new();
-    for (index, (rule, matches)) in rules.iter().enumerate() {
+    for (index, (rule, matches, whole)) in rules.iter().enumerate() {
         let origin = || object.origin_at(*rule);
         if let Some((first, first_at)) = catch_all {
             let message = format!("never reached: `{list}[{first}]` takes everything");
@@ -55,7 +62,7 @@ fn check_list<M: Reach>(
                 report.info(codes::INEFFECTIVE_MATCH, object.origin_at(one.at()), message);
             }
             // What is broken takes no request, so it takes none away.
-            if !object.is_broken(one.at()) && one.at() != At::default() {
+            if *whole && !object.is_broken(one.at()) && one.at() != At::default() {
                 earlier.push((index, one));
             }
         }
@@ -63,7 +70,7 @@ fn check_list<M: Reach>(
             let message = "never reached: the rules before it take what all its matches would take";
             report.warning(codes::UNREACHABLE_RULE, origin(), message);
         }
-        if matches.is_empty() && !object.is_field_broken(*rule, "match") {
+        if *whole && matches.is_empty() && !object.is_field_broken(*rule, "match") {
             catch_all = Some((index, *rule));
         }
     }

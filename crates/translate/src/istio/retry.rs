@@ -132,7 +132,14 @@ pub(crate) fn policy(
     let on = match written.retry_on.as_deref().filter(|on| !on.is_empty()) {
         None => default.on.clone(),
         Some(list) => match conditions(list) {
-            Ok(on) => on,
+            Ok(on) => {
+                for (name, why) in WITHOUT_EFFECT {
+                    if list.split(',').any(|text| text.trim() == name) {
+                        report.ignored((place.of)("retryOn"), format!("`{name}`: {why}"));
+                    }
+                }
+                on
+            }
             Err(unknown) => {
                 let message = format!("`{unknown}` is not a retry condition");
                 report.rejected((place.of)("retryOn"), message);
@@ -140,12 +147,6 @@ pub(crate) fn policy(
             }
         },
     };
-    if written.retry_remote_localities == Some(true) {
-        report.ignored(
-            (place.of)("retryRemoteLocalities"),
-            "every locality is tried already: endpoints are not ordered by locality yet",
-        );
-    }
     RetryPolicy {
         attempts,
         on,
@@ -154,9 +155,15 @@ pub(crate) fn policy(
         avoid_tried: written.retry_ignore_previous_hosts.unwrap_or(true),
         origin: place.origin.clone(),
         backoff_max: None,
-        other_localities: false,
+        other_localities: written.retry_remote_localities.unwrap_or(false),
     }
 }
+
+/// Conditions that are none here, as they are none in a sidecar.
+const WITHOUT_EFFECT: [(&str, &str); 2] = [
+    ("retriable-headers", "the headers cannot be named in a retry policy"),
+    ("http3-post-connect-failure", "HTTP/3 is not spoken between proxies"),
+];
 
 /// The conditions of a comma-separated list; the error is the first unknown one.
 fn conditions(list: &str) -> Result<Vec<RetryOn>, Arc<str>> {
@@ -176,8 +183,7 @@ fn conditions(list: &str) -> Result<Vec<RetryOn>, Arc<str>> {
             "internal" => RetryOn::GrpcStatus(INTERNAL),
             "resource-exhausted" => RetryOn::GrpcStatus(RESOURCE_EXHAUSTED),
             "unavailable" => RetryOn::GrpcStatus(UNAVAILABLE),
-            // Codes stand beside it; by itself it names none. Headers cannot be listed in a VirtualService, and
-            // HTTP/3 is not spoken between proxies.
+            // Codes stand beside it; by itself it names none.
             "retriable-status-codes" | "retriable-headers" | "http3-post-connect-failure" => {
                 continue;
             }

@@ -25,8 +25,19 @@ pub(crate) fn check(
         let message = "a selector without labels takes every workload of the namespace";
         report.warning(codes::UPSTREAM_WARNING, written.origin_of(at, "selector"), message);
     }
-    for (key, value) in &selector.match_labels {
-        let origin = || written.origin_of_entry(selector.at, "matchLabels", key);
+    check_pairs(written, selector.at, "matchLabels", &selector.match_labels, report);
+}
+
+/// Istio's rules for the pairs of a selector.
+pub(crate) fn check_pairs(
+    written: &Written,
+    at: At,
+    field: &str,
+    labels: &BTreeMap<String, String>,
+    report: &mut Report,
+) {
+    for (key, value) in labels {
+        let origin = || written.origin_of_entry(at, field, key);
         if key.is_empty() {
             report.rejected(origin(), "a label has an empty key");
         }

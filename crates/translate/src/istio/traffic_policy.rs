@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::istio::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy,
-    LoadBalancerSettings, OutlierDetection as WrittenOutlier, PortTrafficPolicy, TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy,
+    LoadBalancerSettings, OutlierDetection as WrittenOutlier, PortTrafficPolicy, ProxyProtocol,
+    ProxyProtocolVersion as WrittenVersion, RetryBudget as WrittenBudget, TrafficPolicy,
+    TunnelSettings,
 };
-use heddle_api::{At, Object};
+use heddle_api::{At, Object, Written};
 use heddle_diag::Origin;
+use heddle_ident::Host;
 use heddle_ir::destination::{
-    ClientTls, ConnectionPool, LoadBalancing, OutlierDetection, TcpKeepalive, TlsOrigination,
+    ConnectionPool, Http2Keepalive, LoadBalancing, OutlierDetection, ProxyProtocolVersion,
+    RetryBudget, TcpKeepalive, Tunnel, TunnelMethod,
 };
 
 use crate::codes;
@@ -22,10 +26,10 @@ use crate::report::Report;
 pub(crate) type Rule = Arc<Object<DestinationRule>>;
 
 /// A block with the object it stands in and the mapping it is a field of.
-struct Block<'a, T> {
-    rule: &'a Rule,
-    parent: At,
-    value: &'a T,
+pub(super) struct Block<'a, T> {
+    pub(super) written: &'a Written,
+    pub(super) parent: At,
+    pub(super) value: &'a T,
 }
 
 impl<T> Clone for Block<'_, T> {
@@ -39,79 +43,112 @@ impl<T> Copy for Block<'_, T> {}
 /// The blocks that count for one destination.
 #[derive(Default)]
 pub(crate) struct Policies<'a> {
-    load_balancer: Option<Block<'a, LoadBalancerSettings>>,
+    pub(super) load_balancer: Option<Block<'a, LoadBalancerSettings>>,
     connection_pool: Option<Block<'a, ConnectionPoolSettings>>,
     outlier: Option<Block<'a, WrittenOutlier>>,
-    tls: Option<Block<'a, ClientTlsSettings>>,
-    /// They are the settings of a single port.
-    of_port: bool,
+    pub(super) tls: Option<Block<'a, ClientTlsSettings>>,
+    tunnel: Option<Block<'a, TunnelSettings>>,
+    proxy_protocol: Option<Block<'a, ProxyProtocol>>,
+    retry_budget: Option<Block<'a, WrittenBudget>>,
+    /// TLS is that of the settings of a single port.
+    pub(super) of_port: bool,
+    /// The rule is for some clients only.
+    pub(super) of_clients: bool,
 }
 
 impl<'a> Policies<'a> {
-    /// A subset's blocks replace those of the rule, one by one. Settings for the port replace all four at either level:
-    /// what they leave out is at its default then, not at the level above (API.md hazard 10).
+    /// A subset's blocks replace those of the rule, one by one. Settings for the port replace four of them at either
+    /// level: what they leave out is at its default then, not at the level above (API.md hazard 10). The mesh's own
+    /// limits and ejection stand where none are left.
     pub(crate) fn merge(
+        mesh: &'a Mesh,
         top: Option<(&'a Rule, &'a TrafficPolicy)>,
         subset: Option<(&'a Rule, &'a TrafficPolicy)>,
         port: u16,
     ) -> Self {
         let mut merged = Self::default();
         for (rule, policy) in [top, subset].into_iter().flatten() {
-            merged.replace_some(rule, policy);
+            merged.of_clients |= rule.spec.workload_selector.is_some();
+            merged.replace_some(&rule.written, policy);
             let of_port = policy.port_level_settings.iter().find(|settings| {
                 settings.port.as_ref().and_then(|selector| selector.number) == Some(port)
             });
             if let Some(settings) = of_port {
-                merged = Self::of_port(rule, settings);
+                merged.replace_all(&rule.written, settings);
             }
+        }
+        if let Some((object, policy)) = mesh.default_traffic_policy() {
+            let (written, parent) = (&object.written, policy.at);
+            let pool = policy.connection_pool.as_ref();
+            merged.connection_pool =
+                merged.connection_pool.or(pool.map(|value| Block { written, parent, value }));
+            let outlier = policy.outlier_detection.as_ref();
+            merged.outlier =
+                merged.outlier.or(outlier.map(|value| Block { written, parent, value }));
         }
         merged
     }
 
-    fn replace_some(&mut self, rule: &'a Rule, policy: &'a TrafficPolicy) {
+    fn replace_some(&mut self, written: &'a Written, policy: &'a TrafficPolicy) {
         let parent = policy.at;
-        if let Some(value) = &policy.load_balancer {
-            self.load_balancer = Some(Block { rule, parent, value });
+        fn replace<'a, T>(
+            own: &mut Option<Block<'a, T>>,
+            written: &'a Written,
+            parent: At,
+            value: Option<&'a T>,
+        ) {
+            if let Some(value) = value {
+                *own = Some(Block { written, parent, value });
+            }
         }
-        if let Some(value) = &policy.connection_pool {
-            self.connection_pool = Some(Block { rule, parent, value });
-        }
-        if let Some(value) = &policy.outlier_detection {
-            self.outlier = Some(Block { rule, parent, value });
-        }
-        if let Some(value) = &policy.tls {
-            self.tls = Some(Block { rule, parent, value });
-        }
+        replace(&mut self.load_balancer, written, parent, policy.load_balancer.as_ref());
+        replace(&mut self.connection_pool, written, parent, policy.connection_pool.as_ref());
+        replace(&mut self.outlier, written, parent, policy.outlier_detection.as_ref());
+        replace(&mut self.tls, written, parent, policy.tls.as_ref());
+        replace(&mut self.tunnel, written, parent, policy.tunnel.as_ref());
+        replace(&mut self.proxy_protocol, written, parent, policy.proxy_protocol.as_ref());
+        replace(&mut self.retry_budget, written, parent, policy.retry_budget.as_ref());
     }
 
-    pub(crate) fn of_port(rule: &'a Rule, settings: &'a PortTrafficPolicy) -> Self {
+    fn replace_all(&mut self, written: &'a Written, settings: &'a PortTrafficPolicy) {
         let parent = settings.at;
-        Self {
-            load_balancer: settings.load_balancer.as_ref().map(|value| Block {
-                rule,
-                parent,
-                value,
-            }),
-            connection_pool: settings.connection_pool.as_ref().map(|value| Block {
-                rule,
-                parent,
-                value,
-            }),
-            outlier: settings.outlier_detection.as_ref().map(|value| Block { rule, parent, value }),
-            tls: settings.tls.as_ref().map(|value| Block { rule, parent, value }),
-            of_port: settings.port.is_some(),
-        }
+        let balancer = settings.load_balancer.as_ref();
+        self.load_balancer = balancer.map(|value| Block { written, parent, value });
+        let pool = settings.connection_pool.as_ref();
+        self.connection_pool = pool.map(|value| Block { written, parent, value });
+        let outlier = settings.outlier_detection.as_ref();
+        self.outlier = outlier.map(|value| Block { written, parent, value });
+        self.tls = settings.tls.as_ref().map(|value| Block { written, parent, value });
+        self.of_port = settings.port.is_some();
+    }
+
+    /// The blocks of settings as they are written, for a report.
+    pub(crate) fn of_settings(rule: &'a Rule, settings: &'a PortTrafficPolicy) -> Self {
+        let of_clients = rule.spec.workload_selector.is_some();
+        let mut policies = Self { of_clients, ..Self::default() };
+        policies.replace_all(&rule.written, settings);
+        policies
+    }
+
+    /// The blocks of a policy as they are written, for a report.
+    pub(crate) fn of_policy(rule: &'a Rule, policy: &'a TrafficPolicy) -> Self {
+        let of_clients = rule.spec.workload_selector.is_some();
+        let mut policies = Self { of_clients, ..Self::default() };
+        policies.replace_some(&rule.written, policy);
+        policies
     }
 
     pub(crate) fn load_balancing(&self, report: &mut Report) -> LoadBalancing {
         self.load_balancer.map_or(LoadBalancing::LeastRequest, |block| {
-            load_balancer::translate(block.rule, block.value, report)
+            load_balancer::translate(block.written, block.value, report)
         })
     }
 
     pub(crate) fn connection_pool(&self, mesh: &Mesh, report: &mut Report) -> ConnectionPool {
-        self.connection_pool
-            .map_or_else(|| default_pool(mesh), |block| pool(block.rule, block.value, mesh, report))
+        self.connection_pool.map_or_else(
+            || default_pool(mesh),
+            |block| pool(block.written, block.value, mesh, report),
+        )
     }
 
     pub(crate) fn outlier_detection(
@@ -119,130 +156,93 @@ impl<'a> Policies<'a> {
         profile: Profile,
         report: &mut Report,
     ) -> Option<OutlierDetection> {
-        self.outlier.map(|block| outlier(block.rule, block.value, profile, report))
+        self.outlier.map(|block| outlier(block.written, block.value, profile, report))
     }
 
-    /// Transport security, and the names that a peer's certificate may have. A block that cannot be read means mutual
-    /// TLS with the mesh's identities: never plaintext by mistake.
-    pub(crate) fn tls(&self, mesh: &Mesh, report: &mut Report) -> (ClientTls, Vec<Arc<str>>) {
-        let Some(Block { rule, parent, value }) = self.tls else {
-            let tls = if mesh.auto_mtls { ClientTls::Auto } else { ClientTls::Disable };
-            return (tls, Vec::new());
-        };
-        let names = || value.subject_alt_names.iter().map(|name| name.as_str().into()).collect();
-        if rule.is_field_broken(parent, "tls") {
-            return (ClientTls::Mesh, Vec::new());
+    pub(super) fn has_connection_pool(&self) -> bool {
+        self.connection_pool.is_some()
+    }
+
+    /// Whether it is told that endpoints fail.
+    pub(super) fn is_watched(&self) -> bool {
+        self.outlier.is_some()
+    }
+
+    pub(crate) fn tunnel(&self, report: &mut Report) -> Option<Tunnel> {
+        let Block { written, value, .. } = self.tunnel?;
+        if written.is_broken(value.at) {
+            return None;
         }
-        let code = if self.of_port { codes::NO_CA_OF_PORT } else { codes::NO_CA };
-        check_tls(rule, value, code, report);
-        // The mode is an enum whose first value is DISABLE, which is what an absent one means.
-        match value.mode.unwrap_or(ClientTlsMode::Disable) {
-            ClientTlsMode::Disable => (ClientTls::Disable, Vec::new()),
-            ClientTlsMode::IstioMutual => (ClientTls::Mesh, names()),
-            mode @ (ClientTlsMode::Simple | ClientTlsMode::Mutual) => {
-                let text = |text: &Option<String>| {
-                    text.as_deref().filter(|text| !text.is_empty()).map(Arc::from)
-                };
-                let certificate = (mode == ClientTlsMode::Mutual)
-                    .then(|| text(&value.client_certificate).zip(text(&value.private_key)))
-                    .flatten();
-                let origination = TlsOrigination {
-                    server_name: text(&value.sni).unwrap_or_default(),
-                    ca_certificates_path: text(&value.ca_certificates),
-                    client_certificate_paths: certificate,
-                    subject_alt_names: names(),
-                    insecure_skip_verify: value.insecure_skip_verify.unwrap_or(false),
-                    credential: None,
-                    ca_certificates: Vec::new(),
-                    revocations_path: None,
-                };
-                (ClientTls::Originate(origination), Vec::new())
+        let of = |field: &str| written.origin_of(value.at, field);
+        if self.proxy_protocol.is_some() {
+            report.rejected(of("targetHost"), "`tunnel` and `proxyProtocol` exclude each other");
+        }
+        let method = match value.protocol.as_deref().unwrap_or_default() {
+            "" | "CONNECT" => TunnelMethod::Connect,
+            "POST" => TunnelMethod::Post,
+            other => {
+                let message =
+                    format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");
+                report.rejected(of("protocol"), message);
+                return None;
             }
+        };
+        let host = value.target_host.as_str();
+        if Host::parse(host).is_err() {
+            report.rejected(of("targetHost"), format!("`{host}` is not a host"));
+            return None;
         }
+        if value.target_port == 0 {
+            report.rejected(of("targetPort"), "0 is not a port");
+            return None;
+        }
+        Some(Tunnel { method, host: host.into(), port: value.target_port })
+    }
+
+    pub(crate) fn proxy_protocol(&self) -> Option<ProxyProtocolVersion> {
+        let Block { written, value, .. } = self.proxy_protocol?;
+        // Connections that begin with what the peer does not expect fail, so nothing is guessed.
+        if written.is_broken(value.at) {
+            return None;
+        }
+        Some(match value.version {
+            None | Some(WrittenVersion::V1) => ProxyProtocolVersion::V1,
+            Some(WrittenVersion::V2) => ProxyProtocolVersion::V2,
+        })
+    }
+
+    pub(crate) fn retry_budget(&self, profile: Profile) -> Option<RetryBudget> {
+        let Some(Block { written, value, .. }) = self.retry_budget else {
+            return default_budget(profile);
+        };
+        if written.is_broken(value.at) {
+            return default_budget(profile);
+        }
+        let percent = value.percent.unwrap_or(20.0).clamp(0.0, 100.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the value is between 0 and 100"
+        )]
+        let share_ppm = (percent * 10_000.0).round() as u32;
+        Some(RetryBudget::Concurrency {
+            share_ppm,
+            retries_min: value.min_retry_concurrency.unwrap_or(3),
+            window: value.budget_interval.map_or(Duration::ZERO, heddle_api::Duration::as_std),
+        })
     }
 }
 
-/// Istio's rules for TLS settings.
-fn check_tls(
-    rule: &Rule,
-    value: &ClientTlsSettings,
-    no_authority: &'static heddle_diag::Code,
-    report: &mut Report,
-) {
-    let of = |field: &str| rule.origin_of(value.at, field);
-    let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    if value.insecure_skip_verify == Some(true) {
-        if set(&value.ca_certificates) {
-            report.rejected(
-                of("caCertificates"),
-                "`insecureSkipVerify` leaves nothing to verify with it",
-            );
-        }
-        if value.mode == Some(ClientTlsMode::Simple) && set(&value.credential_name) {
-            report.rejected(
-                of("credentialName"),
-                "`insecureSkipVerify` leaves nothing to verify with it",
-            );
-        }
-        if !value.subject_alt_names.is_empty() {
-            report.rejected(
-                of("subjectAltNames"),
-                "`insecureSkipVerify` leaves nothing to verify with it",
-            );
-        }
-    }
-    let by_secret = set(&value.credential_name);
-    let originates = matches!(value.mode, Some(ClientTlsMode::Simple | ClientTlsMode::Mutual));
-    // Sidecars read Secrets only for a rule that selects its clients.
-    let authority =
-        set(&value.ca_certificates) || by_secret && rule.spec.workload_selector.is_some();
-    if originates && !authority && value.insecure_skip_verify != Some(true) {
-        let message = "no `caCertificates`: the roots of the operating system are trusted";
-        report.warning(no_authority, of("mode"), message);
-    }
-    match value.mode.unwrap_or(ClientTlsMode::Disable) {
-        ClientTlsMode::IstioMutual => {
-            for (field, set) in [
-                ("clientCertificate", set(&value.client_certificate)),
-                ("privateKey", set(&value.private_key)),
-                ("caCertificates", set(&value.ca_certificates)),
-                ("credentialName", by_secret),
-            ] {
-                if set {
-                    report
-                        .rejected(of(field), "with ISTIO_MUTUAL the mesh's certificates are used");
-                }
-            }
-        }
-        ClientTlsMode::Mutual if by_secret => {
-            for (field, set) in [
-                ("clientCertificate", set(&value.client_certificate)),
-                ("privateKey", set(&value.private_key)),
-            ] {
-                if set {
-                    report.rejected(of(field), "`credentialName` excludes files");
-                }
-            }
-        }
-        ClientTlsMode::Mutual => {
-            for (field, set) in [
-                ("clientCertificate", set(&value.client_certificate)),
-                ("privateKey", set(&value.private_key)),
-            ] {
-                if !set {
-                    report
-                        .rejected(of(field), format!("MUTUAL needs `{field}` or `credentialName`"));
-                }
-            }
-        }
-        ClientTlsMode::Simple | ClientTlsMode::Disable => {}
-    }
-    if by_secret {
-        let why = "certificates out of Secrets come with the gateway issue; connections are refused by the peer";
-        report.unsupported(of("credentialName"), why);
-    }
-    if set(&value.ca_crl) {
-        report.unsupported(of("caCrl"), "revocation lists are not read yet");
+/// What bounds retries where nothing is said: half of what is under way, so that proxies behind each other do not
+/// multiply them, and a few always. Istio has no bound.
+fn default_budget(profile: Profile) -> Option<RetryBudget> {
+    match profile {
+        Profile::Heddle => Some(RetryBudget::Concurrency {
+            share_ppm: 500_000,
+            retries_min: 10,
+            window: Duration::ZERO,
+        }),
+        Profile::IstioSidecar => None,
     }
 }
 
@@ -273,7 +273,7 @@ const CONCURRENT_STREAMS_MAX: u32 = 0x7fff_ffff;
 /// A limit; 0 and absent are one in Istio's encoding and mean no limit. A negative one is rejected, and the most
 /// careful limit stands in.
 fn limit(
-    rule: &Rule,
+    place: &Written,
     at: At,
     field: &str,
     value: Option<i32>,
@@ -283,25 +283,25 @@ fn limit(
     match value {
         None | Some(0) => unlimited,
         Some(value) => u32::try_from(value).unwrap_or_else(|_| {
-            report.rejected(rule.origin_of(at, field), format!("`{field}` cannot be negative"));
+            report.rejected(place.origin_of(at, field), format!("`{field}` cannot be negative"));
             1
         }),
     }
 }
 
 pub(crate) fn pool(
-    rule: &Rule,
+    place: &Written,
     written: &ConnectionPoolSettings,
     mesh: &Mesh,
     report: &mut Report,
 ) -> ConnectionPool {
-    let mut pool = ConnectionPool { origin: rule.origin_at(written.at), ..default_pool(mesh) };
+    let mut pool = ConnectionPool { origin: place.origin_at(written.at), ..default_pool(mesh) };
     if let Some(tcp) = &written.tcp {
-        let of = |field: &str| rule.origin_of(tcp.at, field);
+        let of = |field: &str| place.origin_of(tcp.at, field);
         report.precise(tcp.connect_timeout, || of("connectTimeout"));
         report.precise(tcp.max_connection_duration, || of("maxConnectionDuration"));
         pool.connections_max =
-            limit(rule, tcp.at, "maxConnections", tcp.max_connections, u32::MAX, report);
+            limit(place, tcp.at, "maxConnections", tcp.max_connections, u32::MAX, report);
         if let Some(timeout) = tcp.connect_timeout {
             pool.connect_timeout = timeout.as_std();
         }
@@ -310,7 +310,7 @@ pub(crate) fn pool(
         if let Some(timeout) = tcp.idle_timeout {
             if timeout.as_nanos() < 0 {
                 report.rejected(
-                    rule.origin_of(tcp.at, "idleTimeout"),
+                    place.origin_of(tcp.at, "idleTimeout"),
                     "a timeout cannot be negative",
                 );
             }
@@ -325,9 +325,9 @@ pub(crate) fn pool(
         }
     }
     if let Some(http) = &written.http {
-        report.precise(http.idle_timeout, || rule.origin_of(http.at, "idleTimeout"));
+        report.precise(http.idle_timeout, || place.origin_of(http.at, "idleTimeout"));
         let mut of =
-            |field, value, unlimited| limit(rule, http.at, field, value, unlimited, report);
+            |field, value, unlimited| limit(place, http.at, field, value, unlimited, report);
         pool.pending_requests_max =
             of("http1MaxPendingRequests", http.http1_max_pending_requests, u32::MAX);
         pool.requests_max = of("http2MaxRequests", http.http2_max_requests, u32::MAX);
@@ -344,35 +344,42 @@ pub(crate) fn pool(
             Some(H2UpgradePolicy::DoNotUpgrade) => false,
             Some(H2UpgradePolicy::Default) | None => mesh.upgrade_to_http2,
         };
+        pool.use_client_protocol = http.use_client_protocol == Some(true);
         if http.use_client_protocol == Some(true) {
             if http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade) {
                 let message =
                     "`useClientProtocol` and `h2UpgradePolicy: UPGRADE` contradict each other";
-                report.rejected(rule.origin_of(http.at, "useClientProtocol"), message);
+                report.rejected(place.origin_of(http.at, "useClientProtocol"), message);
             }
             pool.upgrade_to_http2 = false;
         }
-        if let Some(keepalive) = &http.http2_keep_alive
-            && (keepalive.interval.is_none() || keepalive.timeout.is_none())
-        {
-            let message = "`http2KeepAlive` needs `interval` and `timeout`";
-            report.rejected(rule.origin_of(http.at, "http2KeepAlive"), message);
+        if let Some(keepalive) = &http.http2_keep_alive {
+            match (keepalive.interval, keepalive.timeout) {
+                (Some(interval), Some(timeout)) => {
+                    let (interval, timeout) = (interval.as_std(), timeout.as_std());
+                    pool.http2_keepalive = Some(Http2Keepalive { interval, timeout });
+                }
+                _ => {
+                    let message = "`http2KeepAlive` needs `interval` and `timeout`";
+                    report.rejected(place.origin_of(http.at, "http2KeepAlive"), message);
+                }
+            }
         }
     }
     if written.tcp.is_none() && written.http.is_none() {
-        report.rejected(rule.origin_at(written.at), "a connection pool needs `tcp` or `http`");
+        report.rejected(place.origin_at(written.at), "a connection pool needs `tcp` or `http`");
     }
     pool
 }
 
 pub(crate) fn outlier(
-    rule: &Rule,
+    place: &Written,
     written: &WrittenOutlier,
     profile: Profile,
     report: &mut Report,
 ) -> OutlierDetection {
     const CONSECUTIVE_DEFAULT: u32 = 5;
-    let of = |field: &str| rule.origin_of(written.at, field);
+    let of = |field: &str| place.origin_of(written.at, field);
     report.precise(written.interval, || of("interval"));
     report.precise(written.base_ejection_time, || of("baseEjectionTime"));
     let mut consecutive_5xx = written.consecutive5xx_errors;
@@ -432,6 +439,6 @@ pub(crate) fn outlier(
             .iter()
             .filter_map(|code| u16::try_from(*code).ok())
             .collect(),
-        origin: rule.origin_at(written.at),
+        origin: place.origin_at(written.at),
     }
 }

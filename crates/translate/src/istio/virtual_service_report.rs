@@ -10,7 +10,7 @@ use heddle_ident::HostPattern;
 use crate::client::{Client, MESH, is_mesh};
 use crate::codes;
 use crate::destinations::Destinations;
-use crate::engine::Reader;
+use crate::engine::{Reader, Topic};
 use crate::istio::virtual_service::{Contest, Vs, shadowed_by, shadows};
 use crate::istio::{export_to, http_rule, l4_rule, reach};
 use crate::mesh::MeshKey;
@@ -29,14 +29,14 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
     http_rule::translate(object, &client, &retry, &mut destinations, report);
     l4_rule::tls(object, &client, &mut destinations, report);
     l4_rule::tcp(object, &client, &mut destinations, report);
-    check_shape(object, report);
+    check_shape(reader, object, report);
     check_hosts(reader, object, report);
     check_gateways(reader, object, report);
     reach::check(object, report);
     export_to::check(&object.written, object.spec.at, &object.spec.export_to, false, report);
 }
 
-fn check_shape(object: &Object<VirtualService>, report: &mut Report) {
+fn check_shape(reader: &Reader<'_>, object: &Object<VirtualService>, report: &mut Report) {
     let spec = &object.spec;
     let has = |field: &str| object.written.has(spec.at, field);
     if spec.http.is_empty()
@@ -55,8 +55,13 @@ fn check_shape(object: &Object<VirtualService>, report: &mut Report) {
                 report.rejected(object.origin_of(spec.at, field), message);
             }
         }
-        let why = "a delegate is included by others; delegates come with the routing issue";
-        report.unsupported(object.origin().clone(), why);
+        let name = format!("{}/{}", object.meta.namespace, object.meta.name);
+        if reader.objects(Topic::VirtualServicesByDelegate(name.into())).is_empty() {
+            let message =
+                "a VirtualService without hosts has effect only where another delegates to it";
+            report.warning(codes::UNUSED_DELEGATE, object.origin().clone(), message);
+            report.ignored(object.origin().clone(), "nothing delegates to it");
+        }
     }
 }
 

@@ -46,6 +46,15 @@ fn run(input: &str) -> String {
     }
     for line in input.lines().filter_map(|line| line.strip_prefix("# ask ")) {
         writeln!(out, "\n== {line}").unwrap();
+        // What a gateway workload would listen on, of a namespace and labels: `gateway-for NAMESPACE KEY=VALUE…`.
+        if let Some(rest) = line.strip_prefix("gateway-for ") {
+            let mut words = rest.split_whitespace();
+            let namespace = words.next().unwrap();
+            let labels = words.map(|pair| pair.split_once('=').unwrap());
+            let labels = labels.map(|(key, value)| (key.into(), value.into())).collect();
+            out.push_str(&print::gateway(&translator.gateway_for(namespace, &labels)));
+            continue;
+        }
         match translator.resource(&name(line)) {
             Some(resource) => out.push_str(&print::resource(&resource)),
             None => out.push_str("none\n"),

@@ -6,7 +6,8 @@ use heddle_diag::{Diagnostic, Origin, OutcomeRecord, Source};
 use heddle_ir::authorization::{
     Authorization, Condition, Enforcement, Fallback, Policy, Ports, ValueMatch,
 };
-use heddle_ir::destination::{Destination, EndpointSource};
+use heddle_ir::destination::{Destination, EndpointSource, LocalityPolicy};
+use heddle_ir::gateway::{Gateway, ServerProtocol};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy,
 };
@@ -53,7 +54,7 @@ pub(crate) fn outcome(record: &OutcomeRecord) -> String {
 pub(crate) fn resource(resource: &Resource) -> String {
     let mut out = String::new();
     match resource {
-        Resource::Gateway(gateway) => writeln!(out, "{:#?}", gateway.listeners).unwrap(),
+        Resource::Gateway(gateway) => gateway_of(&mut out, gateway),
         Resource::Secret(secret) => writeln!(out, "{:?}", secret.key).unwrap(),
         Resource::Outbound(outbound) => {
             writeln!(out, "protocol {:?} host {:?}", outbound.protocol, outbound.host).unwrap();
@@ -124,11 +125,16 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     port.services.iter().map(|one| format!("{}:{}", one.host, one.port)).collect();
                 writeln!(
                     out,
-                    "port {} {:?} {} probes {:?}",
+                    "port {}{} {:?} {} probes {:?}{}",
                     port.port,
+                    port.application.map(|to| format!(" -> {to}")).unwrap_or_default(),
                     port.protocol,
                     services.join(" "),
-                    port.probe_paths
+                    port.probe_paths,
+                    port.connection_pool
+                        .as_ref()
+                        .map(|pool| format!(" requests {}", pool.requests_max))
+                        .unwrap_or_default()
                 )
                 .unwrap();
             }
@@ -170,6 +176,20 @@ pub(crate) fn resource(resource: &Resource) -> String {
                 retry(&inbound.retry)
             )
             .unwrap();
+            for limit in &inbound.rate_limits.local {
+                writeln!(
+                    out,
+                    "limit {:?} {:?} matches {:?} enforced {} -> {} {:?} ({})",
+                    limit.port,
+                    limit.bucket,
+                    limit.matches.iter().map(matched).collect::<Vec<_>>(),
+                    limit.enforced_ppm,
+                    limit.status,
+                    limit.response_headers,
+                    place(&limit.origin)
+                )
+                .unwrap();
+            }
             authorization(&mut out, &inbound.authorization);
         }
         Resource::Proxy(proxy) => {
@@ -204,6 +224,59 @@ pub(crate) fn resource(resource: &Resource) -> String {
         Resource::TrustBundle(_) => unreachable!("not this crate's"),
     }
     out
+}
+
+pub(crate) fn gateway(gateway: &Gateway) -> String {
+    let mut out = String::new();
+    gateway_of(&mut out, gateway);
+    out
+}
+
+fn gateway_of(out: &mut String, gateway: &Gateway) {
+    for listener in &gateway.listeners {
+        let bind = listener.bind.map(|bind| format!(" at {bind}")).unwrap_or_default();
+        writeln!(out, "listen {}{bind}", listener.port).unwrap();
+        for server in &listener.servers {
+            let hosts: Vec<String> = server.hosts.iter().map(ToString::to_string).collect();
+            writeln!(out, "server {} {} ({})", server.name, hosts.join(" "), place(&server.origin))
+                .unwrap();
+            if let Some(tls) = &server.tls {
+                writeln!(out, " tls {tls:?}").unwrap();
+            }
+            if !server.rate_limits.is_empty() {
+                writeln!(out, " limits {:?}", server.rate_limits).unwrap();
+            }
+            match &server.protocol {
+                ServerProtocol::Http(hosts) => {
+                    for host in hosts {
+                        let names: Vec<String> =
+                            host.hosts.iter().map(ToString::to_string).collect();
+                        writeln!(out, " host {}", names.join(" ")).unwrap();
+                        for one in &host.table.rules {
+                            rule(out, one);
+                        }
+                    }
+                }
+                ServerProtocol::HttpsRedirect => writeln!(out, " redirect to https").unwrap(),
+                ServerProtocol::Tcp(rules) => {
+                    for one in rules {
+                        let to = backends(&one.backends);
+                        writeln!(out, " tcp {:?} -> {to}", one.destination_ranges).unwrap();
+                    }
+                }
+                ServerProtocol::Tls(rules) => {
+                    for one in rules {
+                        let to = backends(&one.backends);
+                        let (names, ranges) = (&one.server_names, &one.destination_ranges);
+                        writeln!(out, " tls {names:?} {ranges:?} -> {to}").unwrap();
+                    }
+                }
+            }
+        }
+    }
+    for (index, one) in gateway.destinations.iter().enumerate() {
+        destination(out, index, one);
+    }
 }
 
 fn backends(backends: &[TcpBackend]) -> String {
@@ -270,6 +343,15 @@ fn rule(out: &mut String, rule: &HttpRule) {
         )
         .unwrap();
     }
+    for mirror in &rule.mirrors {
+        let target = match &mirror.target {
+            BackendTarget::Destination(index) => format!("#{index}"),
+            BackendTarget::Invalid { status, reason } => format!("{status} ({reason})"),
+        };
+        let (share, suffix) = (mirror.share_ppm, &mirror.authority_suffix);
+        writeln!(out, "  mirror {target} {share} ppm {suffix} ({})", place(&mirror.origin))
+            .unwrap();
+    }
     if let Some(fault) = &rule.fault {
         writeln!(out, "  fault {:?} {:?}", fault.delay, fault.abort).unwrap();
     }
@@ -298,6 +380,10 @@ fn matched(one: &HttpMatch) -> String {
         )
         .unwrap();
     }
+    for claim in &one.claims {
+        let not = if claim.invert { "not " } else { "" };
+        write!(text, " {not}claim {}={:?}", claim.path.join("/"), claim.value).unwrap();
+    }
     for query in &one.query {
         write!(text, " ?{}={:?}", query.name, query.value).unwrap();
     }
@@ -312,8 +398,16 @@ fn edits(which: &str, edits: &HeaderEdits) -> String {
 }
 
 fn retry(retry: &RetryPolicy) -> String {
+    let elsewhere = if retry.other_localities { " other localities" } else { "" };
+    let again = if retry.avoid_tried || retry.attempts == 0 { "" } else { " same endpoints too" };
+    let usual = retry.backoff_base.as_millis() == 25 && retry.backoff_max.is_none();
+    let pause = if usual {
+        String::new()
+    } else {
+        format!(" pause {:?} to {:?}", retry.backoff_base, retry.backoff_max)
+    };
     format!(
-        "{} on {:?} per try {:?} ({})",
+        "{} on {:?} per try {:?}{elsewhere}{again}{pause} ({})",
         retry.attempts,
         retry.on,
         retry.per_try_timeout,
@@ -354,6 +448,23 @@ fn destination(out: &mut String, index: usize, one: &Destination) {
         pool.upgrade_to_http2
     )
     .unwrap();
+    let more: [(&str, Option<String>); 7] = [
+        ("use client protocol", pool.use_client_protocol.then(String::new)),
+        ("pings", pool.http2_keepalive.map(|pings| format!("{pings:?}"))),
+        ("warmup", one.warmup.as_ref().map(|warmup| format!("{warmup:?}"))),
+        ("budget", one.retry_budget.map(|budget| format!("{budget:?}"))),
+        ("tunnel", one.tunnel.as_ref().map(|tunnel| format!("{tunnel:?}"))),
+        ("PROXY", one.proxy_protocol.map(|version| format!("{version:?}"))),
+        (
+            "locality",
+            (one.locality != LocalityPolicy::Ignore).then(|| format!("{:?}", one.locality)),
+        ),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            writeln!(out, "   {name} {value}").unwrap();
+        }
+    }
     if let Some(outlier) = &one.outlier_detection {
         writeln!(
             out,

@@ -1,0 +1,136 @@
+//! `certs`: every certificate, the roots, and their rotation.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::api::ControlApi;
+use super::print::{out, table};
+use super::state::{client, runtime};
+use crate::arguments::{CertsArguments, MeshArguments, Output};
+
+/// So much of a root's id is shown beside certificates.
+const ROOT_SHOWN: usize = 12;
+
+pub(crate) fn certs(mesh: &MeshArguments, arguments: &CertsArguments) -> Result<ExitCode> {
+    let client = client(mesh)?;
+    runtime()?.block_on(async {
+        let api = ControlApi::of(&client);
+        if arguments.rotate_root {
+            let rotated = api.post("/v1/authority/rotate", &json!({})).await?;
+            out(&format!("new root {}\n", rotated["root"].as_str().unwrap_or("")))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Some(root) = &arguments.retire_root {
+            api.post("/v1/authority/retire", &json!({"root": root})).await?;
+            out(&format!("root {root} is removed\n"))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let answer = api.get("/v1/certs").await?;
+        match arguments.output.output {
+            Output::Text => out(&text_of(&answer))?,
+            Output::Json | Output::Yaml => out(&format!("{answer}\n"))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The answer of the control plane for people.
+fn text_of(answer: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let rows = |list: &Value, row: &dyn Fn(&Value) -> Vec<String>| -> Vec<Vec<String>> {
+        list.as_array().into_iter().flatten().map(row).collect()
+    };
+    let mut shown = format!(
+        "trust domain {}, bundle generation {}, {} certificates issued, rotation: {}",
+        text(&answer["trust_domain"]),
+        answer["generation"],
+        answer["issued"],
+        text(&answer["rotation"]["stage"])
+    );
+    if let Some(waiting) = answer["waiting"].as_u64().filter(|waiting| *waiting > 0) {
+        shown.push_str(&format!(", waiting for {waiting} proxies"));
+    }
+    shown.push_str("\n\n");
+    let mut roots =
+        vec![["ROOT", "NOT BEFORE", "NOT AFTER", "DAYS LEFT", "SIGNS"].map(String::from).to_vec()];
+    roots.extend(rows(&answer["roots"], &|root| {
+        let signs = if root["signs"] == true { "yes" } else { "no" };
+        vec![
+            text(&root["id"]),
+            text(&root["not_before"]),
+            text(&root["not_after"]),
+            root["days_left"].to_string(),
+            signs.to_owned(),
+        ]
+    }));
+    shown.push_str(&table(&roots));
+    let head =
+        ["WORKLOAD", "IDENTITY", "SERIAL", "NOT BEFORE", "NOT AFTER", "LEFT", "ROOT", "BUNDLE"];
+    let mut leaves = vec![head.map(String::from).to_vec()];
+    leaves.extend(rows(&answer["certificates"], &|leaf| {
+        let workload = text(&leaf["workload"]);
+        let name = workload.split_once("/Pod/").map_or(&*workload, |(_, name)| name);
+        vec![
+            name.to_owned(),
+            text(&leaf["identity"]),
+            text(&leaf["serial"]),
+            text(&leaf["not_before"]),
+            text(&leaf["not_after"]),
+            left(leaf["minutes_left"].as_u64().unwrap_or(0)),
+            text(&leaf["issuer"]).chars().take(ROOT_SHOWN).collect(),
+            leaf["bundle_generation"].to_string(),
+        ]
+    }));
+    if leaves.len() > 1 {
+        shown.push('\n');
+        shown.push_str(&table(&leaves));
+    }
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        shown.push_str(&format!("\nwarning: {}\n", text(warning)));
+    }
+    shown
+}
+
+/// What is left of a certificate's life.
+fn left(minutes: u64) -> String {
+    match minutes {
+        0..120 => format!("{minutes}m"),
+        120..2880 => format!("{}h", minutes / 60),
+        _ => format!("{}d", minutes / 1440),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_of_the_answer_is_shown() {
+        let answer = json!({
+            "trust_domain": "td", "generation": 7, "issued": 2, "rotation": {"stage": "renew"}, "waiting": 1,
+            "roots": [{"id": "abc", "not_before": "n1", "not_after": "n2", "days_left": 6, "signs": true}],
+            "certificates": [{
+                "workload": "standalone/Pod/default/web-0", "identity": "spiffe://td/ns/default/sa/web",
+                "serial": "0f", "not_before": "b", "not_after": "a", "issuer": "abcdefabcdefabcdef",
+                "days_left": 0, "minutes_left": 1439, "bundle_generation": 7,
+            }],
+            "warnings": ["root abc expires"],
+        });
+        let text = text_of(&answer);
+        for part in [
+            "waiting for 1 proxies",
+            "abc",
+            "n2",
+            "default/web-0",
+            "spiffe://td/ns/default/sa/web",
+            "0f",
+            "23h",
+            "abcdefabcdef ",
+            "warning: root abc expires",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

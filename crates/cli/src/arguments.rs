@@ -63,7 +63,7 @@ pub(crate) enum Command {
     Analyze(AnalyzeArguments),
     /// Show the roots and how many certificates were issued; rotate the root
     Certs(CertsArguments),
-    /// Explain a finding's code, for example HED0101
+    /// Say what happens to a request and why, or what a finding's code means
     Explain(ExplainArguments),
     /// The sample services and their load generator
     #[command(subcommand)]
@@ -353,8 +353,49 @@ pub(crate) struct CertsArguments {
 
 #[derive(Args)]
 pub(crate) struct ExplainArguments {
-    /// The code; every code when left out
-    pub(crate) code: Option<String>,
+    /// A finding's code, or with --from and --to the request: METHOD, PATH or both
+    #[arg(value_name = "CODE | METHOD PATH", num_args = 0..=2)]
+    pub(crate) words: Vec<String>,
+    /// Who asks: NAMESPACE/WORKLOAD, sa:NAMESPACE/NAME, outside, or gateway:NAMESPACE/NAME
+    #[arg(long, value_name = "CLIENT", requires = "to")]
+    pub(crate) from: Option<String>,
+    /// For what: HOST[:PORT] as the client writes it, ADDRESS[:PORT], or NAMESPACE/WORKLOAD:PORT
+    #[arg(long, value_name = "HOST", requires = "from")]
+    pub(crate) to: Option<String>,
+    /// What the client speaks: http1, http2, grpc, tcp, tls or udp; what fits the port when left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) protocol: Option<String>,
+    /// A header, `name: value`
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+    /// The client's address, where it is not the workload's
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source_ip: Option<std::net::IpAddr>,
+    /// A token to send as `authorization: Bearer`
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) jwt: Option<String>,
+    /// Many requests at once: JSON lines with the fields from, to, protocol, method, path, authority, headers, source_ip
+    /// and jwt; - is standard input. The answers are JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "to", "words"])]
+    pub(crate) requests: Option<PathBuf>,
+    /// Files or folders of YAML or JSON; - is standard input; the running mesh answers when left out
+    #[arg(short, long = "file", value_name = "FILE", num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Whose meaning the objects get
+    #[arg(long = "as", value_enum, default_value_t, value_name = "MESH", requires = "files")]
+    pub(crate) profile: Meaning,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+/// Whose meaning objects get.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub(crate) enum Meaning {
+    /// Upstream's, and what authors mean where upstream drops it silently
+    #[default]
+    Heddle,
+    /// Exactly what Istio with sidecars does
+    IstioSidecar,
 }
 
 #[derive(Subcommand)]

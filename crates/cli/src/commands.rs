@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod certs;
 pub(crate) mod codes;
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod files;
 pub(crate) mod internal;
 pub(crate) mod kinds;

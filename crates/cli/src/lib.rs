@@ -44,7 +44,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => commands::demo::run(mesh, &arguments),
         Command::Down(arguments) => commands::up::down(mesh, &arguments),
         Command::Exec(arguments) => commands::workload::exec(mesh, arguments),
-        Command::Explain(arguments) => commands::codes::explain(&arguments),
+        Command::Explain(arguments) => commands::explain::run(mesh, &arguments),
         Command::Get(arguments) => commands::objects::get(mesh, &arguments),
         Command::Internal(command) => commands::internal::run(command),
         Command::Logs(arguments) => commands::workload::logs(mesh, &arguments),

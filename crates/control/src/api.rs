@@ -6,6 +6,7 @@
 //! | `POST /v1/delete` `{files, objects: [{group, kind, namespace, name}], dry_run}` | deletes what the files hold, and the named objects |
 //! | `GET /v1/objects?group=&kind=&namespace=&name=` | objects with content, original text and status |
 //! | `DELETE /v1/objects?group=&kind=&namespace=&name=` | deletes what matches; `kind` and `name` must be given |
+//! | `POST /v1/explain` `{requests: [{from, to, …}]}` | what happens to each request, and why |
 //! | `GET /v1/history?limit=` | steps of history, the newest first |
 //! | `GET /v1/status` | the control plane, proxies with acknowledged versions, workloads |
 //! | `GET /v1/wait?for=applied\|ready\|delete&namespace=&name=&timeout_ms=` | waits; 408 says what it still waits for |
@@ -36,6 +37,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> std::i
     let router = Router::new()
         .route("/v1/objects", get(routes::list).post(routes::apply).delete(routes::delete_selected))
         .route("/v1/delete", post(routes::delete))
+        .route("/v1/explain", post(routes::explain))
         .route("/v1/history", get(routes::history))
         .route("/v1/status", get(routes::status))
         .route("/v1/certs", get(routes::certificates))

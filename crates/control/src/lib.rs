@@ -15,6 +15,7 @@ mod authority;
 mod catalog;
 mod desired;
 mod digest;
+pub mod explain;
 mod facts;
 mod handler;
 mod objects;

@@ -22,4 +22,4 @@ pub use diagnostic::{Diagnostic, Diagnostics, Level, Related};
 pub use json::{JsonWriter, findings_json};
 pub use origin::{Dialect, Origin, Position, Source};
 pub use outcome::{Outcome, OutcomeRecord};
-pub use render::render_text;
+pub use render::{render_place, render_text};

@@ -32,6 +32,14 @@ pub fn render_text<'a>(
     out
 }
 
+/// Renders a place as findings have it: `--> file:line:column  Kind namespace/name field`, and the line itself where
+/// `source` gives the text of the file. Several lines, each with its line break.
+pub fn render_place<'a>(origin: &Origin, source: impl Fn(&str) -> Option<&'a str>) -> String {
+    let mut out = String::new();
+    place(&mut out, origin, &source);
+    out
+}
+
 /// Where it is: `--> file:line:column  Kind namespace/name field`, and the line itself.
 fn place<'a>(out: &mut String, origin: &Origin, source: &impl Fn(&str) -> Option<&'a str>) {
     let (file, position) = match &origin.source {

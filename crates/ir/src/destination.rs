@@ -11,6 +11,7 @@ use heddle_ident::{Host, SpiffeId};
 use crate::endpoint::EndpointSetKey;
 use crate::protocol::Protocol;
 use crate::secret::SecretKey;
+use crate::workload::MeshTransport;
 
 /// Identifies a destination across configuration changes: balancers, pools and ejections are kept under it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -409,6 +410,18 @@ pub enum ClientTls {
     Mesh,
     /// TLS to something outside the mesh.
     Originate(TlsOrigination),
+}
+
+impl ClientTls {
+    /// Whether a connection is mutual TLS with the mesh's identities; `endpoint` is how the endpoint takes connections,
+    /// none where nothing is known of it.
+    pub fn is_mesh(&self, endpoint: Option<MeshTransport>) -> bool {
+        match self {
+            Self::Auto => endpoint == Some(MeshTransport::MutualTls),
+            Self::Mesh => true,
+            Self::Disable | Self::Originate(_) => false,
+        }
+    }
 }
 
 /// TLS to something outside the mesh.

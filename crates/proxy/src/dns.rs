@@ -1,25 +1,22 @@
 //! The proxy's name server: names of the mesh from the index, all others from the host's resolver.
 //!
 //! Interception sends the workload's questions here. A mesh name is answered without asking anyone, so that
-//! names resolve while the control plane is away. What a name means is [`table::NameTable`]'s decision; this
+//! names resolve while the control plane is away. What a name means is [`heddle_route::NameTable`]'s decision; this
 //! module moves messages. Questions under way are bounded: beyond the bound datagrams are dropped, which a
 //! client takes for loss and repeats.
-
-pub(crate) mod table;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_route::Name;
 use heddle_wire::dns::{QUERY_BYTES_MAX, Query, QueryError, ResponseCode, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use table::Name;
 
 /// Questions under way at a time, over both transports.
 const QUESTIONS_MAX: usize = 512;

@@ -16,6 +16,7 @@ use heddle_ir::outbound::OutboundKey;
 use heddle_ir::proxy::Limits;
 use heddle_ir::resource::ResourceName;
 use heddle_ir::workload::Workload;
+use heddle_route::Speaker;
 use heddle_telemetry::istio::PASSTHROUGH;
 use tokio::time::Instant;
 
@@ -85,11 +86,10 @@ pub(crate) async fn find(
     authority: Option<&str>,
 ) -> Result<Found, Answer> {
     let targets = &snapshot.targets;
-    let routed = authority.and_then(|name| targets.routed_host(name, destination.port()).cloned());
-    let table = routed.or_else(|| targets.frontend(destination).map(|frontend| frontend.table));
+    let speaker = targets.speaker(authority, destination);
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     let Some(settings) = &snapshot.settings else { return Err(Answer::no_destination()) };
-    if let Some(host) = table {
+    if let Speaker::Table(host) = speaker {
         let scope = settings.scope.clone();
         let key = OutboundKey { scope, host, port: destination.port() };
         let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
@@ -103,7 +103,7 @@ pub(crate) async fn find(
         outbound.touch(worker.now_ms(Instant::now()));
         return Ok(Found::Routes(outbound));
     }
-    if targets.is_in_mesh(destination.ip()) {
+    if speaker == Speaker::Workload {
         let address = destination.ip().to_canonical();
         let network = settings.workload.network.clone();
         let find = |snapshot: &Arc<Snapshot>| snapshot.workloads.get(&address).cloned();

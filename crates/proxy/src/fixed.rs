@@ -152,7 +152,6 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         application_sockets: SocketFactory::here(),
         outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
-        token_keys: Arc::default(),
         started,
         overrides,
     };

@@ -4,7 +4,6 @@
 
 mod accept;
 mod admin;
-mod ask;
 mod built_in;
 mod config;
 pub mod configuration;
@@ -24,7 +23,5 @@ pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
-pub mod target;
-pub mod tokens;
 mod upstream;
 pub mod worker;

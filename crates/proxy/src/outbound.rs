@@ -77,10 +77,7 @@ async fn detect(
     guard: &DrainGuard,
 ) -> Option<Detected> {
     let snapshot = worker.shared.configuration.snapshot();
-    let declared = snapshot
-        .targets
-        .frontend(accepted.destination)
-        .map_or(Protocol::Detect, |frontend| frontend.protocol);
+    let declared = snapshot.targets.declared(accepted.destination);
     let patience = patience(worker, guard);
     let spoken = match declared {
         Protocol::Tcp | Protocol::Udp => Spoken::Opaque,

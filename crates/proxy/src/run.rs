@@ -16,6 +16,7 @@ use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
+use heddle_route::{Name, NameTable, TargetIndex};
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
@@ -30,10 +31,8 @@ use tracing::{info, warn};
 use crate::admin::{Admin, Readiness};
 use crate::config::{Connector, Demands, Driver, Setup};
 use crate::configuration::Configuration;
-use crate::dns::table::{Name, NameTable};
 use crate::dns::{self, Names};
 use crate::snapshot::Snapshot;
-use crate::target::TargetIndex;
 use crate::worker::{Overrides, Shared, Worker};
 use crate::{inbound, outbound};
 
@@ -128,7 +127,6 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
-        token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
     };

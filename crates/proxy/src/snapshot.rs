@@ -20,12 +20,11 @@ use heddle_ir::outbound::{Outbound, OutboundKey};
 use heddle_ir::proxy::ProxySettings;
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
-use heddle_route::CompiledRoutes;
+use heddle_route::{CompiledRoutes, TargetIndex};
 use heddle_sync::Effect;
 use tokio::sync::Notify;
 
 use crate::rate_limits::CompiledLimits;
-use crate::target::TargetIndex;
 
 /// The configuration of a proxy at one moment.
 #[derive(Clone, Debug, Default)]

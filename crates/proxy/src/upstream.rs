@@ -13,7 +13,6 @@ use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
-use heddle_ir::workload::MeshTransport;
 use heddle_net::broker;
 use heddle_net::socket::ConnectError;
 use heddle_telemetry::istio::RequestRecorder;
@@ -253,7 +252,7 @@ pub(crate) fn endpoint_of(
     protocol: UpstreamProtocol,
 ) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
     let destination = &state.destination;
-    let mesh = is_mesh(destination, target);
+    let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let target_key = match target {
         Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
@@ -296,16 +295,6 @@ fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
         idle_timeout: pool.http_idle_timeout,
         requests_max: pool.requests_per_connection_max,
         age_max: pool.connection_duration_max,
-    }
-}
-
-fn is_mesh(destination: &Destination, target: &Target) -> bool {
-    match &destination.tls {
-        ClientTls::Auto => {
-            target.endpoint().is_some_and(|endpoint| endpoint.transport == MeshTransport::MutualTls)
-        }
-        ClientTls::Mesh => true,
-        ClientTls::Disable | ClientTls::Originate(_) => false,
     }
 }
 

@@ -35,8 +35,6 @@ pub struct Shared {
     pub outside: Option<broker::Client>,
     /// Where requests and streams are counted; none: nowhere.
     pub metrics: Option<StandardMetrics>,
-    /// What tokens of requests are checked with.
-    pub token_keys: Arc<crate::tokens::TokenKeys>,
     /// Where the proxy's clock begins.
     pub started: Instant,
     /// What stands in for interception, where there is none.
@@ -72,8 +70,6 @@ pub struct Worker {
     pub(crate) inbound_ports: Remembered,
     /// Callers that were silent while a hello of theirs was waited for, and those whose hello was late.
     pub(crate) hellos: Remembered,
-    /// Where the proxy's own requests go.
-    pub(crate) asked: crate::ask::Known,
     pub(crate) no_retries: RetryPolicy,
     random: Cell<u64>,
 }
@@ -93,7 +89,6 @@ impl Worker {
             outbound_ports: Remembered::default(),
             inbound_ports: Remembered::default(),
             hellos: Remembered::default(),
-            asked: crate::ask::Known::default(),
             no_retries: RetryPolicy::never(),
         })
     }
@@ -102,11 +97,9 @@ impl Worker {
     /// configured any more. Never ends.
     pub async fn run(self: Rc<Self>) {
         let mut changes = self.shared.configuration.changes();
-        crate::tokens::follow(&self);
         let evict = async {
             while changes.changed().await.is_ok() {
                 self.evict_endpoints();
-                crate::tokens::follow(&self);
             }
             std::future::pending::<()>().await;
         };

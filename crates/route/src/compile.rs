@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use heddle_diag::Origin;
-use heddle_ir::http_route::{BackendTarget, HttpAction, HttpRule};
+use heddle_ir::http_route::{BackendTarget, HttpAction, HttpRule, WeightedBackend};
 use heddle_ir::outbound::Outbound;
 use heddle_ir::request::RequestHead;
 use heddle_pattern::PatternError;
@@ -100,6 +100,11 @@ impl CompiledRoutes {
     /// `random` must be spread evenly over `u64`; the backend is drawn from it by exact shares, and delay and abort
     /// from numbers derived from it.
     pub fn decide(&self, request: &impl RequestHead, random: u64) -> Option<RouteDecision<'_>> {
+        self.decision(self.find(request)?, random)
+    }
+
+    /// The first match that holds.
+    fn find(&self, request: &impl RequestHead) -> Option<Entry> {
         let matches = |entry: &&Entry| self.test(**entry, request).is_ok();
         let entry = match &self.index {
             None => self.entries.iter().find(matches),
@@ -108,7 +113,27 @@ impl CompiledRoutes {
                 candidates.filter_map(|number| self.entries.get(number)).find(matches)
             }
         };
-        self.decision(*entry?, random)
+        entry.copied()
+    }
+
+    /// Everything that [`CompiledRoutes::decide`] may answer to a request, one decision for each backend that has weight,
+    /// with its weight; one with the weight 1 where there is nothing to draw. Empty when no rule matches. Delay and abort
+    /// are left out, since they are drawn by themselves: the rule has their shares.
+    pub fn decide_all(&self, request: &impl RequestHead) -> Vec<(u32, RouteDecision<'_>)> {
+        let Some(entry) = self.find(request) else { return Vec::new() };
+        let Some(decision) = self.decision(entry, 0) else { return Vec::new() };
+        let decision = RouteDecision { delay: None, abort: None, ..decision };
+        let compiled = &self.rules[entry.rule];
+        let drawn = match &decision.rule.action {
+            HttpAction::Forward(backends) if compiled.broken.is_none() => backends,
+            _ => return vec![(1, decision)],
+        };
+        let drawn = drawn.iter().filter(|backend| backend.weight > 0);
+        let each = drawn.map(|backend| {
+            (backend.weight, RouteDecision { action: self.action_of(backend), ..decision })
+        });
+        let each: Vec<_> = each.collect();
+        if each.is_empty() { vec![(1, decision)] } else { each }
     }
 
     /// Tests the match that `entry` stands for.
@@ -169,6 +194,10 @@ impl CompiledRoutes {
             // Gateway API: a rule whose backends have no weight between them answers 500.
             return RouteAction::Refuse { status: 500, reason: "no backend has weight" };
         };
+        self.action_of(backend)
+    }
+
+    fn action_of<'a>(&'a self, backend: &'a WeightedBackend) -> RouteAction<'a> {
         match &backend.target {
             BackendTarget::Destination(index) => match self.outbound.destinations.get(*index) {
                 Some(destination) => {

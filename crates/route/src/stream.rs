@@ -72,6 +72,41 @@ impl CompiledRoutes {
         }
     }
 
+    /// Everything that [`CompiledRoutes::decide_tls`] (where `tls` holds) or [`CompiledRoutes::decide_tcp`] may answer, one
+    /// decision for each backend that has weight, with its weight; empty when no rule matches.
+    pub fn decide_stream_all(
+        &self,
+        tls: bool,
+        server_name: Option<&str>,
+        destination: IpAddr,
+    ) -> Vec<(u32, StreamDecision<'_>)> {
+        let mut buffer = [0; SERVER_NAME_BYTES_MAX];
+        let server_name = server_name.and_then(|name| lower_case(name, &mut buffer));
+        let mut tls_rules = self.outbound.tls.iter().filter(|_| tls);
+        let by_name = tls_rules.find(|rule| tls_rule_matches(rule, server_name, destination));
+        let mut tcp_rules = self.outbound.tcp.iter();
+        let matched = by_name.map(|rule| (&rule.origin, &rule.backends)).or_else(|| {
+            let rule = tcp_rules.find(|rule| ranges_contain(&rule.destination_ranges, destination));
+            rule.map(|rule| (&rule.origin, &rule.backends))
+        });
+        let Some((origin, backends)) = matched else { return Vec::new() };
+        let destination = |backend: &TcpBackend| {
+            let index = backend.destination?;
+            Some((index, self.outbound.destinations.get(index)?))
+        };
+        let weighted = backends.iter().filter(|backend| backend.weight > 0);
+        let each: Vec<_> = weighted
+            .map(|backend| {
+                let destination = destination(backend);
+                (backend.weight, StreamDecision { origin, backend: Some(backend), destination })
+            })
+            .collect();
+        if each.is_empty() {
+            return vec![(1, StreamDecision { origin, backend: None, destination: None })];
+        }
+        each
+    }
+
     fn stream_decision<'a>(
         &'a self,
         origin: &'a Origin,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_diag::{Diagnostics, OutcomeRecord};
-use heddle_ident::WorkloadId;
+use heddle_ident::{TrustDomain, WorkloadId};
 use heddle_ir::gateway::Gateway;
 use heddle_ir::outbound::ScopeId;
 use heddle_ir::resource::{Resource, ResourceName};
@@ -16,6 +16,7 @@ use crate::engine::{Engine, Kind, Topic};
 use crate::gateway::{GatewayKey, ListenersKey, of_workload};
 use crate::inbound::InboundKey;
 use crate::index::IndexKey;
+use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::options::Options;
 use crate::outbound::OutboundQuery;
@@ -169,6 +170,16 @@ impl Translator {
     pub fn scope_of(&self, workload: &WorkloadId) -> Option<ScopeId> {
         let facts = self.engine.peek(&WorkloadKey(self.pod_key(workload)?))?;
         Some(facts.scope.clone())
+    }
+
+    /// The scope of a client in a namespace with these labels, whether or not there is one.
+    pub fn scope_in(&self, namespace: &str, labels: &BTreeMap<Arc<str>, Arc<str>>) -> ScopeId {
+        Scope::new(namespace, labels, &self.engine.options.network).id()
+    }
+
+    /// The trust domain, as the mesh configuration or the options have it.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.engine.peek(&MeshKey).trust_domain.clone()
     }
 
     /// What a gateway workload of the namespace and labels would listen on, whether one runs or not. The workload in it

@@ -10,6 +10,8 @@ use super::Findings;
 
 /// The last layer without clock, socket, file, environment, async or log.
 const PURE_LAYER_MAX: u64 = 4;
+/// Pure crates above that layer: they stand on everything that decides, and touch nothing else.
+const PURE_ABOVE: [&str; 1] = ["heddle-explain"];
 /// What pure crates may use from outside.
 const PURE_DEPENDENCIES: [&str; 7] =
     ["granit-parser", "httparse", "memchr", "prost", "regex", "sha2", "thiserror"];
@@ -55,6 +57,7 @@ fn check_package(
         findings.push(format!("{name}: does not take the workspace's lints"));
     }
     let Some(layer) = layers.get(name).copied() else { return Ok(()) };
+    let pure = layer <= PURE_LAYER_MAX || PURE_ABOVE.contains(&name);
     for dependency in &package.dependencies {
         let own = layers.get(&dependency.name).copied();
         match own {
@@ -72,7 +75,7 @@ fn check_package(
                         dependency.name
                     ));
                 }
-                if layer <= PURE_LAYER_MAX
+                if pure
                     && dependency.kind == DependencyKind::Normal
                     && !PURE_DEPENDENCIES.contains(&dependency.name.as_str())
                 {
@@ -81,11 +84,11 @@ fn check_package(
             }
         }
     }
-    check_front(package, layer, findings)
+    check_front(package, pure, findings)
 }
 
 /// The attributes at the root of a library.
-fn check_front(package: &Package, layer: u64, findings: &mut Findings) -> Result<()> {
+fn check_front(package: &Package, pure: bool, findings: &mut Findings) -> Result<()> {
     let Some(folder) = package.manifest_path.parent() else { return Ok(()) };
     let front = folder.join("src/lib.rs");
     if !front.exists() {
@@ -96,7 +99,7 @@ fn check_front(package: &Package, layer: u64, findings: &mut Findings) -> Result
     if name != "heddle-net" && !front.contains("#![forbid(unsafe_code)]") {
         findings.push(format!("{name}: lib.rs lacks #![forbid(unsafe_code)]"));
     }
-    if layer <= PURE_LAYER_MAX && !front.contains("#![deny(clippy::disallowed_methods)]") {
+    if pure && !front.contains("#![deny(clippy::disallowed_methods)]") {
         findings.push(format!("{name} is pure; lib.rs lacks #![deny(clippy::disallowed_methods)]"));
     }
     Ok(())

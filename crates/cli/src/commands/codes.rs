@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use heddle_diag::Code;
 
 use super::print::{out, table};
-use crate::arguments::ExplainArguments;
 
 /// Every code there is, in the order of their numbers.
 pub(crate) fn all() -> Vec<&'static Code> {
@@ -16,9 +15,9 @@ pub(crate) fn all() -> Vec<&'static Code> {
     codes
 }
 
-pub(crate) fn explain(arguments: &ExplainArguments) -> Result<ExitCode> {
+pub(crate) fn explain(code: Option<&str>) -> Result<ExitCode> {
     let codes = all();
-    let Some(wanted) = &arguments.code else {
+    let Some(wanted) = code else {
         let rows: Vec<_> = codes
             .iter()
             .map(|code| vec![code.id.to_owned(), code.upstream.join(","), code.title.to_owned()])

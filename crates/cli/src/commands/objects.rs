@@ -66,6 +66,13 @@ pub(crate) fn analysis_of_mesh(mesh: &MeshArguments) -> Result<Value> {
     Ok(json!({"findings": all("findings"), "outcomes": all("outcomes")}))
 }
 
+/// What a running mesh says of requests: `{"answers": […], "texts": […]}`.
+pub(crate) fn explain_of_mesh(mesh: &MeshArguments, requests: &[Value]) -> Result<Value> {
+    let client = client(mesh)?;
+    let body = json!({ "requests": requests });
+    runtime()?.block_on(ControlApi::of(&client).post("/v1/explain", &body))
+}
+
 /// Whether every replica that shall run is ready, waiting for it as long as `patience`.
 pub(crate) async fn ready_within(client: &Client, patience: Duration) -> Result<bool> {
     let path = format!("/v1/wait?for=ready&timeout_ms={}", patience.as_millis());

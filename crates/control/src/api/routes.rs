@@ -11,6 +11,7 @@ use heddle_translate::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::explain::{Moment, REQUESTS_MAX};
 use crate::objects::{File, read};
 use crate::state::apply::OnErrors;
 use crate::state::describe::{Selection, describe_findings};
@@ -77,6 +78,12 @@ pub(super) struct DeleteRequest {
     dry_run: bool,
 }
 
+/// `POST /v1/explain`.
+#[derive(Deserialize)]
+pub(super) struct ExplainRequest {
+    requests: Vec<Value>,
+}
+
 /// `GET /v1/history`.
 #[derive(Deserialize)]
 pub(super) struct HistoryRequest {
@@ -136,6 +143,21 @@ pub(super) async fn list(
 ) -> Json<Value> {
     let state = shared.state();
     Json(json!({"revision": state.revision(), "items": state.list(&selection)}))
+}
+
+pub(super) async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Json(ExplainRequest { requests }): Json<ExplainRequest>,
+) -> Answer {
+    if requests.len() > REQUESTS_MAX {
+        let text = format!("{} requests, at most {REQUESTS_MAX} are taken", requests.len());
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let moment = Moment::of(&shared.state());
+    // Translating is work; meanwhile streams go on.
+    let explaining = tokio::task::spawn_blocking(move || moment.explain(&requests));
+    let failed = |_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "explaining failed");
+    explaining.await.map(Json).map_err(failed)
 }
 
 pub(super) async fn history(

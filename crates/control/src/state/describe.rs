@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::State;
 use super::expiry;
-use crate::objects::Stored;
-use crate::plan::{PodEntry, Stage};
+use crate::objects::{Objects, Stored};
+use crate::plan::{Plan, PodEntry, Stage};
 use crate::sessions::Session;
 use crate::timestamp::{millis, text};
 
@@ -21,6 +21,16 @@ use crate::timestamp::{millis, text};
 pub(crate) type Unsettled = Vec<String>;
 
 impl State {
+    /// What shall run, and its translation.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The objects that are in force.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// The newest revision.
     pub(crate) fn revision(&self) -> u64 {
         self.revision

@@ -398,7 +398,6 @@ pub(crate) fn shared(
         application_sockets: SocketFactory::here(),
         outside: None,
         metrics,
-        token_keys: Arc::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

@@ -281,6 +281,11 @@ fn backends_get_their_exact_shares_and_invalid_ones_answer_theirs() {
         }
     }
     assert_eq!(counts, [700_000, 200_000, 0, 100_000]);
+    // All that may be drawn is exactly what was drawn.
+    let all = routes.decide_all(&request);
+    let all: Vec<_> = all.iter().map(|(weight, decision)| (*weight, decision.action)).collect();
+    let drawn = |place: u64| routes.decide(&request, evenly(place, 100)).unwrap().action;
+    assert_eq!(all, [(70, drawn(0)), (10, drawn(75)), (20, drawn(99))]);
 }
 
 #[test]

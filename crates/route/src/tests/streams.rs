@@ -105,6 +105,12 @@ fn weights_hold_for_connections_and_invalid_backends_keep_their_share() {
         }
     }
     assert_eq!(counts, [75_000, 25_000, 0]);
+    let all = routes.decide_stream_all(false, None, "10.0.0.1".parse().unwrap());
+    let all: Vec<_> = all
+        .iter()
+        .map(|(weight, decision)| (*weight, decision.destination.map(|(place, _)| place)))
+        .collect();
+    assert_eq!(all, [(75, Some(2)), (25, None)]);
 }
 
 #[test]

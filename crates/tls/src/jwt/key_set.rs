@@ -136,7 +136,7 @@ impl Key {
             return None;
         }
         let material = match (text("kty")?, text("crv")) {
-            ("RSA", _) => Material::Rsa { modulus: modulus(bytes("n")?)?, exponent: bytes("e")? },
+            ("RSA", _) => Material::Rsa { modulus: modulus(&bytes("n")?)?, exponent: bytes("e")? },
             ("EC", Some(curve)) => {
                 let (name, curve, length): (_, &'static EcdsaVerificationAlgorithm, usize) =
                     match curve {
@@ -165,7 +165,7 @@ impl Key {
 }
 
 /// A modulus without leading zeros, of at least 2048 bits.
-fn modulus(bytes: Vec<u8>) -> Option<Vec<u8>> {
+fn modulus(bytes: &[u8]) -> Option<Vec<u8>> {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let modulus = bytes.get(zeros..)?.to_vec();
     (modulus.len() >= 256).then_some(modulus)

@@ -9,7 +9,7 @@ use heddle_ir::index::Index;
 
 /// What is known of a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Name {
+pub enum Name {
     /// These addresses. Empty: the name exists and has none here; it is asked outside.
     Addresses(Arc<[IpAddr]>),
     /// The addresses of its endpoints on this port.
@@ -21,8 +21,8 @@ pub(crate) enum Name {
 }
 
 /// All names of an index, ready to be asked.
-#[derive(Default)]
-pub(crate) struct NameTable {
+#[derive(Default, Debug)]
+pub struct NameTable {
     exact: HashMap<Host, Name>,
     /// Wildcards, most specific first.
     patterns: Vec<(HostPattern, Name)>,
@@ -33,7 +33,8 @@ pub(crate) struct NameTable {
 const OWN_SUFFIXES: [&str; 2] = ["cluster.local", "svc"];
 
 impl NameTable {
-    pub(crate) fn new(index: &Index) -> Self {
+    /// Takes the names of an index.
+    pub fn new(index: &Index) -> Self {
         let mut table = Self::default();
         for frontend in &index.frontends {
             let name = match (frontend.headless, frontend.ports.first()) {
@@ -56,8 +57,8 @@ impl NameTable {
         table
     }
 
-    /// `name` is lower case, without trailing dot.
-    pub(crate) fn find(&self, name: &str) -> Name {
+    /// What is known of a name; `name` is lower case, without trailing dot.
+    pub fn find(&self, name: &str) -> Name {
         if let Some(found) = self.exact.get(name) {
             return found.clone();
         }

@@ -29,6 +29,17 @@ struct RoutedHosts {
     patterns: Vec<(HostPattern, Arc<str>)>,
 }
 
+/// What speaks for a request or a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The routes that are kept under this [`heddle_ir::outbound::OutboundKey::host`].
+    Table(Arc<str>),
+    /// No routes, but an address of the mesh: the workload that has it, if one does, and nothing else.
+    Workload,
+    /// Neither: a destination outside of the mesh that nothing names.
+    Unknown,
+}
+
 /// The frontend of an address and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFrontend {
@@ -102,6 +113,23 @@ impl TargetIndex {
         hosts.find(host)
     }
 
+    /// What speaks for a request with this authority, or for a stream without one, to `destination`. The proxy and
+    /// `heddle explain` both ask here.
+    pub fn speaker(&self, authority: Option<&str>, destination: SocketAddr) -> Speaker {
+        let routed = authority.and_then(|name| self.routed_host(name, destination.port()).cloned());
+        let table = routed.or_else(|| self.frontend(destination).map(|frontend| frontend.table));
+        match table {
+            Some(table) => Speaker::Table(table),
+            None if self.is_in_mesh(destination.ip()) => Speaker::Workload,
+            None => Speaker::Unknown,
+        }
+    }
+
+    /// What is declared of the port of a destination.
+    pub fn declared(&self, destination: SocketAddr) -> Protocol {
+        self.frontend(destination).map_or(Protocol::Detect, |frontend| frontend.protocol)
+    }
+
     /// Whether an address belongs to the mesh, so that it is never passed through unknown.
     pub fn is_in_mesh(&self, address: IpAddr) -> bool {
         self.index.mesh_ranges.iter().any(|range| range.contains(address))
@@ -170,6 +198,24 @@ mod tests {
         assert_eq!(table("10.0.0.2:81"), None);
         assert_eq!(table("11.0.0.1:80"), None);
         assert!(Host::parse("a.x").is_ok());
+    }
+
+    #[test]
+    fn the_authority_speaks_before_the_address_and_mesh_addresses_are_never_unknown() {
+        let index = TargetIndex::new(Arc::new(Index {
+            frontends: vec![frontend("a.x", &["10.0.0.1"], &[], 80)],
+            routed_hosts: vec![routed("b.x", 80, "b.x")],
+            mesh_ranges: vec![Cidr::parse("10.0.0.0/8").unwrap()],
+            ..Index::default()
+        }));
+        let speaker = |authority, address: &str| index.speaker(authority, address.parse().unwrap());
+        assert_eq!(speaker(Some("b.x"), "10.0.0.1:80"), Speaker::Table("b.x".into()));
+        assert_eq!(speaker(Some("c.x"), "10.0.0.1:80"), Speaker::Table("a.x".into()));
+        assert_eq!(speaker(None, "10.0.0.1:80"), Speaker::Table("a.x".into()));
+        assert_eq!(speaker(Some("b.x"), "10.0.0.1:81"), Speaker::Workload);
+        assert_eq!(speaker(None, "11.0.0.1:80"), Speaker::Unknown);
+        assert_eq!(index.declared("10.0.0.1:80".parse().unwrap()), Protocol::Http1);
+        assert_eq!(index.declared("11.0.0.1:80".parse().unwrap()), Protocol::Detect);
     }
 
     #[test]

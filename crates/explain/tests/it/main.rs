@@ -1,0 +1,7 @@
+//! Requests of others' case files, explained.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod authz_cases;
+mod shared;
+mod stories;

@@ -1,0 +1,237 @@
+//! Which server of a gateway answers, and by which routes.
+//!
+//! Connections are told apart by address and port, then by the server name of their TLS hello; requests by their
+//! authority. The most specific host counts; a server that does not have it is not asked, even where its routes would
+//! match.
+
+use std::cmp::Ordering;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use heddle_diag::Origin;
+use heddle_ident::HostPattern;
+use heddle_ir::gateway::{Gateway, Listener, Server, ServerProtocol, ServerTls};
+use heddle_ir::http_route::{RouteTable, RuleOrder};
+use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId};
+use heddle_ir::protocol::Protocol;
+
+use crate::compile::{CompiledRoutes, Problem};
+use crate::target::host_of;
+
+/// A gateway's listeners, ready to decide.
+#[derive(Debug)]
+pub struct CompiledGateway {
+    gateway: Arc<Gateway>,
+    /// By listener, by server.
+    servers: Box<[Box<[CompiledServer]>]>,
+}
+
+#[derive(Debug)]
+struct CompiledServer {
+    /// Of HTTP, by virtual host; of streams, the only one.
+    routes: Box<[(Box<[HostPattern]>, Arc<CompiledRoutes>)]>,
+}
+
+/// A server that answers.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundServer<'a> {
+    /// The listener.
+    pub listener: &'a Listener,
+    /// The server.
+    pub server: &'a Server,
+    compiled: &'a CompiledServer,
+}
+
+impl CompiledGateway {
+    /// Compiles a gateway; what cannot be compiled has its safe meaning and is returned as a problem.
+    pub fn compile(gateway: Arc<Gateway>) -> (Self, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let servers = gateway.listeners.iter().map(|listener| {
+            let servers = listener.servers.iter();
+            let compiled = servers.map(|own| server(&gateway, listener, own, &mut problems));
+            compiled.collect()
+        });
+        let servers = servers.collect();
+        (Self { gateway, servers }, problems)
+    }
+
+    /// What was compiled.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The listener of an address and port: one that is bound to the address before one of all addresses.
+    fn listener(&self, address: SocketAddr) -> Option<(&Listener, &[CompiledServer])> {
+        let ip = address.ip().to_canonical();
+        let listeners = self.gateway.listeners.iter().zip(&self.servers);
+        let at_port = listeners.filter(|(listener, _)| listener.port == address.port());
+        let bound = at_port.clone().find(|(own, _)| own.bind.is_some_and(|bind| bind == ip));
+        let found = bound.or_else(|| at_port.clone().find(|(own, _)| own.bind.is_none()));
+        found.map(|(listener, servers)| (listener, &**servers))
+    }
+
+    /// Whether something listens at an address and port.
+    pub fn listens(&self, address: SocketAddr) -> bool {
+        self.listener(address).is_some()
+    }
+
+    /// The server that takes a TLS connection with this server name; none: the handshake is refused.
+    pub fn by_server_name(
+        &self,
+        address: SocketAddr,
+        server_name: Option<&str>,
+    ) -> Option<FoundServer<'_>> {
+        let name = server_name.map(lower_case);
+        self.most_specific(address, name.as_deref(), |server| server.tls.is_some()).next()
+    }
+
+    /// The server that takes a plaintext connection that is not HTTP.
+    pub fn by_port(&self, address: SocketAddr) -> Option<FoundServer<'_>> {
+        let (listener, servers) = self.listener(address)?;
+        let mut all = listener.servers.iter().zip(servers);
+        let tcp = |server: &Server| {
+            server.tls.is_none() && matches!(server.protocol, ServerProtocol::Tcp(_))
+        };
+        let (server, compiled) = all.find(|(server, _)| tcp(server))?;
+        Some(FoundServer { listener, server, compiled })
+    }
+
+    /// The server that takes a plaintext request with this authority, and the routes that count there; none: 404.
+    pub fn by_authority(
+        &self,
+        address: SocketAddr,
+        authority: &str,
+    ) -> Option<(FoundServer<'_>, Option<&Arc<CompiledRoutes>>)> {
+        let host = lower_case(host_of(authority));
+        let plain = |server: &Server| {
+            server.tls.is_none() && !matches!(server.protocol, ServerProtocol::Tcp(_))
+        };
+        let mut first = None;
+        // Servers with the same host share it: the first that has routes for it answers.
+        for found in self.most_specific(address, Some(&host), plain) {
+            let routes = found.routes(authority);
+            if routes.is_some() || found.server.protocol == ServerProtocol::HttpsRedirect {
+                return Some((found, routes));
+            }
+            first.get_or_insert(found);
+        }
+        first.map(|found| (found, None))
+    }
+
+    /// The servers of an address whose matching host is the most specific, in their order.
+    fn most_specific(
+        &self,
+        address: SocketAddr,
+        host: Option<&str>,
+        wanted: impl Fn(&Server) -> bool,
+    ) -> impl Iterator<Item = FoundServer<'_>> {
+        let mut best: Vec<FoundServer<'_>> = Vec::new();
+        let mut best_host: Option<&HostPattern> = None;
+        if let Some((listener, servers)) = self.listener(address) {
+            for (server, compiled) in listener.servers.iter().zip(servers) {
+                let Some(own) = matching(&server.hosts, host).filter(|_| wanted(server)) else {
+                    continue;
+                };
+                match best_host.map_or(Ordering::Less, |best| own.cmp_specificity(best)) {
+                    Ordering::Less => {
+                        best.clear();
+                        best_host = Some(own);
+                    }
+                    Ordering::Equal => {}
+                    Ordering::Greater => continue,
+                }
+                best.push(FoundServer { listener, server, compiled });
+            }
+        }
+        best.into_iter()
+    }
+}
+
+impl<'a> FoundServer<'a> {
+    /// The routes for requests with this authority on a connection that the server took; none: 404.
+    pub fn routes(&self, authority: &str) -> Option<&'a Arc<CompiledRoutes>> {
+        let host = lower_case(host_of(authority));
+        let mut best: Option<(&HostPattern, &Arc<CompiledRoutes>)> = None;
+        for (hosts, routes) in &self.compiled.routes {
+            let Some(own) = matching(hosts, Some(&host)) else { continue };
+            if best.is_none_or(|(best, _)| own.cmp_specificity(best) == Ordering::Less) {
+                best = Some((own, routes));
+            }
+        }
+        best.map(|(_, routes)| routes)
+    }
+
+    /// The routes for a stream.
+    pub fn streams(&self) -> Option<&'a Arc<CompiledRoutes>> {
+        self.compiled.routes.first().map(|(_, routes)| routes)
+    }
+
+    /// Whether its TLS is passed on as it is.
+    pub fn passes_tls_through(&self) -> bool {
+        matches!(self.server.tls, Some(ServerTls::AutoPassthrough | ServerTls::Passthrough))
+    }
+
+    /// Where it was written.
+    pub fn origin(&self) -> &'a Origin {
+        &self.server.origin
+    }
+}
+
+/// The most specific of the hosts that match; without a host only `*` does.
+fn matching<'h>(hosts: &'h [HostPattern], host: Option<&str>) -> Option<&'h HostPattern> {
+    let matches = |pattern: &&HostPattern| match host {
+        Some(host) => pattern.matches(host),
+        None => **pattern == HostPattern::Any,
+    };
+    hosts.iter().filter(matches).min_by(|left, right| left.cmp_specificity(right))
+}
+
+fn lower_case(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+fn server(
+    gateway: &Arc<Gateway>,
+    listener: &Listener,
+    server: &Server,
+    problems: &mut Vec<Problem>,
+) -> CompiledServer {
+    let nothing = || RouteTable { order: RuleOrder::Written, rules: Vec::new() };
+    let empty = |protocol| Outbound {
+        key: OutboundKey {
+            scope: ScopeId(gateway.workload.as_str().into()),
+            host: server.name.clone(),
+            port: listener.port,
+        },
+        protocol,
+        host: None,
+        http: nothing(),
+        tls: Vec::new(),
+        tcp: Vec::new(),
+        destinations: gateway.destinations.clone(),
+    };
+    let mut compile = |outbound: Outbound| {
+        let (routes, found) = CompiledRoutes::compile(Arc::new(outbound));
+        problems.extend(found);
+        Arc::new(routes)
+    };
+    let routes = match &server.protocol {
+        ServerProtocol::Http(hosts) => hosts
+            .iter()
+            .map(|host| {
+                let outbound = Outbound { http: host.table.clone(), ..empty(Protocol::Http1) };
+                (host.hosts.clone().into(), compile(outbound))
+            })
+            .collect(),
+        ServerProtocol::HttpsRedirect => Box::default(),
+        ServerProtocol::Tcp(rules) => {
+            let outbound = Outbound { tcp: rules.clone(), ..empty(Protocol::Tcp) };
+            Box::new([(Box::default(), compile(outbound))])
+        }
+        ServerProtocol::Tls(rules) => {
+            let outbound = Outbound { tls: rules.clone(), ..empty(Protocol::Tls) };
+            Box::new([(Box::default(), compile(outbound))])
+        }
+    };
+    CompiledServer { routes }
+}

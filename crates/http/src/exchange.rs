@@ -60,6 +60,28 @@ pub struct Pump {
     body_bytes: u64,
     /// Who wants to know what moves, and whether this is the request; almost always nobody.
     progress: Option<(Rc<Progress>, bool)>,
+    /// The body as it passed, for whoever wants a copy; almost always nobody.
+    copy: Option<Box<BodyCopy>>,
+}
+
+/// A copy of a body, framing included.
+#[derive(Debug)]
+struct BodyCopy {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// It was longer.
+    over: bool,
+}
+
+impl BodyCopy {
+    fn add(&mut self, bytes: &[u8]) {
+        self.over |= self.bytes.len() + bytes.len() > self.bytes_max;
+        if self.over {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Pump {
@@ -84,6 +106,7 @@ impl Pump {
             full_reads: 0,
             body_bytes: 0,
             progress: None,
+            copy: None,
         };
         pump.stage(source)?;
         Ok(pump)
@@ -94,11 +117,30 @@ impl Pump {
         self.progress = Some((progress.clone(), is_request));
     }
 
+    /// Copies the body from now on, up to so many bytes. `head_bytes` is the length of the head that the message began with;
+    /// to be asked for before anything is sent.
+    pub fn copy_body(&mut self, head_bytes: usize, bytes_max: usize) {
+        let mut copy = Box::new(BodyCopy { bytes: Vec::new(), bytes_max, over: false });
+        copy.add(self.staged.get(head_bytes..).unwrap_or_default());
+        self.copy = Some(copy);
+    }
+
+    /// The copy of the body; none where it was not asked for, is taken already, is too long or has not come to its end.
+    pub fn take_copy(&mut self) -> Option<Vec<u8>> {
+        if !self.has_whole_body() || self.ready > 0 {
+            return None;
+        }
+        self.copy.take().filter(|copy| !copy.over).map(|copy| copy.bytes)
+    }
+
     /// Puts what the source's buffer has of the body behind the head.
     fn stage(&mut self, source: &mut Connection) -> Result<(), BodyError> {
         let count = self.scanner.take(source.buffer.filled())?;
         self.body_bytes += count as u64;
         self.staged.extend_from_slice(&source.buffer.filled()[..count]);
+        if let Some(copy) = &mut self.copy {
+            copy.add(&source.buffer.filled()[..count]);
+        }
         source.buffer.consume(count);
         if self.keep_bytes_max > 0 && self.staged.len() > self.keep_bytes_max {
             self.keep_bytes_max = 0;
@@ -193,6 +235,9 @@ impl Pump {
             if self.ready > 0 {
                 let body = &source.buffer.filled()[..self.ready];
                 let count = ready!(sink.poll_send(cx, body)).map_err(PumpError::Write)?;
+                if let Some(copy) = &mut self.copy {
+                    copy.add(&body[..count]);
+                }
                 source.buffer.consume(count);
                 self.ready -= count;
                 continue;

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod attempts;
 pub(crate) mod client;
+pub(crate) mod copies;
 pub(crate) mod exchange;
 pub(crate) mod http2;
 pub(crate) mod http2_attempts;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{self, Decided, Ended, Next};
 use crate::forward::client::{Client, Request};
+use crate::forward::copies;
 use crate::forward::exchange::Asked;
 use crate::forward::stream;
 
@@ -56,13 +57,19 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     drop(request);
     let keeps = decided.idempotent || decided.retry.attempts > 0;
     let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
+    let head_bytes = out.len();
     let pump = Pump::new(out, body, &mut client.connection, keep_bytes_max);
     let Ok(mut pump) = pump else {
         let answer = Answer::bad_request(400);
         client.answer_instead(begun.asked, &answer, false).await?;
         return Ok(answered(&answer, begun.head_bytes));
     };
+    if decided.extra.copies.is_some() {
+        pump.copy_body(head_bytes, copies::BODY_BYTES_MAX);
+        send_copies(decided, &mut pump);
+    }
     let mut ended = attempts::run(decided, begun.asked, edits, &mut pump, client).await;
+    send_copies(decided, &mut pump);
     let request_bytes = begun.head_bytes + pump.body_bytes();
     let has_whole_body = pump.has_whole_body();
     drop(pump);
@@ -77,6 +84,14 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         }
     };
     Ok(Finished { ended, request_bytes, keep })
+}
+
+/// Sends the copies of a request, if its body has come whole.
+fn send_copies(decided: &Decided<'_>, pump: &mut Pump) {
+    let Some(copies) = decided.extra.copies else { return };
+    if let Some(body) = pump.take_copy() {
+        copies.send(&[body.into()], None);
+    }
 }
 
 /// Answers a request that goes nowhere.

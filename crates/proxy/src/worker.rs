@@ -71,6 +71,8 @@ pub struct Worker {
     /// Callers that were silent while a hello of theirs was waited for, and those whose hello was late.
     pub(crate) hellos: Remembered,
     pub(crate) no_retries: RetryPolicy,
+    /// Copies of requests that are under way.
+    pub(crate) copies: Cell<usize>,
     random: Cell<u64>,
 }
 
@@ -80,6 +82,7 @@ impl Worker {
         Rc::new(Self {
             recorders: Recorders::new(shared.metrics.clone()),
             random: Cell::new(seed),
+            copies: Cell::new(0),
             shared,
             keeper: Keeper::new(),
             drain: LocalDrain::new(),

@@ -40,6 +40,14 @@ pub enum ClientError {
     /// The supervisor says no; its sentence.
     #[error("{0}")]
     Refused(String),
+    /// A program could not be run inside a workload.
+    #[error("{message}")]
+    NotRunnable {
+        /// One sentence.
+        message: String,
+        /// What a shell would exit with: 127 when there is no such program, 126 when it cannot be executed.
+        code: i32,
+    },
     /// What was awaited did not happen in time.
     #[error("{what} after {} s", after.as_secs())]
     Timeout {
@@ -123,6 +131,14 @@ impl Client {
     /// What runs.
     pub async fn status(&self) -> Result<MeshStatus, ClientError> {
         self.json("GET", "/v1/status").await
+    }
+
+    /// What a workload's proxy counts, in Prometheus' text format. `workload` is `[namespace/]name` of it or of its
+    /// Deployment.
+    pub async fn metrics(&self, workload: &str) -> Result<String, ClientError> {
+        let body =
+            self.request("GET", &format!("/v1/metrics?workload={}", escape(workload))).await?;
+        Ok(String::from_utf8_lossy(&self.whole(body).await?).into_owned())
     }
 
     /// Waits until the supervisor and the control plane answer.

@@ -30,8 +30,13 @@ pub struct ExecRequest {
 pub(crate) enum ExecEvent {
     /// It ended: its exit code, or 128 and a signal's number.
     Exited(i32),
-    /// It was not started; one sentence.
-    Failed(String),
+    /// It was not started.
+    Failed {
+        /// One sentence.
+        message: String,
+        /// What a shell would exit with (127: no such program); none where the program is not the reason.
+        code: Option<i32>,
+    },
     /// It runs.
     Started,
 }

@@ -15,6 +15,7 @@ use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::codes;
+use crate::endpoint::target_number;
 use crate::engine::{Derivation, Reader, Topic};
 use crate::export::Export;
 use crate::istio::client_tls::Connecting;
@@ -411,6 +412,9 @@ fn destination(
     };
     let endpoints = if original {
         EndpointSource::OriginalDestination
+    } else if port.endpoints == Endpoints::Requested {
+        let port = target_number(port, None).unwrap_or(port.number);
+        EndpointSource::RequestedName { port }
     } else {
         EndpointSource::Set(EndpointSetKey { host: id.host.clone(), port: port.number })
     };

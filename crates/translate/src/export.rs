@@ -39,6 +39,25 @@ impl Export {
         )
     }
 
+    /// Whoever sees either.
+    pub(crate) fn or(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Nobody, other) => other.clone(),
+            (own, Self::Nobody) => own.clone(),
+            (Self::Only(own), Self::Only(other)) => Self::Only(own.union(other).cloned().collect()),
+        }
+    }
+
+    /// Whether some namespace sees both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nobody, _) | (_, Self::Nobody) => false,
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::Only(own), Self::Only(other)) => !own.is_disjoint(other),
+        }
+    }
+
     /// Whether a client of that namespace sees the object.
     pub(crate) fn shows_to(&self, namespace: &str) -> bool {
         match self {

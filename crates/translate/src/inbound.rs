@@ -19,7 +19,9 @@ use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::traffic_policy::{Policies, default_pool};
-use crate::istio::{authorization_policy, request_authentication, sidecar_inbound};
+use crate::istio::{
+    authorization_policy, envoy_filter, request_authentication, sidecar_inbound,
+};
 use crate::mesh::MeshKey;
 use crate::network::{self, Direction};
 use crate::object::ObjectKey;
@@ -69,7 +71,10 @@ impl Derivation for InboundKey {
             connection_pool: own_pool.unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
-            rate_limits: RateLimits::default(),
+            rate_limits: RateLimits {
+                local: envoy_filter::inbound_limits(reader, &facts, &services),
+                global: Vec::new(),
+            },
         }))
     }
 }

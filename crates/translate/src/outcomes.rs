@@ -83,6 +83,14 @@ const DESTINATION_RULE: Table = &[
     ),
 ];
 
+const ENVOY_FILTER: Table = &[
+    ("workloadSelector", Applied),
+    ("targetRefs", Applied),
+    ("priority", Applied),
+    // Patches that are not understood are told by the object's report.
+    ("configPatches", Applied),
+];
+
 const GATEWAY: Table = &[
     ("selector", Applied),
     ("servers", Applied),
@@ -117,10 +125,7 @@ const WORKLOAD_ENTRY: Table = &[
     ("ports", Applied),
     ("labels", Applied),
     ("network", Applied),
-    (
-        "locality",
-        Unsupported("endpoints are not preferred by place yet: this comes with the routing issue"),
-    ),
+    ("locality", Applied),
     ("weight", Applied),
     ("serviceAccount", Applied),
 ];
@@ -189,6 +194,7 @@ const MESH_CONFIG: Table = &[
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
     ("DestinationRule", DESTINATION_RULE),
+    ("EnvoyFilter", ENVOY_FILTER),
     ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
@@ -201,13 +207,12 @@ const TABLES: &[(&str, Table)] = &[
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("EnvoyFilter", "there is no Envoy; what the filter does has to be said by other objects"),
     ("MeshNetworks", "networks come with the multi-cluster issue"),
     ("ProxyConfig", "settings of single proxies come with the installation issue"),
     ("Telemetry", "telemetry settings come with the observability issue"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "workloads do not register themselves yet"),
+    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.
@@ -417,6 +422,7 @@ mod tests {
         for (kind, table) in [
             ("VirtualService", VIRTUAL_SERVICE),
             ("DestinationRule", DESTINATION_RULE),
+            ("EnvoyFilter", ENVOY_FILTER),
             ("Gateway", GATEWAY),
             ("ServiceEntry", SERVICE_ENTRY),
             ("Sidecar", SIDECAR),

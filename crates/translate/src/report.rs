@@ -9,8 +9,9 @@ use heddle_diag::{Code, Diagnostic, Level, Origin, Outcome, OutcomeRecord};
 
 use crate::engine::{Derivation, Reader};
 use crate::istio::{
-    authorization_policy, destination_rule_report, gateway_report, peer_authentication,
-    request_authentication, service_entry_report, sidecar_report, virtual_service_report,
+    authorization_policy, destination_rule_report, envoy_filter, gateway_report,
+    peer_authentication, request_authentication, service_entry_report, sidecar_report,
+    virtual_service_report, workload_group_report,
 };
 use crate::object::ObjectKey;
 use crate::{cilium, kubernetes, mesh, network, outcomes};
@@ -110,6 +111,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::DestinationRule(object) => {
                 destination_rule_report::report(reader, object, &mut report);
             }
+            AnyObject::EnvoyFilter(object) => envoy_filter::report(reader, object, &mut report),
             AnyObject::Gateway(object) => gateway_report::report(reader, object, &mut report),
             AnyObject::PeerAuthentication(object) => {
                 peer_authentication::report(reader, object, &mut report);
@@ -128,6 +130,7 @@ impl Derivation for ObjectReportKey {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
+            AnyObject::WorkloadGroup(object) => workload_group_report::report(object, &mut report),
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }
@@ -142,6 +145,12 @@ impl Derivation for ObjectReportKey {
             }
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             _ => {}
+        }
+        if let AnyObject::RequestAuthentication(object) = &object
+            && object.meta.annotations.contains_key("istio.io/dry-run")
+        {
+            let message = "only authorisation policies can be tried without being enforced";
+            report.rejected(object.origin().clone(), message);
         }
         outcomes::complete(&object, &mut report);
         Arc::new(report)

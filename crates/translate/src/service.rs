@@ -87,8 +87,22 @@ pub(crate) enum Endpoints {
         /// IPv6 addresses are wanted before IPv4 addresses.
         ipv6_first: bool,
     },
+    /// The name that the client asks for, resolved by the proxy.
+    Requested,
     /// None can be found.
-    Unsupported,
+    Nowhere,
+}
+
+impl ServicePort {
+    /// Whether both lead to the same endpoints, whichever object defines them.
+    pub(crate) fn shares_endpoints(&self, other: &Self) -> bool {
+        let same = self.endpoints == other.endpoints && self.target == other.target;
+        let by_host = matches!(
+            self.endpoints,
+            Endpoints::Name(_) | Endpoints::OriginalDestination | Endpoints::Requested
+        );
+        same && by_host
+    }
 }
 
 impl Service {
@@ -102,7 +116,11 @@ impl Service {
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a ServicePort> {
-        self.ports.iter().filter(move |port| port.export.shows_to(namespace))
+        let seen = self.ports.iter().filter(move |port| port.export.shows_to(namespace));
+        // Of several definitions of one number the first counts for each client.
+        seen.filter(move |port| {
+            self.port(port.number, namespace).is_some_and(|first| std::ptr::eq(first, *port))
+        })
     }
 
     /// The host, where it is one and not a pattern.
@@ -192,7 +210,7 @@ fn from_service(reader: &Reader<'_>, object: &Arc<Object<kubernetes::Service>>) 
     let external = spec.kind == Some(ServiceType::ExternalName);
     let endpoints = match (&spec.external_name, external) {
         (Some(name), true) => Endpoints::Name(name.as_str().into()),
-        (None, true) => Endpoints::Unsupported,
+        (None, true) => Endpoints::Nowhere,
         (_, false) if spec.selector.is_empty() => Endpoints::Slices,
         (_, false) => Endpoints::Selected {
             labels: spec.selector.clone(),
@@ -274,11 +292,8 @@ fn from_entries(
         );
         let key = ObjectKey::of(&AnyObject::ServiceEntry(entry.clone()));
         for port in &spec.ports {
-            if service.ports.iter().any(|known| known.number == port.number) {
-                continue;
-            }
             let declared = port.protocol.as_deref().filter(|text| !text.is_empty());
-            service.ports.push(ServicePort {
+            let defined = ServicePort {
                 number: port.number,
                 name: port.name.as_str().into(),
                 protocol: protocol::of_port(declared, Some(&port.name), port.number),
@@ -287,7 +302,17 @@ fn from_entries(
                 export: export.clone(),
                 target: IntOrText::Int(i64::from(port.target_port.unwrap_or(port.number))),
                 endpoints: entry_endpoints(entry, text),
-            });
+            };
+            let known = service.ports.iter().position(|known| known.number == port.number);
+            match known.and_then(|index| service.ports.get_mut(index)) {
+                None => service.ports.push(defined),
+                // What leads to the same endpoints may be defined anew for other namespaces.
+                Some(known) if !known.shares_endpoints(&defined) => {}
+                Some(known) if known.protocol == defined.protocol => {
+                    known.export = known.export.or(&defined.export);
+                }
+                Some(_) => service.ports.push(defined),
+            }
         }
         add_addresses(&mut service, entry, text);
     }
@@ -325,7 +350,7 @@ fn add_addresses(service: &mut Service, entry: &Object<ServiceEntry>, host: &str
     }
 }
 
-fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
+pub(crate) fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
     let spec = &entry.spec;
     if let Some(selector) = &spec.workload_selector {
         return Endpoints::Selected {
@@ -345,6 +370,6 @@ fn entry_endpoints(entry: &Object<ServiceEntry>, host: &str) -> Endpoints {
                 Endpoints::Static { dns: true }
             }
         }
-        Resolution::DynamicDns => Endpoints::Unsupported,
+        Resolution::DynamicDns => Endpoints::Requested,
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use heddle_standalone::{ClientError, ExecRequest, LogRequest};
 
+use super::print::out;
 use super::signals::stop_signal;
 use super::state::{client, runtime};
 use super::terminal::Terminal;
@@ -43,7 +44,14 @@ pub(crate) fn exec(mesh: &MeshArguments, arguments: ExecArguments) -> Result<Exi
             let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
             client.exec(&request, streams, terminate).await
         };
-        ran.map_err(told)
+        match ran {
+            // As a shell, so that scripts can tell it from the command's own failure.
+            Err(ClientError::NotRunnable { message, code }) => {
+                crate::failure::print(&anyhow::Error::msg(message));
+                Ok(code)
+            }
+            other => other.map_err(told),
+        }
     })?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
 }
@@ -68,22 +76,10 @@ pub(crate) fn logs(mesh: &MeshArguments, arguments: &LogsArguments) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// The proxy's own page, fetched from inside the workload: its port is open to the mesh, not to this machine.
+/// What a workload's proxy counts.
 pub(crate) fn metrics(mesh: &MeshArguments, workload: &str) -> Result<ExitCode> {
     let client = client(mesh)?;
-    let url = "http://127.0.0.1:15020/stats/prometheus";
-    let command = ["heddle", "sample", "get", url].map(String::from).to_vec();
-    let request = ExecRequest {
-        workload: workload.to_owned(),
-        container: None,
-        command,
-        terminal: false,
-        environment: Vec::new(),
-    };
-    let status = runtime()?.block_on(async {
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        client.exec(&request, streams, stop_signal()?).await.map_err(told)
-    })?;
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+    let page = runtime()?.block_on(client.metrics(workload)).map_err(told)?;
+    out(&page)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -178,6 +178,10 @@ pub(super) fn uid(pod: &AnyObject) -> String {
     for (key, value) in &meta.annotations {
         parts.push(format!("{key}={value}"));
     }
+    // Labels of a pod of one's own can change while it runs; those of a template make another template.
+    if owner_of(pod).is_some() {
+        parts.extend(meta.labels.iter().map(|(key, value)| format!("{key}={value}")));
+    }
     parts.extend(pod_status(pod).addresses.iter().map(ToString::to_string));
     digest(parts.iter().map(String::as_bytes))
 }

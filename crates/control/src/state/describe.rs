@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::State;
 use super::expiry;
 use crate::objects::{Objects, Stored};
+use crate::plan::jobs::Run;
 use crate::plan::{Plan, PodEntry, Stage};
 use crate::sessions::Session;
 use crate::timestamp::{millis, text};
@@ -206,6 +207,9 @@ impl State {
         content["metadata"]["generation"] = stored.record.generation.into();
         content["metadata"]["creationTimestamp"] = text(stored.record.created_at_ms).into();
         content["status"] = status_of(&findings, &outcomes);
+        if let Some((_, run)) = self.plan.job_runs().find(|(job, _)| job == key) {
+            describe_run(run, &mut content["status"]);
+        }
         let differing: Vec<_> =
             outcomes.iter().filter(|o| o.outcome != Outcome::Applied).cloned().collect();
         let different = describe_findings(&findings, &differing);
@@ -341,6 +345,18 @@ fn status_of(findings: &[Diagnostic], outcomes: &[OutcomeRecord]) -> Value {
         "findings": findings.collect::<Vec<_>>(),
         "outcomes": outcomes.collect::<Vec<_>>(),
     })
+}
+
+/// What became of a job, in the words of Kubernetes.
+fn describe_run(run: &Run, status: &mut Value) {
+    status["startTime"] = text(run.started_at_ms).into();
+    status["succeeded"] = run.succeeded.len().into();
+    status["failed"] = run.failed.into();
+    if let Some(finish) = &run.finished {
+        let kind = if finish.is_complete() { "Complete" } else { "Failed" };
+        status["conditions"] = json!([{"type": kind, "status": "True", "reason": finish.reason}]);
+        status["completionTime"] = text(finish.at_ms).into();
+    }
 }
 
 fn describe_session(session: &Session) -> Value {

@@ -237,7 +237,12 @@ fn exec_and_logs(mesh: &Mesh) {
         assert_eq!(ended.stderr, "err\n");
     }
     let missing = mesh.exec("client", &["no-such-program"]);
-    assert!(missing.code != Some(0) && missing.stderr.contains("no-such-program"), "{missing:#?}");
+    assert!(
+        missing.code == Some(127) && missing.stderr.contains("no-such-program"),
+        "{missing:#?}"
+    );
+    let no_program = mesh.exec("client", &["/etc/passwd"]);
+    assert_eq!(no_program.code, Some(126), "{no_program:#?}");
     let nobody = mesh.exec("nobody", &["true"]);
     assert!(nobody.code == Some(1) && nobody.stderr.contains("client"), "{nobody:#?}");
     let follow = mesh.start(&["logs", "crashing", "--follow", "--tail", "1"]);

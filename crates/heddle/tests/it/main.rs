@@ -12,6 +12,7 @@ mod ordinary_user;
 mod policy;
 mod real_servers;
 mod resilience;
+mod rollouts;
 mod samples;
 
 use heddle_testkit::Mesh;

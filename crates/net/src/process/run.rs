@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{DumpableBehavior, Signal};
@@ -264,7 +264,12 @@ fn start(
         .env_clear()
         .envs(order.environment.iter().map(|(name, value)| (name, value)))
         .exec();
-    Err(failed(&format!("run {}", order.program.display()))(error))
+    Err(failed(&step_of_program(&order.program))(error))
+}
+
+/// The last step of a start, in words.
+pub(super) fn step_of_program(program: &Path) -> String {
+    format!("run {}", program.display())
 }
 
 fn place_descriptors(order: &Order, descriptors: &[OwnedFd]) -> io::Result<()> {

@@ -70,6 +70,20 @@ pub enum SpawnError {
     },
 }
 
+impl SpawnError {
+    /// Why the program itself could not be run, where that is what failed: it is not there, or may not be executed.
+    pub fn program_error(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Step { program, step, source }
+                if *step == super::run::step_of_program(program) =>
+            {
+                Some(source.kind())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Starts a process and waits until its program runs. Blocks for some milliseconds.
 ///
 /// The running program must pass [`RUN_PLAN`] to [`super::run_plan`]. It may be called from any thread

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
+use crate::forward::copies::Copies;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{TimeIsUp, Watch, within};
@@ -45,12 +46,14 @@ pub(crate) struct Decided<'a> {
 }
 
 /// What few rules ask for besides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Extra<'a> {
     /// Bounds on the stream; none: no bounds.
     pub(crate) timeouts: Option<&'a StreamTimeouts>,
     /// The client's session.
     pub(crate) session: Option<&'a RequestSession<'a>>,
+    /// Copies that go elsewhere.
+    pub(crate) copies: Option<&'a Rc<Copies>>,
 }
 
 /// How a request ended.

@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use http::{HeaderMap, Request, Response};
 
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next};
+use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
@@ -40,6 +42,14 @@ pub(crate) struct Upload {
     finished: bool,
     pub(crate) bytes: u64,
     watch: Watch,
+    tee: Option<Tee>,
+}
+
+/// A body as it passed, for copies of its request.
+struct Tee {
+    copies: Rc<Copies>,
+    pieces: Vec<Bytes>,
+    bytes: usize,
 }
 
 /// The end of a body.
@@ -69,6 +79,33 @@ impl Upload {
             finished: false,
             bytes: 0,
             watch: Watch::default(),
+            tee: None,
+        }
+    }
+
+    /// Sends copies of the request once its body is known whole.
+    fn copy_to(&mut self, copies: &Rc<Copies>) {
+        self.tee = Some(Tee { copies: copies.clone(), pieces: Vec::new(), bytes: 0 });
+        self.send_copies();
+    }
+
+    fn send_copies(&mut self) {
+        let Some(end) = &self.ended else { return };
+        let Some(tee) = self.tee.take() else { return };
+        let trailers = match end {
+            End::Plain => None,
+            End::Trailers(trailers) => Some(trailers),
+        };
+        tee.copies.send(&tee.pieces, trailers);
+    }
+
+    fn note_piece(&mut self, piece: &Bytes) {
+        let Some(tee) = &mut self.tee else { return };
+        tee.bytes += piece.len();
+        if tee.bytes > BODY_BYTES_MAX {
+            self.tee = None;
+        } else {
+            tee.pieces.push(piece.clone());
         }
     }
 
@@ -134,6 +171,7 @@ impl Upload {
                     if !piece.is_empty() {
                         self.bytes += piece.len() as u64;
                         self.keep(&piece);
+                        self.note_piece(&piece);
                         self.waiting = Some(piece);
                     }
                 }
@@ -141,6 +179,7 @@ impl Upload {
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
                     self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
+                    self.send_copies();
                 }
             }
         }
@@ -165,7 +204,7 @@ impl Upload {
 }
 
 /// Sends what waits, as the sink's window allows.
-fn poll_send(
+pub(crate) fn poll_send(
     cx: &mut Context<'_>,
     sink: &mut SendStream<Bytes>,
     waiting: &mut Option<Bytes>,
@@ -274,6 +313,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         return (ended.answer(Answer::overflow()), None);
     };
     upload.watch = Watch::new(decided.extra.timeouts);
+    if let Some(copies) = decided.extra.copies {
+        upload.copy_to(copies);
+    }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
         let Some(target) = tries.retries.pick() else {

@@ -24,6 +24,7 @@ use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
+use crate::forward::copies::{self, Copies};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -190,6 +191,25 @@ impl Routed<'_> {
         http1::answer(client, begun, request, answer).await
     }
 
+    /// What goes elsewhere too: the same head for another authority.
+    fn copies(
+        &self,
+        head: &RequestHead<'_>,
+        edits: &RequestEdits<'_>,
+        own: &OwnEdits,
+    ) -> Option<Rc<Copies>> {
+        let (worker, decision) = (self.worker, &self.decision);
+        let original = Target::Address(self.accepted.destination);
+        let authority = edits.authority.unwrap_or_else(|| head.authority_text());
+        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+            let mut out = Vec::new();
+            let edits = RequestEdits { authority: Some(authority), ..*edits };
+            let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
+            wire::write_request(head, &edits, headers, &mut out);
+            copies::Head::Http1(out, head.method_text() == "HEAD")
+        })
+    }
+
     async fn forward(
         &self,
         client: &mut Client,
@@ -224,6 +244,7 @@ impl Routed<'_> {
         };
         let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
         wire::write_request(&head, &edits, headers, &mut out);
+        let copies = if head.upgrade().is_some() { None } else { self.copies(&head, &edits, &own) };
         let decided = Decided {
             worker,
             state,
@@ -236,6 +257,7 @@ impl Routed<'_> {
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
+                copies: copies.as_ref(),
             },
         };
         let edits = || {

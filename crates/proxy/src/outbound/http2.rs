@@ -23,6 +23,7 @@ use super::session::RequestSession;
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
+use crate::forward::copies::{self, Copies};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -230,6 +231,19 @@ impl Routed<'_> {
         }
         let mut path = String::new();
         let rewritten = decision.write_path(head.uri.path(), &mut path);
+        let own = OwnEdits::of_http2(worker, &head.headers);
+        let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
+        let path = rewritten.then_some(&*path);
+        let authority = decision.authority();
+        let original = Target::Address(accepted.destination);
+        let base = authority.unwrap_or_else(|| authority_of(head));
+        let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
+            let mut request = http2::rewritten(head, path, Some(authority));
+            for change in request_edits() {
+                http2::edit(request.headers_mut(), change);
+            }
+            copies::Head::Http2(request)
+        });
         let decided = Decided {
             worker,
             state,
@@ -242,10 +256,9 @@ impl Routed<'_> {
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
+                copies: copies.as_ref(),
             },
         };
-        let own = OwnEdits::of_http2(worker, &head.headers);
-        let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
         let response_edits = || {
             let own = response_headers.iter().map(|(name, value)| match *name {
                 "set-cookie" => HeaderEdit::Add(name, value),
@@ -254,8 +267,6 @@ impl Routed<'_> {
             let session = self.session.as_deref().and_then(RequestSession::edit);
             decision.response_edits().map(wire_edit).chain(own).chain(session)
         };
-        let path = rewritten.then_some(&*path);
-        let authority = decision.authority();
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await

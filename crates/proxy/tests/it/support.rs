@@ -95,7 +95,7 @@ pub(crate) fn identity(workload: &str) -> SpiffeId {
     SpiffeId::for_service_account(&trust_domain(), "default", workload).unwrap()
 }
 
-fn origin() -> Origin {
+pub(crate) fn origin() -> Origin {
     Origin::built_in("test")
 }
 
@@ -200,6 +200,8 @@ pub(crate) struct ClientSide {
     pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) destination: Destination,
+    /// Further destinations that rules refer to, from 1 on, and their endpoints; each of another host.
+    pub(crate) others: Vec<(Destination, Vec<Endpoint>)>,
     pub(crate) rules: Vec<HttpRule>,
 }
 
@@ -210,6 +212,7 @@ impl ClientSide {
             protocol: Protocol::Http1,
             endpoints,
             destination: destination(),
+            others: Vec::new(),
             rules: vec![rule()],
         }
     }
@@ -245,20 +248,32 @@ impl ClientSide {
                 destination_ranges: Vec::new(),
                 backends: vec![TcpBackend { origin: origin(), destination: Some(0), weight: 1 }],
             }],
-            destinations: vec![Arc::new(self.destination)],
+            destinations: std::iter::once(self.destination)
+                .chain(self.others.iter().map(|(destination, _)| destination.clone()))
+                .map(Arc::new)
+                .collect(),
         };
+        let others = self.others.into_iter().filter_map(|(destination, endpoints)| {
+            let EndpointSource::Set(key) = destination.endpoints else { return None };
+            let endpoints = endpoints.into_iter().map(Arc::new).collect();
+            let set = EndpointSet { key: key.clone(), endpoints };
+            Some(Effect::Set(ResourceName::Endpoints(key), Resource::Endpoints(Arc::new(set))))
+        });
+        let others: Vec<Effect> = others.collect();
         let set = EndpointSet {
             key: set_key.clone(),
             endpoints: self.endpoints.into_iter().map(Arc::new).collect(),
         };
         let own = settings("client", self.limits);
         let id = own.workload.id.clone();
-        vec![
+        let mut effects = vec![
             Effect::Set(ResourceName::Proxy(id), Resource::Proxy(Arc::new(own))),
             Effect::Set(ResourceName::Index(scope()), Resource::Index(Arc::new(index))),
             Effect::Set(ResourceName::Endpoints(set_key), Resource::Endpoints(Arc::new(set))),
             Effect::Set(ResourceName::Outbound(key), Resource::Outbound(Arc::new(outbound))),
-        ]
+        ];
+        effects.extend(others);
+        effects
     }
 }
 
@@ -285,6 +300,17 @@ pub(crate) fn destination() -> Destination {
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,
+    }
+}
+
+/// A destination of another host.
+pub(crate) fn other_destination(name: &str) -> Destination {
+    let host = Host::parse(&format!("{name}.default.svc.cluster.local")).unwrap();
+    Destination {
+        id: DestinationId { host: host.clone(), port: PORT, subset: "".into() },
+        service_name: name.into(),
+        endpoints: EndpointSource::Set(EndpointSetKey { host, port: PORT }),
+        ..destination()
     }
 }
 
@@ -322,6 +348,7 @@ pub(crate) struct ServerSide {
     pub(crate) mode: MutualTlsMode,
     pub(crate) authorization: Authorization,
     pub(crate) connection_pool: ConnectionPool,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) port: u16,
 }
 
@@ -333,6 +360,7 @@ impl ServerSide {
             mode: MutualTlsMode::Strict,
             authorization: Authorization::default(),
             connection_pool: pool(),
+            rate_limits: RateLimits::default(),
             port,
         }
     }
@@ -365,7 +393,7 @@ impl ServerSide {
             connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),
             probe_sources: Vec::new(),
-            rate_limits: RateLimits::default(),
+            rate_limits: self.rate_limits,
         };
         vec![
             Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own))),

@@ -53,7 +53,12 @@ impl Client {
             match event.map_err(|error| ClientError::Answer(error.to_string()))? {
                 ExecEvent::Started => {}
                 ExecEvent::Exited(code) => return Ok(code),
-                ExecEvent::Failed(message) => return Err(ClientError::Refused(message)),
+                ExecEvent::Failed { message, code: Some(code) } => {
+                    return Err(ClientError::NotRunnable { message, code });
+                }
+                ExecEvent::Failed { message, code: None } => {
+                    return Err(ClientError::Refused(message));
+                }
             }
         }
     }

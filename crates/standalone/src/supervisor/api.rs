@@ -6,11 +6,12 @@ mod logs;
 
 use std::fmt::Write;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -19,12 +20,15 @@ use serde::{Deserialize, Serialize};
 use heddle_net::capture::Capture;
 use heddle_net::socket::listen_unix;
 
-use super::{Command, Services, fabric, probes::chain, select};
+use super::{Command, Services, fabric, probes, probes::chain, select};
 use crate::status::MeshStatus;
 
 /// The longest capture, and how much of it is kept.
 const CAPTURE_MAX: Duration = Duration::from_mins(5);
 const CAPTURE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Where a proxy shows what it counts.
+const METRICS_PORT: u16 = 15020;
+const METRICS_PATH: &str = "/stats/prometheus";
 /// So much of each direction of a connection is shown.
 const HEAD_BYTES_MAX: usize = 256;
 
@@ -37,6 +41,7 @@ pub(super) fn listen(services: Arc<Services>) -> io::Result<impl Future<Output =
         .route("/v1/status", get(status))
         .route("/v1/logs", get(logs::logs))
         .route("/v1/capture", get(capture))
+        .route("/v1/metrics", get(metrics))
         .route("/v1/restart", post(restart))
         .route("/v1/kill", post(kill))
         .route("/v1/stop", post(stop))
@@ -72,6 +77,32 @@ async fn restart(
 ) -> Result<StatusCode, ApiError> {
     let id = find(&services, &whose.workload)?;
     tell(&services, Command::RestartWorkload(id)).await
+}
+
+/// The page of the proxy, which its workload's network has and this machine's has not.
+async fn metrics(
+    State(services): State<Arc<Services>>,
+    Query(whose): Query<Whose>,
+) -> Result<Response, ApiError> {
+    let status = services.board.snapshot();
+    let workload = select::workload(&status.workloads, &whose.workload)
+        .map_err(|message| ApiError(StatusCode::NOT_FOUND, message))?;
+    let name = format!("{}/{}", workload.namespace, workload.name);
+    if !workload.meshed {
+        return Err(ApiError(StatusCode::NOT_FOUND, format!("{name} has no proxy")));
+    }
+    let address = workload.addresses.first().copied();
+    let address = address.ok_or_else(|| format!("{name} has no address"));
+    let page = match address {
+        Ok(address) => probes::page(SocketAddr::new(address, METRICS_PORT), METRICS_PATH).await,
+        Err(message) => Err(message),
+    };
+    let failed = |message| {
+        let message = format!("the proxy of {name} gives no metrics: {message}");
+        ApiError(StatusCode::BAD_GATEWAY, message)
+    };
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page.map_err(failed)?)
+        .into_response())
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use heddle_net::process::Stream;
 use heddle_net::socket::{listen_unix, receive_descriptors};
 
-use super::launch::{Process, Signal, environment};
+use super::launch::{Process, Signal, StartFailure, environment};
 use super::{Services, select};
 use crate::exec::{ExecEvent, ExecOrder, ExecRequest, LINE_BYTES_MAX};
 
@@ -41,7 +41,9 @@ pub(super) fn listen(services: Arc<Services>) -> io::Result<impl Future<Output =
 async fn session(services: Arc<Services>, mut stream: UnixStream) {
     let process = match begin(&services, &stream).await {
         Ok(process) => process,
-        Err(message) => return say(&mut stream, &ExecEvent::Failed(message)).await,
+        Err(StartFailure { message, code }) => {
+            return say(&mut stream, &ExecEvent::Failed { message, code }).await;
+        }
     };
     say(&mut stream, &ExecEvent::Started).await;
     // When the caller is gone, the process is dropped, which kills it.
@@ -51,7 +53,7 @@ async fn session(services: Arc<Services>, mut stream: UnixStream) {
 }
 
 /// Reads the request and starts the command.
-async fn begin(services: &Services, stream: &UnixStream) -> Result<Process, String> {
+async fn begin(services: &Services, stream: &UnixStream) -> Result<Process, StartFailure> {
     let (line, descriptors) =
         read_request(stream).await.map_err(|error| format!("no request: {error}"))?;
     let request: ExecRequest = serde_json::from_slice(&line)
@@ -63,14 +65,15 @@ async fn begin(services: &Services, stream: &UnixStream) -> Result<Process, Stri
     let name = select::container(workload, request.container.as_deref())?;
     let container = workload
         .container(&name)
-        .ok_or("a command can be run in a container of the application only, not in the proxy")?;
+        .ok_or("a command can be run in a container of the application only, not in the proxy")
+        .map_err(str::to_owned)?;
     let pid = container.process.pid.ok_or_else(|| {
         format!("container {name} of {}/{} does not run", workload.namespace, workload.name)
     })?;
     let context = services
         .context(&workload.id, &workload.uid)
         .ok_or_else(|| format!("{}/{} is being stopped", workload.namespace, workload.name))?;
-    let description = context.container(&name).ok_or("the container is gone")?;
+    let description = context.container(&name).ok_or_else(|| "the container is gone".to_owned())?;
     let mut plan = context.exec_plan(description, pid, &request.command)?;
     let extra = request.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     plan.environment.extend(environment(extra));
@@ -78,7 +81,7 @@ async fn begin(services: &Services, stream: &UnixStream) -> Result<Process, Stri
     plan.stdout = Stream::Descriptor(stdout);
     plan.stderr = Stream::Descriptor(stderr);
     plan.controlling_terminal = request.terminal;
-    services.launcher.start(plan).await
+    services.launcher.try_start(plan).await
 }
 
 /// One line, and the descriptors that came with its first byte.

@@ -42,6 +42,24 @@ impl Signal {
     }
 }
 
+/// What shells exit with when there is no such program, and when it cannot be executed (POSIX, XCU 2.8.2).
+const PROGRAM_NOT_FOUND: i32 = 127;
+const PROGRAM_NOT_EXECUTABLE: i32 = 126;
+
+/// A process was not started.
+pub(crate) struct StartFailure {
+    /// One sentence.
+    pub(crate) message: String,
+    /// What a shell would exit with; none where the program is not the reason.
+    pub(crate) code: Option<i32>,
+}
+
+impl From<String> for StartFailure {
+    fn from(message: String) -> Self {
+        Self { message, code: None }
+    }
+}
+
 /// Starts processes. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Launcher {
@@ -68,15 +86,26 @@ impl Launcher {
     /// future is dropped meanwhile, the process is killed and collected all the same: an uncollected one would
     /// keep the PID namespace that it joined from ending.
     pub(crate) async fn start(&self, plan: Plan) -> Result<Process, String> {
+        self.try_start(plan).await.map_err(|failure| failure.message)
+    }
+
+    /// [`Launcher::start`], for whoever passes the failure on as an exit code.
+    pub(crate) async fn try_start(&self, plan: Plan) -> Result<Process, StartFailure> {
         let graves = self.graves.clone();
         let start = move || match spawn(plan) {
             Ok(child) => Ok(Process { child: Some(child), graves }),
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(StartFailure {
+                code: match error.program_error() {
+                    Some(io::ErrorKind::NotFound) => Some(PROGRAM_NOT_FOUND),
+                    Some(_) => Some(PROGRAM_NOT_EXECUTABLE),
+                    None => None,
+                },
+                message: chain(&error),
+            }),
         };
-        match tokio::task::spawn_blocking(start).await {
-            Ok(result) => result,
-            Err(error) => Err(format!("cannot start a process: {error}")),
-        }
+        tokio::task::spawn_blocking(start).await.unwrap_or_else(|error| {
+            Err(StartFailure { message: format!("cannot start a process: {error}"), code: None })
+        })
     }
 
     /// Starts a process whose outputs go to a log.

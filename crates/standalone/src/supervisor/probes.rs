@@ -17,6 +17,19 @@ use heddle_net::namespace::NetworkNamespace;
 use heddle_net::socket::SocketFactory;
 use heddle_proto::node::{Handler, handler::Action};
 
+/// A page of a workload's proxy must come within this time.
+const PAGE_MAX: Duration = Duration::from_secs(5);
+
+/// Fetches a page from a port that interception leaves alone.
+pub(crate) async fn page(address: SocketAddr, path: &str) -> Result<bytes::Bytes, String> {
+    let fetch = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        http::page(stream, path).await
+    };
+    let fetched = tokio::time::timeout(PAGE_MAX, fetch).await;
+    fetched.unwrap_or_else(|_| Err(format!("no answer within {} s", PAGE_MAX.as_secs())))
+}
+
 /// Where a workload's probes connect, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Prober {

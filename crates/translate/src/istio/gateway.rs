@@ -18,7 +18,7 @@ use crate::engine::{Kind, Reader, Topic};
 use crate::export::Export;
 use crate::gateway::Served;
 use crate::istio::virtual_service::{self, Vs};
-use crate::istio::{gateway_tls, http_rule, l4_rule};
+use crate::istio::{envoy_filter, gateway_tls, http_rule, l4_rule};
 use crate::mesh::MeshKey;
 use crate::names::full_name;
 use crate::object::by_age;
@@ -275,7 +275,10 @@ impl Context<'_> {
             hosts: served,
             tls: self.tls(first),
             protocol,
-            rate_limits: RateLimits::default(),
+            rate_limits: RateLimits {
+                local: envoy_filter::gateway_limits(self.reader, self.scope, written.port.number),
+                global: Vec::new(),
+            },
         })
     }
 

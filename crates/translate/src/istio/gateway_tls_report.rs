@@ -100,7 +100,8 @@ fn check_certificates(
         ("serverCertificate", set(&tls.server_certificate)),
         ("tlsCertificates", !tls.tls_certificates.is_empty()),
     ];
-    let used: Vec<&str> = sources.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
+    let used: Vec<&str> =
+        sources.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
     if let [first, second, ..] = used.as_slice() {
         report.rejected(of(second), format!("`{first}` and `{second}` exclude each other"));
     }
@@ -165,8 +166,7 @@ fn check_client(
         ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
         ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
     ];
-    for (field, _) in about_clients.iter().filter(|(_, set)| *set && mode == ServerTlsMode::Simple)
-    {
+    for (field, _) in about_clients.iter().filter(|(_, set)| *set && mode == ServerTlsMode::Simple) {
         report.ignored(of(field), "clients present no certificate");
     }
 }
@@ -190,8 +190,7 @@ fn check_versions(object: &Object<Gateway>, tls: &ServerTlsSettings, report: &mu
     for (index, suite) in tls.cipher_suites.iter().enumerate() {
         if !CIPHER_SUITES.contains(&suite.as_str()) {
             let origin = object.origin_of_item(tls.at, "cipherSuites", index);
-            let message =
-                format!("`{suite}` is not spoken: only suites with forward secrecy and AEAD are");
+            let message = format!("`{suite}` is not spoken: only suites with forward secrecy and AEAD are");
             report.warning(codes::UPSTREAM_WARNING, origin.clone(), message.clone());
             report.ignored(origin, message);
         }
@@ -263,8 +262,9 @@ fn check_secrets(
                 continue;
             }
             let Some(secret) = reader.read(&SecretQuery(key.clone())) else { continue };
-            let missing =
-                |bytes: &[u8], header: &str| !String::from_utf8_lossy(bytes).contains(header);
+            let missing = |bytes: &[u8], header: &str| {
+                !String::from_utf8_lossy(bytes).contains(header)
+            };
             let what = if missing(&secret.certificate_chain, "-----BEGIN CERTIFICATE-----") {
                 Some("a certificate (`tls.crt` or `cert`)")
             } else if missing(&secret.private_key, "PRIVATE KEY-----") {
@@ -286,10 +286,8 @@ fn check_secrets(
             let map = ObjectKey::new("", "ConfigMap", namespace, &secret.name);
             if reader.object(&object_key(&secret)).is_none() && reader.object(&map).is_none() {
                 let origin = object.origin_of(tls.at, "caCertCredentialName");
-                let message = format!(
-                    "no Secret or ConfigMap `{namespace}/{}`: no client is valid",
-                    secret.name
-                );
+                let message =
+                    format!("no Secret or ConfigMap `{namespace}/{}`: no client is valid", secret.name);
                 report.error(codes::NO_SECRET, origin, message);
             }
         }
@@ -315,16 +313,10 @@ fn check_duplicates(
     let Some(own) = server.tls.as_ref().and_then(source) else { return };
     for other in reader.objects(Topic::Kind(Kind::Gateway)) {
         let AnyObject::Gateway(other) = other else { continue };
-        let covered = other
-            .spec
-            .selector
-            .iter()
-            .all(|(key, value)| object.spec.selector.get(key) == Some(value))
-            || object
-                .spec
-                .selector
-                .iter()
-                .all(|(key, value)| other.spec.selector.get(key) == Some(value));
+        // Whoever serves the other one serves this one too.
+        let pairs = &object.spec.selector;
+        let covered =
+            pairs.iter().all(|(key, value)| other.spec.selector.get(key) == Some(value));
         if Arc::ptr_eq(&other, object) || !covered {
             continue;
         }

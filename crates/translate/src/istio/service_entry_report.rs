@@ -11,10 +11,13 @@ use heddle_ir::protocol::Protocol;
 
 use crate::codes;
 use crate::engine::{Reader, Topic};
+use crate::export::Export;
 use crate::istio::{export_to, selector};
+use crate::mesh::MeshKey;
 use crate::object::{ObjectKey, by_age};
 use crate::protocol;
 use crate::report::Report;
+use crate::service::{Endpoints, entry_endpoints};
 
 type Entry = Arc<Object<ServiceEntry>>;
 
@@ -28,11 +31,6 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
     check_ports(object, resolution, report);
     check_endpoints(object, resolution, report);
     export_to::check(&object.written, spec.at, &spec.export_to, true, report);
-    if resolution == Resolution::DynamicDns {
-        let why =
-            "names that are resolved per request come with the egress issue; requests get 503";
-        report.unsupported(of("resolution"), why);
-    }
     if let Some(selector) = &spec.workload_selector {
         if !spec.endpoints.is_empty() {
             report
@@ -241,7 +239,10 @@ pub(crate) fn check_workload(
         }
         report.unsupported(of("address"), "sockets in the file system are not connected to yet");
     } else if address.is_empty() {
-        if !network {
+        if network {
+            let why = "without an address it is reached through its network's gateway, which is not known";
+            report.unsupported(of("network"), why);
+        } else {
             report.rejected(of("address"), "the address is missing");
         }
     } else if address.parse::<IpAddr>().is_err() {
@@ -257,6 +258,11 @@ pub(crate) fn check_workload(
 fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
     let spec = &object.spec;
     let own = ObjectKey::of(&AnyObject::ServiceEntry(object.clone()));
+    let mesh = reader.read(&MeshKey);
+    let export = |entry: &Entry| {
+        let texts = entry.spec.export_to.iter().map(String::as_str);
+        Export::of(texts, &entry.meta.namespace, &mesh.service_export)
+    };
     for (index, host) in spec.hosts.iter().enumerate() {
         let origin = || object.origin_of_item(spec.at, "hosts", index);
         for other in reader.objects(Topic::ServicesByHost(host.to_ascii_lowercase().into())) {
@@ -267,10 +273,20 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
                 format!("{} {}/{}", other.origin().kind, other.meta().namespace, other.meta().name);
             if let AnyObject::ServiceEntry(other) = &other {
                 let older = by_age(&other.meta, &object.meta).is_lt();
-                let shared = spec
-                    .ports
-                    .iter()
-                    .find(|port| other.spec.ports.iter().any(|known| known.number == port.number));
+                let together = export(object).overlaps(&export(other));
+                let endpoints = |entry: &Entry, target| (entry_endpoints(entry, host), target);
+                let shared = spec.ports.iter().find(|port| {
+                    other.spec.ports.iter().any(|known| {
+                        let own = endpoints(object, port.target_port);
+                        let theirs = endpoints(other, known.target_port);
+                        let by_host = matches!(
+                            own.0,
+                            Endpoints::Name(_) | Endpoints::OriginalDestination | Endpoints::Requested
+                        );
+                        // For namespaces apart, what leads to the same endpoints is defined side by side.
+                        known.number == port.number && (together || own != theirs || !by_host)
+                    })
+                });
                 let (Some(port), true) = (shared, older) else { continue };
                 let message = format!(
                     "{name}, which was created or written before it, defines `{host}` and port {} already",

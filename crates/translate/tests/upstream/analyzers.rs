@@ -22,6 +22,19 @@ const ANALYZERS: &[(&str, &[&Code])] = &[
         &[codes::UNKNOWN_HOST, codes::PORT_REQUIRED, codes::UNKNOWN_PORT],
     ),
     ("virtualservice.DestinationRuleAnalyzer", &[codes::UNKNOWN_SUBSET]),
+    ("gateway.CertificateAnalyzer", &[codes::SAME_CERTIFICATE]),
+    ("gateway.ConflictingGatewayAnalyzer", &[codes::GATEWAY_CONFLICT]),
+    ("gateway.IngressGatewayPortAnalyzer", &[codes::GATEWAY_PORT]),
+    ("gateway.SecretAnalyzer", &[codes::NO_SECRET, codes::SECRET_CONTENT]),
+    ("serviceentry.ConflictingServiceEntryProtocolAnalyzer", &[codes::CONFLICTING_HOST]),
+    (
+        "sidecar.SelectorAnalyzer",
+        &[
+            codes::SIDECARS_OF_NAMESPACE,
+            codes::SIDECARS_OF_WORKLOAD,
+            codes::SIDECAR_SELECTS_NOTHING,
+        ],
+    ),
     (
         "virtualservice.GatewayAnalyzer",
         &[codes::UNKNOWN_GATEWAY, codes::GATEWAY_HOST, codes::INTERNAL_GATEWAY],
@@ -34,6 +47,20 @@ const ANALYZERS: &[(&str, &[&Code])] = &[
 
 /// Where heddle differs: case, code, object, how many it finds there, and why.
 const DIFFERENT: &[(&str, &str, &str, usize, &str)] = &[
+    (
+        "destinationrule with credentialname, simple at portlevel, no workloadSelector",
+        "IST0129",
+        "db-tls",
+        0,
+        "the Secret is read for every rule, not only for one with a workload selector",
+    ),
+    (
+        "gatewayBadPort",
+        "IST0162",
+        "httpbin-gateway",
+        0,
+        "no workload is selected: a mesh on one machine makes a gateway that listens on any port",
+    ),
     (
         "virtualServiceConflictingMeshGatewayHostsWithExportTo",
         "IST0109",

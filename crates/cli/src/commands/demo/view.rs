@@ -63,7 +63,7 @@ async fn read(mesh: &Mesh) -> Result<BTreeMap<Edge, Count>> {
     for workload in status.workloads.iter().filter(|workload| workload.meshed && workload.ready) {
         let name = format!("{}/{}", workload.namespace, workload.name);
         // A workload that is being replaced has no answer this time.
-        let Ok(page) = mesh.must(&["metrics", &name]).await else { continue };
+        let Ok(page) = mesh.client().metrics(&name).await else { continue };
         for line in page.lines() {
             count(line, &mut edges);
         }

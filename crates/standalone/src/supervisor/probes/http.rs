@@ -1,6 +1,7 @@
 //! An HTTP GET, plain or over TLS that verifies nobody.
 
-use http_body_util::Empty;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -8,6 +9,35 @@ use tokio::net::TcpStream;
 use heddle_proto::node::HttpAction;
 
 use super::{chain, insecure};
+
+/// The longest page.
+const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The body of an answer of 200.
+pub(super) async fn page(stream: TcpStream, path: &str) -> Result<Bytes, String> {
+    let authority = stream.peer_addr().map_err(|error| error.to_string())?.to_string();
+    let request = http::Request::get(path)
+        .header("Host", authority)
+        .body(Empty::<&'static [u8]>::new())
+        .map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(format!("HTTP status {status}"));
+        }
+        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
+        body.map(http_body_util::Collected::to_bytes).map_err(|error| error.to_string())
+    };
+    tokio::pin!(exchange);
+    tokio::select! {
+        page = &mut exchange => page,
+        // The connection may end with the answer already parsed.
+        _ = connection => exchange.await,
+    }
+}
 
 /// Success is a status of 200 to 399, as for Kubernetes.
 pub(super) async fn get(stream: TcpStream, action: &HttpAction) -> Result<(), String> {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+mod chain;
 mod code;
 mod diagnostic;
 mod json;
@@ -17,6 +18,7 @@ mod origin;
 mod outcome;
 mod render;
 
+pub use chain::error_chain;
 pub use code::Code;
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Related};
 pub use json::{JsonWriter, findings_json};

@@ -76,6 +76,9 @@ pub struct TlsStream {
     /// The peer has said that nothing more will come, or has just closed.
     read_closed: bool,
     close_notify_sent: bool,
+    /// The session ended with an error. It must not be asked anything again: what it remembers of a message refers to
+    /// bytes that are gone.
+    failed: bool,
 }
 
 impl TlsStream {
@@ -115,6 +118,7 @@ impl TlsStream {
             unsent: Vec::new(),
             read_closed: false,
             close_notify_sent: false,
+            failed: false,
         });
         std::future::poll_fn(|cx| stream.poll_handshake(cx, plaintext)).await?;
         Ok(stream)
@@ -142,8 +146,7 @@ impl TlsStream {
             let mut bytes = std::mem::take(&mut self.pending);
             let outcome = self.process(&mut bytes, plaintext);
             if outcome.is_err() {
-                // Another turn gives the alert that tells the peer why; it is sent if the socket takes it.
-                let _ = self.process(&mut [], plaintext);
+                // The alert that tells the peer why, if the socket takes it.
                 let _ = self.poll_flush(cx);
             }
             let (used, open) = outcome?;
@@ -176,11 +179,16 @@ impl TlsStream {
         bytes: &mut [u8],
         plaintext: &mut Buffer,
     ) -> Result<(usize, bool), rustls::Error> {
+        if self.failed {
+            return Err(rustls::Error::General("the TLS session has failed before".into()));
+        }
         let (unsent, closed) = (&mut self.unsent, &mut self.read_closed);
-        match &mut self.session {
+        let outcome = match &mut self.session {
             Session::Client(session) => drive(session, bytes, plaintext, unsent, closed),
             Session::Server(session) => drive(session, bytes, plaintext, unsent, closed),
-        }
+        };
+        self.failed = outcome.is_err();
+        outcome
     }
 
     /// Reads until at least one byte of plaintext has been added to `buffer`; answers how many were, 0 at the
@@ -262,6 +270,9 @@ impl TlsStream {
     }
 
     fn encrypt(&mut self, piece: &[u8], out: &mut [u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let unsent = &mut self.unsent;
         let count = match &mut self.session {
             Session::Client(session) => seal(session, piece, out, unsent),
@@ -297,7 +308,7 @@ impl TlsStream {
 
     /// Says that nothing more will be sent.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.close_notify_sent {
+        if !self.close_notify_sent && !self.failed {
             self.close_notify_sent = true;
             self.queue_close_notify()?;
         }
@@ -359,7 +370,18 @@ fn drive(
         let UnbufferedStatus { discard, state, .. } = session.turn(&mut bytes[used..]);
         let mut discarded = discard;
         let mut end = None;
-        match state? {
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => {
+                // The alert comes first of what is left to be said; no other turn may follow.
+                let rest = &mut bytes[used + discard..];
+                if let Ok(ConnectionState::EncodeTlsData(mut alert)) = session.turn(rest).state {
+                    let _ = encode(&mut alert, unsent);
+                }
+                return Err(error);
+            }
+        };
+        match state {
             ConnectionState::ReadTraffic(mut traffic) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;

@@ -19,6 +19,7 @@ use heddle_proto::resource::{
 };
 use heddle_sync::Effect;
 use heddle_telemetry::istio::StandardMetrics;
+use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SigningRoot, SystemClock, default_provider, pem_of};
 use tokio::task::LocalSet;
@@ -152,6 +153,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         application_sockets: SocketFactory::here(),
         outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
+        mesh_metrics: Some(MeshMetrics::new(&registry)),
         started,
         overrides,
     };

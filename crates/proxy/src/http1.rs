@@ -106,8 +106,8 @@ pub(crate) async fn answer(
 }
 
 fn answered(answer: &Answer, request_bytes: u64) -> Finished {
-    let flags = answer.flags();
-    let ended = Ended { status: answer.status, flags, ..Ended::default() };
+    let (flags, reason) = (answer.flags(), answer.reason);
+    let ended = Ended { status: answer.status, flags, reason, ..Ended::default() };
     Finished { ended, request_bytes, keep: false }
 }
 
@@ -128,6 +128,7 @@ pub(crate) fn record(
         duration: now.saturating_duration_since(begun.started),
         request_bytes: finished.request_bytes,
         response_bytes: finished.ended.response_bytes,
+        messages: None,
     });
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Finished {
     pub(crate) ended: Ended,
     pub(crate) grpc_status: Option<u32>,
     pub(crate) request_bytes: u64,
+    /// gRPC messages of the request and of the response; none where it is not gRPC.
+    pub(crate) messages: Option<(u64, u64)>,
 }
 
 /// Forwards a request and delivers what comes back, or answers.
@@ -36,16 +38,18 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     edits: impl Fn() -> I,
 ) -> Finished {
     let keeps = decided.retry.attempts > 0;
-    let mut upload = Upload::new(body, if keeps { keep_bytes_max } else { 0 });
+    let is_grpc = http2::is_grpc(&parts.headers);
+    let mut upload = Upload::new(body, if keeps { keep_bytes_max } else { 0 }, is_grpc);
     let (mut ended, grpc_status) =
         http2_attempts::run(decided, request, edits, &mut upload, respond).await;
     let request_bytes = upload.bytes;
+    let messages = upload.messages.map(|counter| (counter.count(), ended.response_messages));
     if let Next::Answer(answer) = std::mem::take(&mut ended.next) {
         let ended = Ended { next: Next::Close, ..ended };
-        return Finished { ended, request_bytes, ..answered(parts, &answer, respond) }
+        return Finished { ended, request_bytes, messages, ..answered(parts, &answer, respond) }
             .with(&answer);
     }
-    Finished { ended, grpc_status, request_bytes }
+    Finished { ended, grpc_status, request_bytes, messages }
 }
 
 /// Answers a request.
@@ -58,9 +62,10 @@ pub(crate) fn answered(
     let _ = http2::answer(respond, parts, answer);
     let is_grpc = http2::is_grpc(&parts.headers);
     let status = if is_grpc { 200 } else { answer.status };
-    let ended = Ended { status, flags: answer.flags(), ..Ended::default() };
+    let (flags, reason) = (answer.flags(), answer.reason);
+    let ended = Ended { status, flags, reason, ..Ended::default() };
     let grpc_status = is_grpc.then(|| u32::from(answer.grpc_code()));
-    Finished { ended, grpc_status, request_bytes: 0 }
+    Finished { ended, grpc_status, request_bytes: 0, messages: is_grpc.then_some((0, 0)) }
 }
 
 impl Finished {
@@ -86,5 +91,6 @@ pub(crate) fn record(
         duration: started.elapsed(),
         request_bytes: finished.request_bytes,
         response_bytes: finished.ended.response_bytes,
+        messages: finished.messages,
     });
 }

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
-use heddle_http::{Buffer, Connection, TlsStream, Transport};
+use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::ClientTls;
 use heddle_ir::inbound::{Inbound, MutualTlsMode};
@@ -24,14 +25,17 @@ use heddle_ir::request::ConnectionFacts;
 use heddle_ir::resource::ResourceName;
 use heddle_ir::workload::MeshTransport;
 use heddle_net::socket::original_destination;
+use heddle_telemetry::Reason;
 use heddle_telemetry::istio::RequestRecorder;
+use heddle_telemetry::mesh::Direction;
 use heddle_tls::alpn::Payload;
-use heddle_tls::{MeshIdentity, alpn, default_provider, sha256_hex};
+use heddle_tls::{MeshIdentity, PeerVerificationError, alpn, default_provider, sha256_hex};
 use heddle_wire::sniff::ClientHello;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::built_in;
 use crate::detect::{self, First, Patience, Spoken};
+use crate::events::Parties;
 use crate::find::name_of;
 use crate::forward::stream::Opened;
 use crate::outbound::{canonical, patience};
@@ -122,7 +126,11 @@ pub async fn serve(worker: Rc<Worker>, listener: TcpListener) {
     crate::accept::serve(worker, listener, |worker, tcp, source, guard| {
         Box::pin(async move {
             let Ok(accepted) = accept(&worker, &tcp, source) else { return };
-            let Some(port) = port(&worker, accepted.destination.port()) else { return };
+            let Some(port) = port(&worker, accepted.destination.port()) else {
+                let why = "no policy has come from the control plane yet";
+                let hint = "it takes connections once it has; see the log for why it has not";
+                return failed(&worker, accepted, Reason::DestinationUnknown, &why, hint);
+            };
             let client = Connection::new(Transport::Plain(tcp));
             let identified = Box::pin(identify(&worker, &port, accepted, client, &guard)).await;
             if let Some((identified, payload)) = identified {
@@ -183,7 +191,7 @@ async fn identify(
 ) -> Option<(Identified, What)> {
     let patience = patience(worker, guard);
     if port.mode == MutualTlsMode::Disable {
-        return plaintext(port, accepted, client, None);
+        return plaintext(worker, port, accepted, client, None);
     }
     let may_be_served_first = port.mode == MutualTlsMode::Permissive
         && !port.declared.is_http()
@@ -193,9 +201,11 @@ async fn identify(
         let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
         let opening = Box::pin(stream::open(worker, accepted, &facts));
         match detect::first_of_both(&mut client, opening, Opened::connection, patience).await {
-            First::Server(opened) => return plaintext(port, accepted, client, Some(opened)),
+            First::Server(opened) => {
+                return plaintext(worker, port, accepted, client, Some(opened));
+            }
             First::Client(Spoken::Opaque, Some(opened)) if port.declared == Protocol::Tcp => {
-                return plaintext(port, accepted, client, Some(opened));
+                return plaintext(worker, port, accepted, client, Some(opened));
             }
             First::Client(spoken, _) => spoken,
             First::Failed(_) => detect::client_speaks(&mut client, patience).await,
@@ -211,10 +221,23 @@ async fn identify(
                 worker.hellos.note(caller(accepted), true);
             }
             let shaking = shake_hands(worker, port, accepted, client, hello);
-            tokio::time::timeout(port.handshake_max, shaking).await.ok()?
+            let Ok(shaken) = tokio::time::timeout(port.handshake_max, shaking).await else {
+                let why = format_args!("TLS handshake not done within {:?}", port.handshake_max);
+                failed(
+                    worker,
+                    accepted,
+                    Reason::ConnectTimeout,
+                    &why,
+                    "see the log of the caller's proxy",
+                );
+                return None;
+            };
+            shaken
         }
-        Spoken::Tls(hello) => opaque_tls(port, accepted, client, hello),
-        Spoken::Http1 | Spoken::Http2 | Spoken::Opaque => plaintext(port, accepted, client, None),
+        Spoken::Tls(hello) => opaque_tls(worker, port, accepted, client, hello),
+        Spoken::Http1 | Spoken::Http2 | Spoken::Opaque => {
+            plaintext(worker, port, accepted, client, None)
+        }
     }
 }
 
@@ -274,19 +297,52 @@ async fn shake_hands(
     client: Connection,
     hello: ClientHello,
 ) -> Option<(Identified, What)> {
-    let identity = worker.shared.identity.current()?;
+    let Some(identity) = worker.shared.identity.current() else {
+        let why = "this proxy has no valid certificate";
+        failed(worker, accepted, Reason::PeerIdentity, &why, "its log says why it got none");
+        return None;
+    };
     let server = identity.sidecar_server();
     let Connection { transport: Transport::Plain(tcp), buffer: ciphertext } = client else {
         return None;
     };
     let mut buffer = Buffer::new();
     let config = server.config().clone();
-    let tls = TlsStream::accept(tcp, config, ciphertext.filled(), &mut buffer).await.ok()?;
-    let peer = server.peer(tls.common_state()).ok()?;
+    let tls = match TlsStream::accept(tcp, config, ciphertext.filled(), &mut buffer).await {
+        Ok(tls) => tls,
+        Err(error) => {
+            let refusal = match &error {
+                HandshakeError::Tls(error) => PeerVerificationError::from_handshake(error),
+                HandshakeError::Connection(_) | HandshakeError::TooLarge => None,
+            };
+            let parties = parties(accepted, "", &accepted.destination);
+            worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
+            worker.events.handshake(parties, refusal.as_ref(), &error);
+            return None;
+        }
+    };
+    let peer = match server.peer(tls.common_state()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            let parties = parties(accepted, "", &accepted.destination);
+            worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
+            worker.events.handshake(parties, Some(&error), &error);
+            return None;
+        }
+    };
     let client_certificate = certificate_header(&identity, &tls, &peer.identity);
     let transport = heddle_authz::Transport::MutualTls;
     let facts = facts_of(transport, accepted, Some(peer.identity), hello.server_name);
-    if let Acceptance::Refuse(_) = port.inbound.accept(&facts) {
+    if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
+        let why = format_args!("mutual TLS is off on this port by {}", mutual_tls.origin);
+        let reason = Reason::AuthorizationDenied;
+        failed(
+            worker,
+            accepted,
+            reason,
+            &why,
+            "the caller must use plaintext, or that mode change",
+        );
         return None;
     }
     let what = match (Payload::of(tls.common_state().alpn_protocol()), port.declared) {
@@ -319,13 +375,15 @@ fn facts_of(
 }
 
 fn plaintext(
+    worker: &Worker,
     port: &Port,
     accepted: Accepted,
     client: Connection,
     opened: Option<Opened>,
 ) -> Option<(Identified, What)> {
     let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
-    if let Acceptance::Refuse(_) = port.inbound.accept(&facts) {
+    if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
+        plaintext_refused(worker, accepted, "plaintext", &mutual_tls.origin);
         return None;
     }
     let what = match opened {
@@ -335,7 +393,14 @@ fn plaintext(
     Some((Identified::new(accepted, facts, client, None), what))
 }
 
+fn plaintext_refused(worker: &Worker, accepted: Accepted, what: &str, origin: &Origin) {
+    let why = format_args!("{what} came where {origin} asks for mutual TLS of the mesh");
+    let hint = "run the caller in the mesh, or allow plaintext on this port (mode PERMISSIVE)";
+    failed(worker, accepted, Reason::PlaintextRefused, &why, hint);
+}
+
 fn opaque_tls(
+    worker: &Worker,
     port: &Port,
     accepted: Accepted,
     client: Connection,
@@ -347,8 +412,39 @@ fn opaque_tls(
         Acceptance::Accept => {
             Some((Identified::new(accepted, facts, client, None), What::Stream(None)))
         }
-        Acceptance::ProbesOnly(_) | Acceptance::Refuse(_) => None,
+        Acceptance::ProbesOnly(mutual_tls) | Acceptance::Refuse(mutual_tls) => {
+            let what = "TLS that is not the mesh's";
+            plaintext_refused(worker, accepted, what, &mutual_tls.origin);
+            None
+        }
     }
+}
+
+fn parties<'a>(
+    accepted: Accepted,
+    peer: &'a str,
+    destination: &'a dyn std::fmt::Display,
+) -> Parties<'a> {
+    let source = Some(accepted.source);
+    Parties { direction: Direction::Inbound, source, peer, destination }
+}
+
+/// Tells of a connection that is refused or has failed.
+fn failed(
+    worker: &Worker,
+    accepted: Accepted,
+    reason: Reason,
+    why: &dyn std::fmt::Display,
+    hint: &str,
+) {
+    worker.events.failed(parties(accepted, "", &accepted.destination), reason, why, hint);
+}
+
+/// Tells of a request or stream that a policy denied.
+pub(crate) fn denied(worker: &Worker, peer: &Peer, what: &dyn std::fmt::Display, origin: &Origin) {
+    let identity = peer.facts.principal().unwrap_or_default();
+    let Accepted { destination, .. } = peer.accepted;
+    worker.events.denied(parties(peer.accepted, identity, &destination), what, origin);
 }
 
 async fn serve_identified(
@@ -364,14 +460,15 @@ async fn serve_identified(
         What::Http2 => http2::serve(worker, peer, client, guard).await,
         What::Http | What::Undeclared | What::Stream(None) => {
             Box::pin(async {
-                if let Ok(opened) = stream::open(worker, peer.accepted, &peer.facts).await {
-                    stream::serve(worker, &peer.facts, &mut client, opened).await;
+                match stream::open(worker, peer.accepted, &peer.facts).await {
+                    Ok(opened) => stream::serve(worker, &peer, &mut client, opened).await,
+                    Err(error) => stream::refused(worker, &peer, &error),
                 }
             })
             .await;
         }
         What::Stream(Some(opened)) => {
-            Box::pin(stream::serve(worker, &peer.facts, &mut client, opened)).await;
+            Box::pin(stream::serve(worker, &peer, &mut client, opened)).await;
         }
     }
 }

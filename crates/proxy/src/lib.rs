@@ -9,6 +9,7 @@ mod config;
 pub mod configuration;
 mod detect;
 mod dns;
+mod events;
 mod find;
 pub mod fixed;
 mod forward;

@@ -106,7 +106,10 @@ async fn detect_undeclared(
         return Some(Detected { accepted, client, spoken });
     }
     let snapshot = worker.shared.configuration.snapshot();
-    let found = find::find(worker, snapshot, accepted.destination, None).await.ok()?;
+    let Ok(found) = find::find(worker, snapshot, accepted.destination, None).await else {
+        stream::refused(worker, accepted, &stream::StreamError::NotPermitted);
+        return None;
+    };
     let opening = Box::pin(stream::open(worker, accepted, &found, None));
     let first = detect::first_of_both(&mut client, opening, Opened::connection, patience).await;
     let (spoken, opened) = match first {
@@ -117,7 +120,10 @@ async fn detect_undeclared(
             return None;
         }
         // The client may still be a request that is answered with 503.
-        First::Failed(_) => (detect::client_speaks(&mut client, patience).await, None),
+        First::Failed(error) => {
+            stream::refused(worker, accepted, &error);
+            (detect::client_speaks(&mut client, patience).await, None)
+        }
     };
     worker.outbound_ports.note(accepted.destination, true);
     match (&spoken, opened) {
@@ -154,8 +160,11 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
         let snapshot = worker.shared.configuration.snapshot();
         let found: Result<Found, _> =
             find::find(worker, snapshot, accepted.destination, None).await;
-        if let Ok(found) = found {
-            stream::serve(worker, accepted, client, &found, server_name.as_deref()).await;
+        match found {
+            Ok(found) => {
+                stream::serve(worker, accepted, client, &found, server_name.as_deref()).await;
+            }
+            Err(_) => stream::refused(worker, accepted, &stream::StreamError::NotPermitted),
         }
     })
     .await;

@@ -18,6 +18,7 @@ use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
 use heddle_telemetry::istio::{StandardMetrics, record_build};
+use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
 use tokio::net::{TcpListener, UdpSocket};
@@ -80,6 +81,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
     let registry = Registry::new(RegistrySettings::default());
     record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let mesh_metrics = MeshMetrics::new(&registry);
+    let certificate_metrics = mesh_metrics.clone();
     let (sender, receiver) = oneshot::channel();
     let of_control = (configuration.clone(), identity.clone(), registry.clone());
     let control = move || -> Result<(), ProxyError> {
@@ -94,6 +97,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     provider,
                     seed,
                     started,
+                    metrics: Some(certificate_metrics),
                 },
                 Connector::Broker(client.clone()),
                 publisher,
@@ -127,6 +131,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
+        mesh_metrics: Some(mesh_metrics),
         started,
         overrides: Overrides::default(),
     };

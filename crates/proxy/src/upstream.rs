@@ -15,12 +15,15 @@ use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_net::broker;
 use heddle_net::socket::ConnectError;
+use heddle_telemetry::Reason;
 use heddle_telemetry::istio::RequestRecorder;
+use heddle_telemetry::mesh::Direction;
 use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::events::Parties;
 use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
 
@@ -97,6 +100,49 @@ pub(crate) enum UpstreamError {
     /// The configured TLS settings cannot be used.
     #[error("the TLS settings of the destination cannot be used: {0}")]
     TlsSettings(String),
+}
+
+/// The word that records use for it.
+pub(crate) fn reason_of(error: &UpstreamError) -> Reason {
+    match error {
+        UpstreamError::Handshake(_) | UpstreamError::Identity(_) | UpstreamError::NoIdentity => {
+            Reason::PeerIdentity
+        }
+        UpstreamError::Overflow(_) => Reason::CircuitOverflow,
+        UpstreamError::Resolve { .. } => Reason::NameResolution,
+        UpstreamError::Timeout(_) => Reason::ConnectTimeout,
+        UpstreamError::Connect(_)
+        | UpstreamError::Http2(_)
+        | UpstreamError::Http2Refused
+        | UpstreamError::Outside(_)
+        | UpstreamError::TlsSettings(_) => Reason::ConnectFailure,
+    }
+}
+
+/// Tells of an endpoint that could not be connected to.
+pub(crate) fn tell(
+    worker: &Worker,
+    state: &DestinationState,
+    target: &Target,
+    source: Option<SocketAddr>,
+    error: &UpstreamError,
+) {
+    let (host, port) = (&state.destination.id.host, state.destination.id.port);
+    let direction = match target {
+        Target::Application(_) => Direction::Inbound,
+        Target::Address(_) | Target::Endpoint(..) => Direction::Outbound,
+    };
+    let destination = match target {
+        Target::Application(address) | Target::Address(address) => format!("{address}"),
+        Target::Endpoint(endpoint, _) => match &endpoint.address {
+            EndpointAddress::Address(address) => format!("{host}:{port} at {address}"),
+            EndpointAddress::Name(name, own) => format!("{host}:{port} at {name}:{own}"),
+        },
+    };
+    let identity = target.endpoint().and_then(|endpoint| endpoint.identity.as_ref());
+    let identity = identity.map(ToString::to_string).unwrap_or_default();
+    let parties = Parties { direction, source, peer: &identity, destination: &destination };
+    worker.events.upstream(parties, error);
 }
 
 /// A unit of a destination's connection limit.

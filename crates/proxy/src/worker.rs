@@ -12,11 +12,13 @@ use heddle_ir::http_route::RetryPolicy;
 use heddle_net::broker;
 use heddle_net::socket::SocketFactory;
 use heddle_telemetry::istio::StandardMetrics;
+use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::Identity;
 use tokio::time::Instant;
 
 use crate::configuration::Configuration;
 use crate::detect::Remembered;
+use crate::events::Events;
 use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
 
@@ -35,6 +37,8 @@ pub struct Shared {
     pub outside: Option<broker::Client>,
     /// Where requests and streams are counted; none: nowhere.
     pub metrics: Option<StandardMetrics>,
+    /// Where failures are counted; none: nowhere.
+    pub mesh_metrics: Option<MeshMetrics>,
     /// Where the proxy's clock begins.
     pub started: Instant,
     /// What stands in for interception, where there is none.
@@ -62,6 +66,7 @@ pub struct Worker {
     pub(crate) drain: Rc<LocalDrain>,
     pub(crate) endpoints: RefCell<HashMap<EndpointKey, Rc<UpstreamEndpoint>>>,
     pub(crate) recorders: Recorders,
+    pub(crate) events: Events,
     pub(crate) applications: crate::inbound::Applications,
     /// Destinations that no table of routes speaks for.
     pub(crate) direct: crate::find::DirectDestinations,
@@ -81,6 +86,7 @@ impl Worker {
     pub fn new(shared: Shared, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             recorders: Recorders::new(shared.metrics.clone()),
+            events: Events::new(shared.mesh_metrics.clone()),
             random: Cell::new(seed),
             copies: Cell::new(0),
             shared,

@@ -188,7 +188,7 @@ impl Run {
                     format!("{status}: {}", body.chars().take(200).collect::<String>())
                 })
             }
-            Err(error) => Some(chain(error)),
+            Err(error) => Some(heddle_diag::error_chain(error)),
         };
         if let Some(problem) = problem {
             summary.failed += 1;
@@ -235,17 +235,6 @@ fn percentile(latencies: &[u32], total: u64, percent: u64) -> u64 {
         }
     }
     0
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

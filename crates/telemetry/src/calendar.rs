@@ -16,6 +16,13 @@ pub(crate) struct Moment {
     unix_seconds: u64,
 }
 
+/// A moment as RFC 3339 says it, in UTC, to the millisecond: for logs.
+pub fn rfc3339(time: SystemTime) -> String {
+    let mut text = String::with_capacity(24);
+    Moment::new(time).write_iso(&mut text);
+    text
+}
+
 impl Moment {
     /// Times before 1970 become 1970.
     pub(crate) fn new(time: SystemTime) -> Self {

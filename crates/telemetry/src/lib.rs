@@ -19,6 +19,7 @@ pub mod metrics;
 mod reason;
 mod sink;
 
+pub use calendar::rfc3339;
 pub use flags::{ResponseFlag, ResponseFlags};
 pub use reason::{Fault, Reason};
 pub use sink::{Sink, SinkGuard, SinkSettings};

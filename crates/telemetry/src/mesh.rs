@@ -1,6 +1,9 @@
 //! heddle's own metrics of identity and connections, beside Istio's: `heddle_<area>_<what>_<unit>[_total]`.
 
-use crate::metrics::{GroupDefinition, Kind, Metric};
+use std::time::{Duration, SystemTime};
+
+use crate::Reason;
+use crate::metrics::{Group, GroupDefinition, Kind, Metric, Registry};
 
 /// Connections that failed or were refused, by direction (`inbound`, `outbound`) and
 /// [`Reason`](crate::Reason).
@@ -48,6 +51,82 @@ pub static CERTIFICATES: GroupDefinition = GroupDefinition {
     expires: false,
 };
 
+/// Which side of the workload's proxy something happened on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// From others to the workload.
+    Inbound,
+    /// From the workload to others.
+    Outbound,
+}
+
+impl Direction {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// Records what did not go well, and certificates. Each call looks its series up: none of it is the path of requests
+/// that go well.
+#[derive(Debug, Clone)]
+pub struct MeshMetrics {
+    connections: Group,
+    peers: Group,
+    certificates: Group,
+}
+
+impl MeshMetrics {
+    /// The metrics of a registry.
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            connections: registry.group(&CONNECTIONS),
+            peers: registry.group(&PEERS),
+            certificates: registry.group(&CERTIFICATES),
+        }
+    }
+
+    /// Counts a connection or request that did not end well.
+    pub fn record_failed(&self, direction: Direction, reason: Reason) {
+        let series = self.connections.series(&[direction.as_str(), reason.as_str()]);
+        series.counter(0).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts a peer whose certificate was not accepted; `reason` is a word of a closed list.
+    pub fn record_peer_refused(&self, direction: Direction, reason: &'static str) {
+        let series = self.peers.series(&[direction.as_str(), reason]);
+        series.counter(0).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts a certificate that came, and states when it expires.
+    pub fn record_certificate(&self, identity: &str, not_after: SystemTime) {
+        let since = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.state_expiry(identity, i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let series = self.certificates.series(&[identity]);
+        series.counter(1).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts an attempt that brought no certificate.
+    pub fn record_certificate_failure(&self, identity: &str) {
+        let series = self.certificates.series(&[identity]);
+        series.counter(2).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// States that there is no certificate in use.
+    pub fn record_no_certificate(&self, identity: &str) {
+        self.state_expiry(identity, 0);
+    }
+
+    fn state_expiry(&self, identity: &str, seconds: i64) {
+        if let Some(gauge) = self.certificates.series(&[identity]).gauge(0) {
+            gauge.set(seconds);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -74,5 +153,32 @@ mod tests {
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter);
             assert!(metric.help.ends_with('.'));
         }
+    }
+
+    #[test]
+    fn events_become_series() {
+        let registry = Registry::new(crate::metrics::RegistrySettings::default());
+        let metrics = MeshMetrics::new(&registry);
+        for _ in 0..2 {
+            metrics.record_failed(Direction::Inbound, Reason::PlaintextRefused);
+        }
+        metrics.record_peer_refused(Direction::Outbound, "wrong_identity");
+        metrics.record_certificate("spiffe://a", SystemTime::UNIX_EPOCH + Duration::from_secs(77));
+        metrics.record_certificate_failure("spiffe://a");
+        let mut page = String::new();
+        registry.encode(std::time::Instant::now(), &mut page);
+        for line in [
+            r#"heddle_connections_failed_total{direction="inbound",reason="plaintext_refused"} 2"#,
+            r#"heddle_peers_refused_total{direction="outbound",reason="wrong_identity"} 1"#,
+            r#"heddle_certificate_expiry_timestamp_seconds{identity="spiffe://a"} 77"#,
+            r#"heddle_certificate_issued_total{identity="spiffe://a"} 1"#,
+            r#"heddle_certificate_failures_total{identity="spiffe://a"} 1"#,
+        ] {
+            assert!(page.contains(line), "{line} not in\n{page}");
+        }
+        metrics.record_no_certificate("spiffe://a");
+        page.clear();
+        registry.encode(std::time::Instant::now(), &mut page);
+        assert!(page.contains(r#"seconds{identity="spiffe://a"} 0"#), "{page}");
     }
 }

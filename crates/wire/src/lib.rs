@@ -1,4 +1,4 @@
-//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, path normalisation. Layer 4.
+//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, gRPC's frames, path normalisation. Layer 4.
 //!
 //! Bytes come in as slices and go out as bytes appended to a buffer of the caller's. Nothing here waits,
 //! reads a clock or decides about a request: framing and syntax only. Whatever a peer can send is either
@@ -13,6 +13,7 @@
 
 pub mod convert;
 pub mod dns;
+pub mod grpc;
 pub mod http1;
 pub mod path;
 pub mod sniff;

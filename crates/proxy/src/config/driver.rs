@@ -15,6 +15,7 @@ use heddle_ir::resource::{Resource, ResourceName};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_proto::discovery::{DeltaDiscoveryResponse, Node};
 use heddle_sync::{Client, Effects};
+use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::{CryptoProvider, Identity};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -43,6 +44,8 @@ pub(crate) struct Setup {
     pub provider: Arc<CryptoProvider>,
     /// Spreads back-off, renewal and first picks over proxies.
     pub seed: u64,
+    /// Where certificates are counted; none: nowhere.
+    pub metrics: Option<MeshMetrics>,
     /// Where the proxy's clock begins: last uses are counted from it.
     pub started: Instant,
 }
@@ -82,7 +85,7 @@ impl Driver {
             link: Link::new(connector, setup.seed),
             client: Client::new(node),
             held: Held::new(publisher, setup.seed),
-            issuer: Issuer::new(setup.identity, setup.provider, setup.seed),
+            issuer: Issuer::new(setup.identity, setup.provider, setup.seed, setup.metrics),
             wanted,
             demands: HashMap::new(),
             started: setup.started,

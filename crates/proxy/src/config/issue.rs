@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
+use heddle_diag::error_chain;
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateRequest, CertificateResponse, InstalledCertificate};
+use heddle_telemetry::mesh::MeshMetrics;
+use heddle_telemetry::rfc3339;
 use heddle_tls::{
     CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
 };
@@ -33,6 +36,7 @@ pub(super) struct Issuer {
     provider: Arc<CryptoProvider>,
     keys: Keys,
     seed: u64,
+    metrics: Option<MeshMetrics>,
     issuance: Option<(SpiffeId, Issuance<WorkloadKey>)>,
     bundle: Option<Arc<TrustBundle>>,
     /// The leaf in effect, and whether the authority was told of it.
@@ -40,9 +44,15 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    pub(super) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>, seed: u64) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        provider: Arc<CryptoProvider>,
+        seed: u64,
+        metrics: Option<MeshMetrics>,
+    ) -> Self {
         let keys = Keys::new(provider.clone());
-        Self { identity, provider, keys, seed, issuance: None, bundle: None, installed: None }
+        let (issuance, bundle, installed) = (None, None, None);
+        Self { identity, provider, keys, seed, metrics, issuance, bundle, installed }
     }
 
     pub(super) fn now(&self) -> SystemTime {
@@ -131,12 +141,28 @@ impl Issuer {
         match issued {
             Ok(issued) => match issuance.handle_issued(now, &self.keys, attempt, issued) {
                 Ok(svid) => {
-                    info!(%identity, not_after = ?svid.validity.not_after, "certificate issued");
+                    let not_after = svid.validity.not_after;
+                    if let Some(metrics) = &self.metrics {
+                        metrics.record_certificate(&identity.to_string(), not_after);
+                    }
+                    let not_after = rfc3339(not_after);
+                    info!(%identity, not_after, "certificate issued");
                 }
-                Err(error) => warn!(%identity, %error, "certificate refused"),
+                Err(error) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.record_certificate_failure(&identity.to_string());
+                    }
+                    let hint =
+                        "the control plane's log says what it signed; the former certificate stays";
+                    warn!(%identity, why = error_chain(&error), hint, "certificate refused");
+                }
             },
             Err(reason) => {
-                warn!(%identity, reason, "no certificate");
+                if let Some(metrics) = &self.metrics {
+                    metrics.record_certificate_failure(&identity.to_string());
+                }
+                let hint = "tried again by itself; the former certificate stays while it is valid";
+                warn!(%identity, why = reason, hint, "no certificate");
                 issuance.handle_failure(now, attempt, reason);
             }
         }
@@ -173,20 +199,23 @@ impl Issuer {
 
     /// Puts the current certificate and bundle in effect for new connections, or takes them out.
     fn install(&mut self) {
-        let Some((_, issuance)) = &self.issuance else { return };
-        match (issuance.current(self.now()), issuance.bundle()) {
-            (Some(svid), Some(bundle)) => {
-                if let Err(error) = self.identity.install(svid.clone(), bundle) {
-                    warn!(%error, "certificate cannot be used; the former one stays");
-                    return;
-                }
-                let Some(leaf) = svid.chain.first() else { return };
-                if self.installed.as_ref().is_none_or(|(known, _)| known != leaf) {
-                    self.installed = Some((leaf.clone(), false));
-                }
+        let Some((identity, issuance)) = &self.issuance else { return };
+        if let (Some(svid), Some(bundle)) = (issuance.current(self.now()), issuance.bundle()) {
+            if let Err(error) = self.identity.install(svid.clone(), bundle) {
+                warn!(%error, "certificate cannot be used; the former one stays");
+                return;
             }
-            _ => self.identity.clear(),
+            if let Some(leaf) = svid.chain.first()
+                && self.installed.as_ref().is_none_or(|(known, _)| known != leaf)
+            {
+                self.installed = Some((leaf.clone(), false));
+            }
+            return;
         }
+        if let Some(metrics) = &self.metrics {
+            metrics.record_no_certificate(&identity.to_string());
+        }
+        self.identity.clear();
     }
 }
 
@@ -195,7 +224,7 @@ pub(crate) struct FixedIssuer(Issuer);
 
 impl FixedIssuer {
     pub(crate) fn new(identity: Arc<Identity>, provider: Arc<CryptoProvider>) -> Self {
-        Self(Issuer::new(identity, provider, 1))
+        Self(Issuer::new(identity, provider, 1, None))
     }
 
     pub(crate) fn set_identity(&mut self, identity: &SpiffeId) {

@@ -69,7 +69,11 @@ pub(crate) struct Ended {
     pub(crate) status: u16,
     pub(crate) flags: ResponseFlags,
     pub(crate) response_bytes: u64,
+    /// gRPC messages of the response.
+    pub(crate) response_messages: u64,
     pub(crate) mutual_tls: bool,
+    /// Why it did not end well; none: it did, as far as this proxy can tell.
+    pub(crate) reason: Option<Reason>,
     pub(crate) next: Next,
 }
 
@@ -203,6 +207,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
 impl Ended {
     pub(crate) fn answer(mut self, answer: Answer) -> Self {
         self.status = answer.status;
+        self.reason = answer.reason;
         if let Some(flag) = answer.reason.and_then(Reason::flag) {
             self.flags = self.flags.with(flag);
         }
@@ -309,6 +314,15 @@ impl Tries<'_> {
         reused: bool,
         pump: &mut Pump,
     ) -> Option<Answer> {
+        if let Failure::Upstream(error) = failure {
+            upstream::tell(
+                self.retries.decided.worker,
+                self.retries.decided.state,
+                target,
+                None,
+                error,
+            );
+        }
         let (outcome, observation) = match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => {
                 let request_sent = !pump.is_unsent();
@@ -349,26 +363,18 @@ impl Tries<'_> {
                 Answer::upstream_protocol_error()
             }
             Failure::Timeout(why) => why.answer(),
-            Failure::Upstream(UpstreamError::Overflow(_)) => Answer::overflow(),
-            Failure::Upstream(UpstreamError::Resolve { .. }) => {
-                Answer::no_healthy_upstream().because(Reason::NameResolution)
-            }
-            Failure::Upstream(
-                UpstreamError::Handshake(_)
-                | UpstreamError::Identity(_)
-                | UpstreamError::NoIdentity,
-            ) => Answer::connect_failure().because(Reason::PeerIdentity),
-            Failure::Upstream(UpstreamError::Timeout(_)) => {
-                Answer::connect_failure().because(Reason::ConnectTimeout)
-            }
-            Failure::Upstream(
-                UpstreamError::Connect(_)
-                | UpstreamError::Http2(_)
-                | UpstreamError::Http2Refused
-                | UpstreamError::Outside(_)
-                | UpstreamError::TlsSettings(_),
-            ) => Answer::connect_failure(),
+            Failure::Upstream(error) => answer_to(error),
         }
+    }
+}
+
+/// What a client is answered when no connection to an endpoint could be had.
+pub(crate) fn answer_to(error: &UpstreamError) -> Answer {
+    let reason = upstream::reason_of(error);
+    match reason {
+        Reason::CircuitOverflow => Answer::overflow(),
+        Reason::NameResolution => Answer::no_healthy_upstream().because(reason),
+        _ => Answer::connect_failure().because(reason),
     }
 }
 

@@ -13,11 +13,12 @@ use h2::{Reason, RecvStream, SendStream};
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
+use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, Request, Response};
 
 use crate::forward::answer::Answer;
-use crate::forward::attempts::{Decided, Ended, Next};
+use crate::forward::attempts::{Decided, Ended, Next, answer_to};
 use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
@@ -41,6 +42,8 @@ pub(crate) struct Upload {
     waiting: Option<Bytes>,
     finished: bool,
     pub(crate) bytes: u64,
+    /// The messages of a gRPC call.
+    pub(crate) messages: Option<MessageCounter>,
     watch: Watch,
     tee: Option<Tee>,
 }
@@ -65,7 +68,7 @@ enum Broken {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize) -> Self {
+    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize, is_grpc: bool) -> Self {
         let ended = body.is_end_stream().then_some(End::Plain);
         Self {
             body,
@@ -78,6 +81,7 @@ impl Upload {
             waiting: None,
             finished: false,
             bytes: 0,
+            messages: is_grpc.then(MessageCounter::default),
             watch: Watch::default(),
             tee: None,
         }
@@ -170,6 +174,7 @@ impl Upload {
                     // An empty piece only carried the end, for which no window is waited.
                     if !piece.is_empty() {
                         self.bytes += piece.len() as u64;
+                        self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                         self.keep(&piece);
                         self.note_piece(&piece);
                         self.waiting = Some(piece);
@@ -236,6 +241,8 @@ struct Download {
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
+    /// The messages of a gRPC call.
+    messages: Option<MessageCounter>,
     watch: Watch,
 }
 
@@ -254,6 +261,7 @@ impl Download {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
+                    self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                     if let Some(progress) = self.watch.progress() {
                         progress.note();
                     }
@@ -375,7 +383,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             return (ended, in_head);
         }
         let watch = upload.watch.clone();
-        let download = Download { body, waiting: None, bytes: 0, grpc_status: in_head, watch };
+        let messages = upload.messages.map(|_| MessageCounter::default());
+        let grpc_status = in_head;
+        let download = Download { body, waiting: None, bytes: 0, grpc_status, messages, watch };
         let delivered = deliver(decided, ended, attempt, upload, download, sink).await;
         if let (true, Some(code)) = (tells_later, delivered.1) {
             let counted = seen_as_http(status, Some(code));
@@ -415,6 +425,7 @@ async fn deliver(
     });
     let outcome = watch.within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
+    ended.response_messages = download.messages.map_or(0, |messages| messages.count());
     let grpc = download.grpc_status;
     match outcome {
         Ok(Ok(())) => {}
@@ -522,8 +533,15 @@ impl Tries<'_> {
             }
             Failure::Timeout(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
-            Failure::Upstream(_) => {
-                let answer = Answer::connect_failure();
+            Failure::Upstream(error) => {
+                upstream::tell(
+                    self.retries.decided.worker,
+                    self.retries.decided.state,
+                    target,
+                    None,
+                    error,
+                );
+                let answer = answer_to(error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

@@ -7,6 +7,7 @@ use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::proxy::Limits;
 use heddle_telemetry::ResponseFlags;
+use heddle_telemetry::mesh::Direction;
 use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
@@ -75,10 +76,15 @@ pub(crate) async fn serve_request(
         None => head,
     };
     let decision = inbound.decide_request(&peer.facts, &head);
-    let Ok(permit) = decision.verdict.into_permit() else {
-        let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let permit = match decision.verdict.into_permit() {
+        Ok(permit) => permit,
+        Err(denial) => {
+            let what = format_args!("{} {}", head.method_text(), head.path_text());
+            super::denied(worker, peer, &what, denial.origin());
+            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+            record_request(worker, peer, &begun, &finished);
+            return Ok(finished.keep);
+        }
     };
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &head)
@@ -120,6 +126,7 @@ pub(crate) fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item 
 }
 
 fn record_request(worker: &Worker, peer: &Peer, begun: &Begun, finished: &Finished) {
+    worker.events.count(Direction::Inbound, finished.ended.reason);
     let recorder = peer.recorder(worker, begun.asked.is_grpc);
     http1::record(recorder, begun, finished, ResponseFlags::NONE, Instant::now());
 }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::RequestHead;
 use heddle_telemetry::ResponseFlags;
+use heddle_telemetry::mesh::Direction;
 use heddle_wire::path;
 
 use super::http1::own_edits;
@@ -34,6 +36,7 @@ pub(crate) async fn serve(
         Box::pin(async move {
             let (started, is_grpc) = (stream.started, http2::is_grpc(&stream.head.headers));
             let finished = serve_request(&worker, &peer, stream, keep_bytes_max).await;
+            worker.events.count(Direction::Inbound, finished.ended.reason);
             let recorder = peer.recorder(&worker, is_grpc);
             record(recorder, started, &finished, ResponseFlags::NONE);
         })
@@ -64,8 +67,13 @@ async fn serve_request(
     };
     let view = Head::with_path(&head, normal.as_deref());
     let decision = inbound.decide_request(&peer.facts, &view);
-    let Ok(permit) = decision.verdict.into_permit() else {
-        return answered(&head, &Answer::denied(), &mut respond);
+    let permit = match decision.verdict.into_permit() {
+        Ok(permit) => permit,
+        Err(denial) => {
+            let what = format_args!("{} {}", head.method, view.path());
+            super::denied(worker, peer, &what, denial.origin());
+            return answered(&head, &Answer::denied(), &mut respond);
+        }
     };
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &view)

@@ -5,11 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use heddle_authz::Connection as Facts;
+use heddle_diag::{Origin, error_chain};
 use heddle_http::Connection;
 use heddle_http::pool::Upstream;
+use heddle_telemetry::Reason;
 use heddle_telemetry::istio::TcpRecorder;
+use heddle_telemetry::mesh::Direction;
 
-use super::{Accepted, application};
+use super::{Accepted, Peer, application};
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
 use crate::upstream::{self, UpstreamError, UpstreamProtocol};
@@ -18,9 +21,12 @@ use crate::worker::Worker;
 /// Why a stream is not let through. The client's connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
-    /// A policy denies it, or there is none yet.
-    #[error("denied")]
-    Denied,
+    /// A policy denies it.
+    #[error("denied by {0}")]
+    Denied(Box<Origin>),
+    /// There is no policy.
+    #[error("no policy has come from the control plane yet")]
+    NoPolicy,
     /// The application.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -29,11 +35,31 @@ pub(crate) enum StreamError {
 /// Copies between the client and the application, until both have ended or the stream is newly denied.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
-    facts: &Facts,
+    peer: &Peer,
     client: &mut Connection,
     opened: Opened,
 ) {
-    stream::serve(client, opened, newly_denied(worker, facts)).await;
+    stream::serve(client, opened, newly_denied(worker, peer)).await;
+}
+
+/// Tells of a stream that goes nowhere.
+pub(crate) fn refused(worker: &Worker, peer: &Peer, error: &StreamError) {
+    let events = &worker.events;
+    match error {
+        StreamError::Denied(origin) => {
+            events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
+            super::denied(worker, peer, &"stream", origin);
+        }
+        StreamError::NoPolicy => {
+            let why = "no policy has come from the control plane yet";
+            super::failed(worker, peer.accepted, Reason::DestinationUnknown, &why, "");
+        }
+        StreamError::Upstream(error) => {
+            let why = error_chain(error);
+            let hint = "is the application listening on that port?";
+            super::failed(worker, peer.accepted, upstream::reason_of(error), &why, hint);
+        }
+    }
 }
 
 /// Opens a connection to the application, if policy lets the stream through.
@@ -43,9 +69,9 @@ pub(crate) async fn open(
     facts: &Facts,
 ) -> Result<Opened, StreamError> {
     let snapshot = worker.shared.configuration.snapshot();
-    let inbound = snapshot.inbound.clone().ok_or(StreamError::Denied)?;
+    let inbound = snapshot.inbound.clone().ok_or(StreamError::NoPolicy)?;
     let permit = inbound.decide_stream(facts).verdict.into_permit();
-    let permit = permit.map_err(|_| StreamError::Denied)?;
+    let permit = permit.map_err(|denial| StreamError::Denied(Box::new(denial.origin().clone())))?;
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
@@ -72,17 +98,15 @@ fn recorder(
 }
 
 /// Ready when a change of configuration denies what was permitted.
-async fn newly_denied(worker: &Worker, facts: &Facts) {
+async fn newly_denied(worker: &Worker, peer: &Peer) {
     let mut changes = worker.shared.configuration.changes();
     changes.mark_unchanged();
     while changes.changed().await.is_ok() {
         let snapshot = worker.shared.configuration.snapshot();
-        let permitted = snapshot
-            .inbound
-            .as_ref()
-            .is_some_and(|inbound| inbound.decide_stream(facts).verdict.into_permit().is_ok());
-        if !permitted {
-            return;
+        let Some(inbound) = &snapshot.inbound else { return };
+        if let Err(denial) = inbound.decide_stream(&peer.facts).verdict.into_permit() {
+            worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
+            return super::denied(worker, peer, &"stream under way newly", denial.origin());
         }
     }
     // Nothing publishes any more: what holds now holds on.

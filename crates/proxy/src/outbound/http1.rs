@@ -13,6 +13,7 @@ use heddle_ir::http_route::AbortStatus;
 use heddle_ir::proxy::Limits;
 use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
+use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, TargetForm};
 use http::HeaderMap;
@@ -344,6 +345,7 @@ pub(crate) fn aborted(abort: AbortStatus) -> Answer {
 }
 
 fn record_request(worker: &Worker, begun: &Begun, finished: &Finished, extra: ResponseFlags) {
+    worker.events.count(Direction::Outbound, finished.ended.reason);
     let recorder = recorder_of(worker, &finished.ended, begun.asked.is_grpc);
     http1::record(recorder.as_ref(), begun, finished, extra, Instant::now());
 }

@@ -13,6 +13,7 @@ use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
+use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use http::request::Parts;
@@ -101,6 +102,7 @@ async fn serve_request(
         }
     };
     let is_grpc = http2::is_grpc(&head.headers);
+    worker.events.count(Direction::Outbound, finished.ended.reason);
     let recorder = recorder_of(&worker, &finished.ended, is_grpc);
     record(recorder.as_ref(), started, &finished, extra);
 }

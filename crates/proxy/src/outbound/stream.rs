@@ -8,9 +8,12 @@ use heddle_authz::{OutboundTarget, Permit, permit_outbound};
 use heddle_balance::{HashedRequest, Observation, Pick, Picked};
 use heddle_http::Connection;
 use heddle_http::pool::Upstream;
+use heddle_telemetry::Reason;
+use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use super::Accepted;
+use crate::events::Parties;
 use crate::find::Found;
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
@@ -44,9 +47,34 @@ pub(crate) async fn serve(
     server_name: Option<&str>,
 ) {
     // A client that cannot be served is closed: there is no answer in a protocol that is not known.
-    if let Ok(opened) = open(worker, accepted, found, server_name).await {
-        stream::serve(&mut client, opened, pending()).await;
+    match open(worker, accepted, found, server_name).await {
+        Ok(opened) => stream::serve(&mut client, opened, pending()).await,
+        Err(error) => refused(worker, accepted, &error),
     }
+}
+
+/// Tells of a stream that goes nowhere.
+pub(crate) fn refused(worker: &Worker, accepted: Accepted, error: &StreamError) {
+    let (reason, hint) = match error {
+        StreamError::NotPermitted => {
+            (Reason::DestinationUnknown, "declare the destination with a ServiceEntry")
+        }
+        StreamError::NoRoute => {
+            (Reason::NoRoute, "`heddle explain` says which rules were looked at")
+        }
+        StreamError::NoEndpoint => {
+            (Reason::NoHealthyEndpoint, "does a workload have the labels, and is it ready?")
+        }
+        // Told when it happened.
+        StreamError::Upstream(error) => {
+            let reason = upstream::reason_of(error);
+            return worker.events.count(Direction::Outbound, Some(reason));
+        }
+    };
+    let Accepted { source, destination } = accepted;
+    let (direction, source) = (Direction::Outbound, Some(source));
+    let parties = Parties { direction, source, peer: "", destination: &destination };
+    worker.events.failed(parties, reason, error, hint);
 }
 
 /// Opens a connection to where a stream goes.
@@ -98,6 +126,9 @@ async fn connect(
             Err(_) => Observation::ConnectFailure,
         };
         state.balancer.record(known, seen, worker.now_ms(Instant::now()));
+    }
+    if let Err(error) = &opened {
+        upstream::tell(worker, state, &target, Some(accepted.source), error);
     }
     let mutual_tls = endpoint.is_mutual_tls();
     let known = target.endpoint();

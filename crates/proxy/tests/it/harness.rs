@@ -9,6 +9,7 @@ use heddle_ir::workload::MeshTransport;
 use heddle_proxy::configuration::Publisher;
 use heddle_proxy::worker::{Overrides, Worker};
 use heddle_proxy::{inbound, outbound};
+use heddle_telemetry::metrics::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -33,6 +34,8 @@ pub(crate) struct Pair {
     pub(crate) client_worker: Rc<Worker>,
     pub(crate) server_worker: Rc<Worker>,
     pub(crate) server_publisher: Publisher,
+    pub(crate) client_registry: Registry,
+    pub(crate) server_registry: Registry,
 }
 
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
@@ -54,13 +57,14 @@ impl Pair {
         server_side: impl FnOnce(&mut ServerSide),
     ) -> Self {
         let mesh = Mesh::new();
+        let (server_registry, client_registry) = (Registry::default(), Registry::default());
         let (listener, inbound) = listen().await;
         let mut server = ServerSide::new(application.port());
         server_side(&mut server);
         let overrides =
             Overrides { inbound_destination: Some(application), ..Overrides::default() };
         let (server_shared, server_publisher) =
-            shared(&server.effects(), mesh.identity("server"), None, overrides);
+            shared(&server.effects(), mesh.identity("server"), &server_registry, overrides);
         let server_worker = Worker::new(server_shared, 1);
         spawn_local(server_worker.clone().run());
         spawn_local(inbound::serve(server_worker.clone(), listener));
@@ -72,11 +76,37 @@ impl Pair {
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
         let (client_shared, _) =
-            shared(&client.effects(), mesh.identity("client"), None, overrides);
+            shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
         spawn_local(outbound::serve(client_worker.clone(), listener));
-        Self { outbound, inbound, client_worker, server_worker, server_publisher }
+        Self {
+            outbound,
+            inbound,
+            client_worker,
+            server_worker,
+            server_publisher,
+            client_registry,
+            server_registry,
+        }
+    }
+
+    /// Waits until a proxy has counted something: one of its lines begins with `name`, has all of these and ends so.
+    pub(crate) async fn counts(registry: &Registry, name: &str, parts: &[&str], value: u64) {
+        loop {
+            let mut page = String::new();
+            registry.encode(std::time::Instant::now(), &mut page);
+            let end = format!(" {value}");
+            let has = |line: &str| {
+                line.starts_with(name)
+                    && line.ends_with(&end)
+                    && parts.iter().all(|part| line.contains(part))
+            };
+            if page.lines().any(has) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// A connection of the client's workload.

@@ -37,6 +37,8 @@ use heddle_proxy::snapshot::Snapshot;
 use heddle_proxy::worker::{Overrides, Shared};
 use heddle_sync::Effect;
 use heddle_telemetry::istio::StandardMetrics;
+use heddle_telemetry::mesh::MeshMetrics;
+use heddle_telemetry::metrics::Registry;
 use heddle_tls::{Identity, Keys, SigningRoot, SystemClock, default_provider};
 
 /// The service port of the only service.
@@ -413,7 +415,7 @@ impl Demand for NoDemand {
 pub(crate) fn shared(
     effects: &[Effect],
     identity: Arc<Identity>,
-    metrics: Option<StandardMetrics>,
+    registry: &Registry,
     overrides: Overrides,
 ) -> (Shared, Publisher) {
     let (snapshot, problems) = Snapshot::default().with(effects, 1, 0);
@@ -425,7 +427,8 @@ pub(crate) fn shared(
         sockets: SocketFactory::here(),
         application_sockets: SocketFactory::here(),
         outside: None,
-        metrics,
+        metrics: Some(StandardMetrics::new(registry)),
+        mesh_metrics: Some(MeshMetrics::new(registry)),
         started: tokio::time::Instant::now(),
         overrides,
     };

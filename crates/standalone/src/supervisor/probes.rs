@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+pub(crate) use heddle_diag::error_chain as chain;
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::namespace::NetworkNamespace;
 use heddle_net::socket::SocketFactory;
@@ -140,18 +141,6 @@ impl Prober {
 
 fn port(number: u32) -> Result<u16, String> {
     u16::try_from(number).map_err(|_| format!("{number} is not a port"))
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct RequestOutcome {
     pub request_bytes: u64,
     /// Bytes of the response, head included.
     pub response_bytes: u64,
+    /// gRPC messages of the request and of the response; none for what is not gRPC.
+    pub messages: Option<(u64, u64)>,
 }
 
 /// Records the requests of a route between two workloads.
@@ -58,6 +60,8 @@ struct RequestSeries {
     duration: Option<Histogram>,
     request_bytes: Option<Histogram>,
     response_bytes: Option<Histogram>,
+    /// Of a request and of a response that are gRPC.
+    messages: [Option<Counter>; 2],
 }
 
 #[derive(Debug, Clone)]
@@ -124,17 +128,15 @@ impl RequestRecorder {
             // Byte histograms count in thousandths, for the one bound that is half a byte.
             observe(series.request_bytes.as_ref(), outcome.request_bytes.saturating_mul(1_000));
             observe(series.response_bytes.as_ref(), outcome.response_bytes.saturating_mul(1_000));
-        });
-    }
-
-    /// Counts the messages of a gRPC stream, when it has ended or now and then while it runs.
-    pub fn record_messages(&self, outcome: &RequestOutcome, requests: u64, responses: u64) {
-        let series = self.labels.request_series(&self.messages, outcome);
-        for (metric, count) in [(0, requests), (1, responses)] {
-            if let Some(counter) = series.counter(metric) {
-                counter.add(count);
+            if let Some((requests, responses)) = outcome.messages {
+                let [of_requests, of_responses] = &series.messages;
+                for (counter, count) in [(of_requests, requests), (of_responses, responses)] {
+                    if let Some(counter) = counter {
+                        counter.add(count);
+                    }
+                }
             }
-        }
+        });
     }
 
     fn resolve(&self, outcome: &RequestOutcome, has_room: bool) -> RequestSeries {
@@ -143,7 +145,16 @@ impl RequestRecorder {
         } else {
             self.requests.overflow()
         };
+        let messages = outcome.messages.map(|_| {
+            if has_room {
+                self.labels.request_series(&self.messages, outcome)
+            } else {
+                self.messages.overflow()
+            }
+        });
+        let messages = |metric| messages.as_ref().and_then(|series| series.counter(metric));
         RequestSeries {
+            messages: [messages(0), messages(1)],
             total: series.counter(0),
             duration: series.histogram(1),
             request_bytes: series.histogram(2),

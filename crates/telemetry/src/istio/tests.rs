@@ -37,6 +37,7 @@ fn outcome(response_code: u16) -> RequestOutcome {
         duration: Duration::from_micros(1_500),
         request_bytes: 300,
         response_bytes: 1_200,
+        messages: None,
     }
 }
 
@@ -160,7 +161,11 @@ fn messages_and_builds_are_counted() {
     let registry = Registry::default();
     record_build(&registry, "proxy", "0.1.0");
     let recorder = StandardMetrics::new(&registry).requests(&route(Reporter::Source));
-    recorder.record_messages(&RequestOutcome { grpc_status: Some(0), ..outcome(200) }, 3, 4);
+    recorder.record(&RequestOutcome {
+        grpc_status: Some(0),
+        messages: Some((3, 4)),
+        ..outcome(200)
+    });
     assert_eq!(
         lines(&registry, "istio_build{"),
         "istio_build{component=\"proxy\",tag=\"0.1.0\"} 1\n"

@@ -3,14 +3,18 @@
 use std::fmt::Write as _;
 
 use heddle_telemetry::metrics::{Buckets, GroupDefinition, Kind};
-use heddle_telemetry::{ResponseFlag, istio};
+use heddle_telemetry::{ResponseFlag, istio, mesh};
 
 use super::{NOTE, cell};
 
 /// Every group that proxies record, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 3] = [
+const GROUPS: [(&str, &GroupDefinition); 7] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
+    ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),
+    ("Failures", &mesh::CONNECTIONS),
+    ("Refused certificates", &mesh::PEERS),
+    ("Certificates of the workload", &mesh::CERTIFICATES),
     ("Versions", &istio::BUILDS),
 ];
 

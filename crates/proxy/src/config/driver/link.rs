@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_diag::error_chain;
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_rpc::Streaming;
 use heddle_rpc::client::Connection;
@@ -108,23 +109,11 @@ impl Link {
 
 async fn open(connector: Connector) -> Result<Session, String> {
     let opened = timeout(CONNECT_TIMEOUT, async {
-        let connection = connector.connect().await.map_err(|error| chain(&error))?;
+        let connection = connector.connect().await.map_err(|error| error_chain(&error))?;
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
         let responses = connection.delta(ReceiverStream::new(queue)).await;
         let responses = responses.map_err(|status| status.message().to_owned())?;
         Ok(Session { connection, requests, responses })
     });
     opened.await.unwrap_or_else(|_| Err(format!("no answer within {CONNECT_TIMEOUT:?}")))
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

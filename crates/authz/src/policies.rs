@@ -68,7 +68,7 @@ impl CompiledPolicies {
         let any = |test: fn(&CompiledPolicy) -> bool| systems.iter().flatten().any(test);
         let has_dry_run = any(|policy| policy.dry_run);
         let has_audit = any(|policy| policy.action == PolicyAction::Audit);
-        Self { has_dry_run, has_audit, systems, authorization }
+        Self { authorization, systems, has_dry_run, has_audit }
     }
 
     /// Whether any rule looks at requests.

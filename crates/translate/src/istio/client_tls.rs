@@ -64,9 +64,9 @@ impl Policies<'_> {
                 subject_alt_names: names(),
                 mesh_server_name: text(&value.sni),
             },
-            mode => Security::of(ClientTls::Originate(
-                self.origination(written, value, mode, connecting, report),
-            )),
+            mode => Security::of(ClientTls::Originate(self.origination(
+                written, value, mode, connecting, report,
+            ))),
         }
     }
 
@@ -101,8 +101,9 @@ impl Policies<'_> {
         let skip = value.insecure_skip_verify.unwrap_or(false);
         let key = credential.map(|name| secret_key(&name, connecting.namespace));
         // A name of a ConfigMap is an authority and no certificate.
-        let is_map =
-            key.as_ref().is_some_and(|key| key.kind == heddle_ir::secret::SecretKind::ConfigMap);
+        let is_map = key
+            .as_ref()
+            .is_some_and(|key| key.kind == heddle_ir::secret::SecretKind::ConfigMap);
         let (credential, authorities) = match key {
             Some(key) if is_map => (None, vec![key]),
             key => (key, Vec::new()),

@@ -115,7 +115,8 @@ fn merge_http(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
     merged.method = leaf.method.clone().or_else(|| root.method.clone());
     merged.authority = leaf.authority.clone().or_else(|| root.authority.clone());
     for header in &root.headers {
-        let said = |known: &HeaderMatch| known.name == header.name && known.invert == header.invert;
+        let said =
+            |known: &HeaderMatch| known.name == header.name && known.invert == header.invert;
         if !leaf.headers.iter().any(said) {
             merged.headers.push(header.clone());
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use heddle_api::istio::{Gateway, ServerTlsMode, ServerTlsSettings, TlsVersion as WrittenVersion};
+use heddle_api::istio::{
+    Gateway, ServerTlsMode, ServerTlsSettings, TlsVersion as WrittenVersion,
+};
 use heddle_api::{Base64, Object};
 use heddle_ir::gateway::{
     AuthoritySource, CertificatePin, CertificateSource, ClientCertificate, TlsTermination,
@@ -153,14 +155,12 @@ pub(crate) fn secret_key(name: &str, namespace: &str) -> SecretKey {
 /// Digests of which a client's certificate must have one: of its key in base64, or of itself in hexadecimal, with colons
 /// between the bytes or without. One that cannot be read matches nothing, so that the list stays a list.
 fn pins(tls: &ServerTlsSettings) -> Vec<CertificatePin> {
-    let keys = tls
-        .verify_certificate_spki
-        .iter()
-        .map(|text| CertificatePin::PublicKey(spki_digest(text).unwrap_or_default()));
-    let hashes = tls
-        .verify_certificate_hash
-        .iter()
-        .map(|text| CertificatePin::Certificate(certificate_digest(text).unwrap_or_default()));
+    let keys = tls.verify_certificate_spki.iter().map(|text| {
+        CertificatePin::PublicKey(spki_digest(text).unwrap_or_default())
+    });
+    let hashes = tls.verify_certificate_hash.iter().map(|text| {
+        CertificatePin::Certificate(certificate_digest(text).unwrap_or_default())
+    });
     keys.chain(hashes).collect()
 }
 

@@ -25,6 +25,7 @@ use crate::report::Report;
 
 pub(crate) type Rule = Arc<Object<DestinationRule>>;
 
+
 /// A block with the object it stands in and the mapping it is a field of.
 pub(super) struct Block<'a, T> {
     pub(super) written: &'a Written,
@@ -83,8 +84,7 @@ impl<'a> Policies<'a> {
             merged.connection_pool =
                 merged.connection_pool.or(pool.map(|value| Block { written, parent, value }));
             let outlier = policy.outlier_detection.as_ref();
-            merged.outlier =
-                merged.outlier.or(outlier.map(|value| Block { written, parent, value }));
+            merged.outlier = merged.outlier.or(outlier.map(|value| Block { written, parent, value }));
         }
         merged
     }
@@ -145,10 +145,8 @@ impl<'a> Policies<'a> {
     }
 
     pub(crate) fn connection_pool(&self, mesh: &Mesh, report: &mut Report) -> ConnectionPool {
-        self.connection_pool.map_or_else(
-            || default_pool(mesh),
-            |block| pool(block.written, block.value, mesh, report),
-        )
+        self.connection_pool
+            .map_or_else(|| default_pool(mesh), |block| pool(block.written, block.value, mesh, report))
     }
 
     pub(crate) fn outlier_detection(
@@ -181,8 +179,7 @@ impl<'a> Policies<'a> {
             "" | "CONNECT" => TunnelMethod::Connect,
             "POST" => TunnelMethod::Post,
             other => {
-                let message =
-                    format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");
+                let message = format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");
                 report.rejected(of("protocol"), message);
                 return None;
             }

@@ -516,7 +516,7 @@ fn print_policy(out: &mut String, policy: &Policy) {
         out,
         "{:?}{}{} {}",
         policy.action,
-        policy.authorizer.iter().map(|name| format!(" {name}")).collect::<String>(),
+        policy.authorizer.as_ref().map(|name| format!(" {name}")).unwrap_or_default(),
         if policy.dry_run { " (dry run)" } else { "" },
         place(&policy.origin)
     )

@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Get(GetArguments),
     /// Wait until a condition holds
     Wait(WaitArguments),
+    /// What was changed, when and by whom
+    History(HistoryArguments),
+    /// Go back to an earlier revision of all objects
+    Rollback(RollbackArguments),
     /// Health of the mesh and of everything in it
     Status(OutputArguments),
     /// Check files and say what would happen to every field
@@ -302,6 +306,29 @@ pub(crate) struct WaitArguments {
     /// How long
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: std::time::Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct HistoryArguments {
+    /// So many changes, the newest first
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
+}
+
+#[derive(Args)]
+pub(crate) struct RollbackArguments {
+    /// The revision, as `heddle history` lists it; the one before the newest when left out
+    pub(crate) revision: Option<u64>,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How long proxies may take to acknowledge
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub(crate) timeout: std::time::Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArguments,
 }
 
 /// What `wait` waits for.

@@ -7,6 +7,7 @@ pub(crate) mod codes;
 pub(crate) mod demo;
 pub(crate) mod explain;
 pub(crate) mod files;
+pub(crate) mod history;
 pub(crate) mod internal;
 pub(crate) mod kinds;
 pub(crate) mod objects;

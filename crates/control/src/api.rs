@@ -8,6 +8,7 @@
 //! | `DELETE /v1/objects?group=&kind=&namespace=&name=` | deletes what matches; `kind` and `name` must be given |
 //! | `POST /v1/explain` `{requests: [{from, to, …}]}` | what happens to each request, and why |
 //! | `GET /v1/history?limit=` | steps of history, the newest first |
+//! | `POST /v1/rollback` `{revision, dry_run, by}` | undoes what changed since a revision, in a new step |
 //! | `GET /v1/status` | the control plane, proxies with acknowledged versions, workloads |
 //! | `GET /v1/wait?for=applied\|ready\|delete&namespace=&name=&timeout_ms=` | waits; 408 says what it still waits for |
 //! | `GET /v1/watch?for=status\|certs` | JSON lines: now and after every change |
@@ -39,6 +40,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> std::i
         .route("/v1/delete", post(routes::delete))
         .route("/v1/explain", post(routes::explain))
         .route("/v1/history", get(routes::history))
+        .route("/v1/rollback", post(routes::rollback))
         .route("/v1/status", get(routes::status))
         .route("/v1/certs", get(routes::certificates))
         .route("/v1/authority/rotate", post(routes::rotate))

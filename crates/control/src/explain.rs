@@ -1,10 +1,15 @@
 //! Explaining requests to the mesh as it is: the objects that are in force, with their addresses and ages.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use heddle_api::Resource as AnyObject;
-use heddle_explain::{Query, World};
+use heddle_explain::{Head, HeadEdit, Query, TokenVerdict, Tokens, World};
+use heddle_ir::authentication::{JwtKeys, JwtRule};
+use heddle_tls::jwt::{KeySet, KeySource, KeysNow, TokenEdit, authenticate};
 use heddle_translate::Options;
 use serde_json::{Value, json};
 
@@ -12,6 +17,71 @@ use crate::state::State;
 
 /// Requests of one call.
 pub(crate) const REQUESTS_MAX: usize = 100_000;
+
+/// Verifies tokens as proxies do, with the keys that configuration itself has. Where keys are to be fetched from somewhere,
+/// tokens are taken for signed, and the answer depends on that.
+pub struct TokenVerifier {
+    now: SystemTime,
+    /// Key sets by their texts.
+    read: RefCell<HashMap<Arc<str>, KeysNow>>,
+    /// What was taken for granted while one request was looked at.
+    assumed: RefCell<Vec<String>>,
+}
+
+impl TokenVerifier {
+    /// Verifies at this time.
+    pub fn new(now: SystemTime) -> Self {
+        Self { now, read: RefCell::default(), assumed: RefCell::default() }
+    }
+}
+
+impl KeySource for TokenVerifier {
+    fn keys(&self, rule: &JwtRule) -> KeysNow {
+        match &rule.keys {
+            JwtKeys::Inline(text) => {
+                let mut read = self.read.borrow_mut();
+                let parse = || match KeySet::parse(text) {
+                    Ok(keys) => KeysNow::Held(Arc::new(keys)),
+                    Err(_) => KeysNow::Missing,
+                };
+                read.entry(text.clone()).or_insert_with(parse).clone()
+            }
+            JwtKeys::Discovery(url) | JwtKeys::Url(url) => {
+                let what = format!("the keys of {} at {url}", rule.issuer);
+                self.assumed.borrow_mut().push(what);
+                KeysNow::Held(Arc::new(KeySet::assumed()))
+            }
+            JwtKeys::Unusable => KeysNow::Missing,
+        }
+    }
+
+    fn unknown_key(&self, _rule: &JwtRule) {}
+}
+
+impl Tokens for TokenVerifier {
+    fn verify(&self, rules: &[Arc<JwtRule>], head: &Head) -> TokenVerdict {
+        self.assumed.borrow_mut().clear();
+        match authenticate(rules, self, head, self.now) {
+            Ok(authenticated) => TokenVerdict::Accepted {
+                facts: authenticated.facts,
+                edits: authenticated.edits.into_iter().map(head_edit).collect(),
+                depends_on: self.assumed.take(),
+            },
+            Err(error) => {
+                TokenVerdict::Refused { status: error.status(), reason: error.to_string() }
+            }
+        }
+    }
+}
+
+fn head_edit(edit: TokenEdit) -> HeadEdit {
+    match edit {
+        TokenEdit::RemoveCookie(name) => HeadEdit::RemoveCookie(name),
+        TokenEdit::RemoveHeader(name) => HeadEdit::RemoveHeader(name),
+        TokenEdit::RemoveQuery(name) => HeadEdit::RemoveQuery(name),
+        TokenEdit::SetHeader(name, value) => HeadEdit::SetHeader(name, value),
+    }
+}
 
 /// The mesh at one moment.
 pub(crate) struct Moment {
@@ -34,7 +104,8 @@ impl Moment {
     /// Explains every request: `{"answers": [… | {"error"}], "texts": [… | null]}`.
     pub(crate) fn explain(self, requests: &[Value]) -> Value {
         let Self { objects, options, sources } = self;
-        let world = World::running(objects, options);
+        let tokens = Box::new(TokenVerifier::new(SystemTime::now()));
+        let world = World::running(objects, options).with_tokens(tokens);
         let mut answers = Vec::new();
         let mut texts = Vec::new();
         for request in requests {

@@ -13,6 +13,7 @@
 mod api;
 mod authority;
 mod catalog;
+mod data_key;
 mod desired;
 mod digest;
 pub mod explain;

@@ -6,6 +6,7 @@
 pub(crate) mod apply;
 pub(crate) mod describe;
 mod expiry;
+pub(crate) mod rollback;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetimes};
 use crate::catalog::Catalog;
+use crate::data_key;
 use crate::facts::{self, Facts};
 use crate::objects::Objects;
 use crate::plan::{self, Consequences, Plan, Stage};
@@ -64,7 +66,7 @@ impl State {
         provider: &Arc<CryptoProvider>,
         now: SystemTime,
     ) -> Result<Self, ControlError> {
-        let store = Store::open(&options.store)?;
+        let store = Store::open(&options.store, Some(data_key::open(&options.store)?))?;
         let contents = store.contents()?;
         let (objects, missing) = Objects::load(&contents);
         for key in missing {
@@ -271,7 +273,7 @@ impl State {
         if expired.is_empty() {
             return;
         }
-        if let Err(error) = self.delete(expired, false, now) {
+        if let Err(error) = self.delete(expired, "time (ttlSecondsAfterFinished)", false, now) {
             tracing::error!(%error, "a job that is over cannot be removed");
         }
     }

@@ -167,6 +167,8 @@ pub struct ServerView {
     pub considered: Vec<Considered>,
     /// What else it depends on.
     pub depends_on: Vec<String>,
+    /// What the application gets, where the server's proxy changes it.
+    pub request: Option<RequestView>,
     /// Where a gateway sends it on to.
     pub then: Vec<DestinationView>,
 }

@@ -118,6 +118,8 @@ pub(crate) fn head(query: &Query, target: &Target, speaks: Speaks) -> Head {
         authority: authority.unwrap_or_else(|| target.authority.clone()),
         scheme: "http".to_owned(),
         headers,
+        token: None,
+        route: None,
     }
 }
 

@@ -19,8 +19,8 @@ use crate::direct;
 use crate::head::{Head, Speaks};
 use crate::outbound::{Followed, Own};
 use crate::query::{Query, QueryError};
-use crate::server::{Link, Server};
-use crate::story::{Phase, Story};
+use crate::server::{Link, Server, limits_of};
+use crate::story::{Phase, Story, considered};
 use crate::target::{Resolution, Target, written_host};
 use crate::world::World;
 
@@ -129,9 +129,9 @@ pub(crate) fn follow(
     view.handled = handled;
     view.depends_on.extend(depends_on);
     for phase in story.finish() {
-        for mut considered in phase.considered {
-            considered.workload.get_or_insert_with(|| view.workload.clone());
-            view.considered.push(considered);
+        for mut each in phase.considered {
+            each.workload.get_or_insert_with(|| view.workload.clone());
+            view.considered.push(each);
         }
     }
     view.then = followed.branches.into_iter().filter_map(|branch| branch.destination).collect();
@@ -263,10 +263,15 @@ impl Gateway {
         if let Some(own) = client_certificate(arrival, &found, &mut depends_on) {
             return (Followed::answered(own), handled);
         }
-        if let Some(own) = self.authorize(world, arrival, head, handled, &mut depends_on, story) {
-            return (Followed { depends_on, ..Followed::answered(own) }, handled);
+        let head = match self.authorize(world, arrival, head, handled, &mut depends_on, story) {
+            Ok(head) => head,
+            Err(own) => return (Followed { depends_on, ..Followed::answered(*own) }, handled),
+        };
+        for (origin, what) in limits_of(&found.server.rate_limits, port, &head) {
+            story.consider(Phase::Authorize, considered(origin, what.clone()));
+            depends_on.push(format!("{what} ({origin})"));
         }
-        let mut followed = self.route(world, arrival, head, handled, &found, story);
+        let mut followed = self.route(world, arrival, &head, handled, &found, story);
         followed.depends_on.extend(depends_on);
         (followed, handled)
     }
@@ -305,7 +310,7 @@ impl Gateway {
         (Followed::answered(own), handled)
     }
 
-    /// What the policies of the gateway's own workload say; none: they let it through.
+    /// What the policies of the gateway's own workload say: the request as it goes on, or what is answered.
     fn authorize(
         &self,
         world: &World,
@@ -314,8 +319,8 @@ impl Gateway {
         handled: Handled,
         depends_on: &mut Vec<String>,
         story: &mut Story,
-    ) -> Option<Own> {
-        let workload = self.workload.as_ref()?;
+    ) -> Result<Head, Box<Own>> {
+        let Some(workload) = self.workload.as_ref() else { return Ok(head.clone()) };
         let proven = arrival.identity.is_some() && arrival.transport == Transport::MutualTls;
         let link = Link {
             // What TLS is taken is the listener's business, not that of PeerAuthentication.
@@ -330,21 +335,21 @@ impl Gateway {
         };
         let label = format!("{}/{}", workload.namespace, workload.workload_name);
         let server = Server { world, link: &link, head };
-        let view = server.at_edge(&workload.id, &label, handled);
-        for considered in &view.considered {
-            story.consider(Phase::Authorize, considered.clone());
+        let (view, head) = server.at_edge(&workload.id, &label, handled);
+        for each in &view.considered {
+            story.consider(Phase::Authorize, each.clone());
         }
         story.note(Phase::Authorize, format!("{label}: {}", view.reason));
         depends_on.extend(view.depends_on);
-        if !matches!(view.verdict, Verdict::Deny | Verdict::Unreachable) {
-            return None;
+        if matches!(view.verdict, Verdict::Forward | Verdict::Depends) {
+            return Ok(head);
         }
         story.outcome(Phase::Authorize, "denied", view.origin.as_ref());
         let own = Own::new(view.verdict, view.status, view.reason);
-        Some(match &view.origin {
+        Err(Box::new(match &view.origin {
             Some(origin) => own.by(origin),
             None => own,
-        })
+        }))
     }
 
     fn route(

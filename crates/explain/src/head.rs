@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use heddle_ir::protocol::Protocol;
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{RequestHead, TokenFacts};
 use heddle_route::{HeaderEdit, host_of};
 
 use crate::answer::{Handled, HeaderChanges, RequestView};
@@ -50,9 +50,9 @@ impl Speaks {
     }
 }
 
-/// A request head.
+/// A request head, with what was found out about the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
+pub struct Head {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -60,6 +60,10 @@ pub(crate) struct Head {
     pub(crate) scheme: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
+    /// What its token says.
+    pub(crate) token: Option<TokenFacts>,
+    /// The rule of the port's own routes that took it.
+    pub(crate) route: Option<String>,
 }
 
 impl Head {
@@ -124,6 +128,12 @@ impl RequestHead for Head {
     }
     fn scheme(&self) -> &str {
         &self.scheme
+    }
+    fn token(&self) -> Option<&TokenFacts> {
+        self.token.as_ref()
+    }
+    fn route(&self) -> Option<&str> {
+        self.route.as_deref()
     }
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let mut values = self.headers.iter().filter(|(own, _)| own == name);

@@ -151,6 +151,10 @@ fn server(json: &mut JsonWriter, view: &ServerView) {
     json.field("transport", view.transport.as_str());
     json.field("reason", &view.reason);
     origin_or_null(json, view.origin.as_ref());
+    if let Some(own) = &view.request {
+        json.key("request");
+        request(json, own);
+    }
     if !view.then.is_empty() {
         list(json, "then", &view.then, destination);
     }

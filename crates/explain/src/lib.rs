@@ -27,11 +27,14 @@ mod server;
 mod story;
 mod target;
 mod text;
+mod tokens;
 mod world;
 
 pub use answer::{
     Alternative, Answer, Considered, DestinationView, Handled, HeaderChanges, MirrorView,
     PhaseView, RequestView, RetriesView, ServerView, TransportView, Verdict,
 };
+pub use head::Head;
 pub use query::{Query, QueryError};
+pub use tokens::{HeadEdit, TokenVerdict, Tokens};
 pub use world::World;

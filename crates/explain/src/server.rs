@@ -9,14 +9,18 @@ use heddle_authz::{
 use heddle_diag::Origin;
 use heddle_ident::{SpiffeId, WorkloadId};
 use heddle_ir::authorization::PolicyAction;
+use heddle_ir::http_route::HttpMatch;
 use heddle_ir::inbound::MutualTlsMode;
 use heddle_ir::protocol::Protocol;
+use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::request::ConnectionFacts;
+use heddle_route::CompiledFilter;
 use heddle_wire::path::normalize;
 
 use crate::answer::{Considered, Handled, ServerView, TransportView, Verdict};
 use crate::gateway;
 use crate::head::{Head, Speaks};
+use crate::tokens::TokenVerdict;
 use crate::world::World;
 
 /// The port that clients are imagined to come from.
@@ -103,23 +107,28 @@ impl Server<'_> {
             considered: Vec::new(),
             depends_on: Vec::new(),
             then: Vec::new(),
+            request: None,
         }
     }
 
-    /// What the policies of a gateway's workload say about a request that one of its servers took.
+    /// What the policies of a gateway's workload say about a request that one of its servers took, and the request as it
+    /// goes on.
     pub(crate) fn at_edge(
         &self,
         workload: &WorkloadId,
         label: &str,
         handled: Handled,
-    ) -> ServerView {
+    ) -> (ServerView, Head) {
         let mut view = self.reached(label, 1.0);
         view.handled = handled;
-        match self.world.edge_policy(workload) {
+        let head = match self.world.edge_policy(workload) {
             Some(inbound) => self.judge(&inbound, &mut view),
-            None => "no policy".clone_into(&mut view.reason),
-        }
-        view
+            None => {
+                "no policy".clone_into(&mut view.reason);
+                None
+            }
+        };
+        (view, head.unwrap_or_else(|| self.head.clone()))
     }
 
     fn enforce(&self, inbound: &CompiledAuthorization, view: &mut ServerView) {
@@ -138,11 +147,16 @@ impl Server<'_> {
             return;
         }
         view.handled = self.handled(declared);
-        self.judge(inbound, view);
+        if let Some(head) = self.judge(inbound, view)
+            && head != *self.head
+        {
+            view.request = Some(head.view(view.handled));
+        }
     }
 
-    /// Accepts the connection and decides about what is on it, handled as the view says.
-    fn judge(&self, inbound: &CompiledAuthorization, view: &mut ServerView) {
+    /// Accepts the connection and decides about what is on it, handled as the view says. Answers the request as it goes on
+    /// if it does; none for a stream.
+    fn judge(&self, inbound: &CompiledAuthorization, view: &mut ServerView) -> Option<Head> {
         let link = self.link;
         let facts = ConnectionFacts {
             peer_identity: link.identity.clone(),
@@ -156,59 +170,100 @@ impl Server<'_> {
             Acceptance::ProbesOnly(_) if view.handled.is_http() => {}
             Acceptance::ProbesOnly(setting) | Acceptance::Refuse(setting) => {
                 deny(view, &Denial::Transport(setting), link.closed());
-                return;
+                return None;
             }
         }
         if !view.handled.is_http() {
-            let mut approvals = Approvals::NONE;
-            let mut decision = inbound.decide_stream(&connection);
-            while let Judged::Ask(question) = &decision.verdict {
-                let after = ask(view, question, approvals);
-                if after == approvals {
-                    break;
-                }
-                approvals = after;
-                decision = inbound.decide_stream_after(&connection, approvals);
-            }
-            let considered = inbound.explain_stream(&connection);
-            tell(view, &decision, considered, None);
-            return;
+            let decide = |approvals| inbound.decide_stream_after(&connection, approvals);
+            let decision = after_all_leave(view, decide);
+            tell(view, &decision, inbound.explain_stream(&connection), None);
+            return None;
         }
         if !link.speaks.is_http() {
             view.verdict = Verdict::Unreachable;
             view.status = Some(400);
             view.reason = "the port speaks HTTP and the client does not".into();
-            return;
+            return None;
         }
+        self.judge_request(inbound, &connection, view)
+    }
+
+    fn judge_request(
+        &self,
+        inbound: &CompiledAuthorization,
+        connection: &Connection,
+        view: &mut ServerView,
+    ) -> Option<Head> {
+        let policy = inbound.inbound();
         let mut head = self.head.clone();
-        match normalize(&head.path, inbound.inbound().path_normalization) {
+        match normalize(&head.path, policy.path_normalization) {
             Ok(Some(path)) => head.path = path,
             Ok(None) => {}
             Err(error) => {
-                view.verdict = Verdict::Deny;
-                view.status = Some(400);
-                view.reason = error.to_string();
-                return;
+                refuse(view, Verdict::Deny, 400, error.to_string());
+                return None;
             }
         }
-        let mut approvals = Approvals::NONE;
-        let mut decision = inbound.decide_request(&connection, &head);
-        while let Judged::Ask(question) = &decision.verdict {
-            let after = ask(view, question, approvals);
-            if after == approvals {
-                break;
+        let needs_nothing = inbound.is_probe(connection, &head);
+        let mut edits = Vec::new();
+        if !policy.jwt_rules.is_empty() && !needs_nothing {
+            match self.world.tokens.verify(&policy.jwt_rules, &head) {
+                TokenVerdict::Accepted { facts, edits: own, depends_on } => {
+                    head.token = facts;
+                    edits = own;
+                    view.depends_on.extend(depends_on);
+                }
+                TokenVerdict::Refused { status, reason } => {
+                    refuse(view, Verdict::Deny, status, reason);
+                    view.origin = policy.jwt_rules.first().map(|rule| rule.origin.clone());
+                    return None;
+                }
             }
-            approvals = after;
-            decision = inbound.decide_request_after(&connection, &head, approvals);
         }
-        let considered = inbound.explain(&connection, Some(&head));
+        if let Some(routes) = self.world.port_routes(policy, self.link.destination.port())
+            && !needs_nothing
+        {
+            let Some(decision) = routes.decide(&head, 0) else {
+                refuse(view, Verdict::NoRoute, 404, "no route of the port takes it".into());
+                return None;
+            };
+            head.route = Some(decision.rule.name.to_string());
+        }
+        let decide = |approvals| inbound.decide_request_after(connection, &head, approvals);
+        let decision = after_all_leave(view, decide);
         let status = match decision.verdict {
-            Judged::Deny(Denial::Transport(_)) => link.closed(),
+            Judged::Deny(Denial::Transport(_)) => self.link.closed(),
             _ => Some(403),
         };
-        tell(view, &decision, considered, status);
+        tell(view, &decision, inbound.explain(connection, Some(&head)), status);
         if head.path != self.head.path {
             view.reason = format!("{} (path normalised to {})", view.reason, head.path);
+        }
+        if matches!(view.verdict, Verdict::Forward | Verdict::Depends) {
+            self.limit(&policy.rate_limits, &head, view);
+        }
+        for edit in &edits {
+            head.edit_for_token(edit);
+        }
+        head.route = None;
+        Some(head)
+    }
+
+    /// Whether there is a token left in the buckets is for the running proxy to know.
+    fn limit(&self, limits: &RateLimits, head: &Head, view: &mut ServerView) {
+        for (origin, what) in limits_of(limits, self.link.destination.port(), head) {
+            let considered = Considered {
+                origin: origin.clone(),
+                outcome: what.clone(),
+                workload: Some(view.workload.clone()),
+            };
+            view.considered.push(considered);
+            view.depends_on.push(format!("{what} ({origin})"));
+            if view.verdict == Verdict::Forward {
+                view.verdict = Verdict::Depends;
+                view.reason = format!("{}, if {what} allows it", view.reason);
+                view.origin = Some(origin.clone());
+            }
         }
     }
 
@@ -230,6 +285,49 @@ impl Server<'_> {
     }
 }
 
+/// The limits that count a request on a port, where they were written and in words.
+pub(crate) fn limits_of<'l>(
+    limits: &'l RateLimits,
+    port: u16,
+    head: &Head,
+) -> Vec<(&'l Origin, String)> {
+    let takes = |own: Option<u16>, matches: &[HttpMatch]| {
+        own.is_none_or(|own| own == port) && CompiledFilter::compile(matches).0.takes(head)
+    };
+    let local = limits.local.iter().filter(|limit| takes(limit.port, &limit.matches));
+    let local = local.map(|limit| {
+        let what = match &limit.bucket {
+            Some(bucket) => format!(
+                "the local rate limit of {} per {:?}, at most {} at once",
+                bucket.refill, bucket.interval, bucket.capacity
+            ),
+            None => "the local rate limit of some identities".to_owned(),
+        };
+        (&limit.origin, what)
+    });
+    let global = limits.global.iter().filter(|limit| takes(limit.port, &limit.matches));
+    let global = global
+        .map(|limit| (&limit.origin, format!("the rate limit service, domain {}", limit.domain)));
+    local.chain(global).collect()
+}
+
+/// What is decided once everybody who is asked has approved.
+fn after_all_leave<'a>(
+    view: &mut ServerView,
+    decide: impl Fn(Approvals) -> Decision<'a>,
+) -> Decision<'a> {
+    let mut approvals = Approvals::NONE;
+    loop {
+        let decision = decide(approvals);
+        let Judged::Ask(question) = &decision.verdict else { return decision };
+        let after = ask(view, question, approvals);
+        if after == approvals {
+            return decision;
+        }
+        approvals = after;
+    }
+}
+
 /// Somebody outside of the proxy has to approve, and is taken for doing so.
 fn ask(view: &mut ServerView, question: &Question<'_>, approvals: Approvals) -> Approvals {
     let authorizer = &question.authorizer;
@@ -242,6 +340,12 @@ fn ask(view: &mut ServerView, question: &Question<'_>, approvals: Approvals) -> 
     }
     view.origin = Some(question.rule.origin.clone());
     approvals.with(question)
+}
+
+fn refuse(view: &mut ServerView, verdict: Verdict, status: u16, reason: String) {
+    view.verdict = verdict;
+    view.status = Some(status);
+    view.reason = reason;
 }
 
 fn mode(mode: MutualTlsMode) -> &'static str {
@@ -284,7 +388,7 @@ fn tell(
     }
     if view.verdict == Verdict::Forward && !view.depends_on.is_empty() {
         view.verdict = Verdict::Depends;
-        view.reason = format!("{}, if {} approves", view.reason, view.depends_on.join(" and "));
+        view.reason = format!("{}; that depends on {}", view.reason, view.depends_on.join(" and "));
     }
     if let Some(Err(denial)) = &decision.dry_run
         && view.verdict == Verdict::Forward

@@ -11,9 +11,10 @@ use heddle_diag::Origin;
 use heddle_ident::{NetworkName, WorkloadId};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
+use heddle_ir::http_route::RouteTable;
 use heddle_ir::inbound::{Inbound, MutualTls, MutualTlsMode};
 use heddle_ir::index::Index;
-use heddle_ir::outbound::{OutboundKey, ScopeId};
+use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId};
 use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
@@ -26,6 +27,7 @@ use crate::answer::Answer;
 use crate::assume;
 use crate::choice::Choice;
 use crate::query::{Query, QueryError};
+use crate::tokens::{NoVerifier, Tokens};
 
 /// What a mesh would hold of these objects. Nothing is derived before a request needs it, and nothing twice, so that
 /// thousands of requests cost little more than one.
@@ -36,6 +38,7 @@ pub struct World {
     /// The objects hold nothing that runs, so that workloads were assumed.
     pub(crate) assumed: bool,
     accounts: BTreeSet<(String, String)>,
+    pub(crate) tokens: Box<dyn Tokens>,
     held: RefCell<Held>,
 }
 
@@ -51,6 +54,7 @@ struct Held {
     views: HashMap<ScopeId, Arc<View>>,
     routes: HashMap<OutboundKey, Option<Arc<CompiledRoutes>>>,
     inbounds: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
+    port_routes: HashMap<(WorkloadId, u16), Arc<CompiledRoutes>>,
     edges: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
     gateways: HashMap<WorkloadId, Option<Arc<CompiledGateway>>>,
     imagined: HashMap<(Arc<str>, Labels), Arc<CompiledGateway>>,
@@ -96,7 +100,14 @@ impl World {
         translator.apply(objects.into_iter().map(Change::Upsert));
         let workloads = translator.workloads();
         let accounts = BTreeSet::new();
-        Self { translator, workloads, assumed: false, accounts, held: RefCell::default() }
+        let tokens = Box::new(NoVerifier);
+        Self { translator, workloads, assumed: false, accounts, tokens, held: RefCell::default() }
+    }
+
+    /// The same, with somebody who can verify tokens.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Box<dyn Tokens>) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Follows a request.
@@ -172,6 +183,27 @@ impl World {
         let inbound = inbound.map(|inbound| Arc::new(CompiledAuthorization::compile(inbound, 1).0));
         self.held.borrow_mut().inbounds.insert(workload.clone(), inbound.clone());
         inbound
+    }
+
+    /// The routes that requests on a port of a workload must take one of; none: they need none.
+    pub(crate) fn port_routes(&self, inbound: &Inbound, port: u16) -> Option<Arc<CompiledRoutes>> {
+        let key = (inbound.workload.clone(), port);
+        if let Some(routes) = self.held.borrow().port_routes.get(&key) {
+            return Some(routes.clone());
+        }
+        let own = inbound.ports.iter().find(|own| own.port == port)?;
+        let outbound = Outbound {
+            key: OutboundKey { scope: ScopeId(Arc::default()), host: Arc::default(), port },
+            protocol: own.protocol,
+            host: None,
+            http: RouteTable::clone(own.routes.as_ref()?),
+            tls: Vec::new(),
+            tcp: Vec::new(),
+            destinations: Vec::new(),
+        };
+        let routes = Arc::new(CompiledRoutes::compile(Arc::new(outbound)).0);
+        self.held.borrow_mut().port_routes.insert(key, routes.clone());
+        Some(routes)
     }
 
     pub(crate) fn endpoints(&self, key: &EndpointSetKey) -> Option<Arc<EndpointSet>> {

@@ -43,7 +43,7 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let (mut ended, grpc_status) =
         http2_attempts::run(decided, request, edits, &mut upload, respond).await;
     let request_bytes = upload.bytes;
-    let messages = upload.messages.map(|counter| (counter.count(), ended.response_messages));
+    let messages = upload.messages.map(|counter| (counter.count(), upload.response_messages));
     if let Next::Answer(answer) = std::mem::take(&mut ended.next) {
         let ended = Ended { next: Next::Close, ..ended };
         return Finished { ended, request_bytes, messages, ..answered(parts, &answer, respond) }

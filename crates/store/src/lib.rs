@@ -18,4 +18,4 @@ pub use error::StoreError;
 pub use record::{
     ChangeKind, Contents, ObjectChange, ObjectKey, ObjectRecord, Revision, SourceId, SourceText,
 };
-pub use store::{Change, Put, Store};
+pub use store::{Change, Put, Seal, Store};

@@ -95,6 +95,12 @@ pub struct Revision {
     pub revision: u64,
     /// When, milliseconds since 1970 UTC.
     pub at_ms: u64,
+    /// Who asked for it, as they call themselves; may be empty.
+    #[serde(default)]
+    pub by: String,
+    /// Why, where it is not what somebody applied or deleted; may be empty.
+    #[serde(default)]
+    pub note: String,
     /// What changed.
     pub changes: Vec<ObjectChange>,
 }

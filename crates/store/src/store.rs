@@ -19,8 +19,10 @@ use crate::record::{
     ChangeKind, Contents, ObjectChange, ObjectKey, ObjectRecord, Revision, SourceId, SourceText,
 };
 
-/// The format this program writes.
-const FORMAT: u64 = 1;
+/// The format this program writes. Since 2 texts and secrets may be sealed; what is not is still read.
+const FORMAT: u64 = 2;
+/// What sealed bytes begin with; texts in the clear begin with a brace, and keys in the clear with a dash.
+const SEALED: &[u8] = b"\x01sealed\x01";
 /// Steps of history that are kept, with the texts they need.
 const REVISIONS_MAX: u64 = 200;
 /// The largest text in bytes.
@@ -38,12 +40,21 @@ const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisio
 const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
 const SECRETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("secrets");
 
+/// Encrypts what the store writes down of texts and secrets, and reads it again. `name` is part of what is sealed.
+pub trait Seal: Send + Sync {
+    /// Encrypts.
+    fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, String>;
+    /// Decrypts.
+    fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, String>;
+}
+
 /// The store. One process has it open at a time.
 pub struct Store {
     /// None after a failure: the next use opens it again, since redb refuses everything after a failed write.
     database: Mutex<Option<Database>>,
     open: Opener,
     path: PathBuf,
+    seal: Option<Box<dyn Seal>>,
 }
 
 /// Opens the database at a path.
@@ -60,6 +71,10 @@ impl std::fmt::Debug for Store {
 pub struct Change {
     /// When, milliseconds since 1970 UTC.
     pub at_ms: u64,
+    /// Who asked for it; may be empty.
+    pub by: String,
+    /// Why, where it is not what somebody applied or deleted; may be empty.
+    pub note: String,
     /// Texts that `put` refers to by position.
     pub sources: Vec<SourceText>,
     /// Objects to create or change.
@@ -86,13 +101,18 @@ pub struct Put {
 }
 
 impl Store {
-    /// Opens the file, or makes it; a new one is readable by its owner only.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_with(path, Box::new(open_file))
+    /// Opens the file, or makes it; a new one is readable by its owner only. Texts and secrets are sealed by `seal`;
+    /// without it they are written in the clear.
+    pub fn open(path: &Path, seal: Option<Box<dyn Seal>>) -> Result<Self, StoreError> {
+        Self::open_with(path, seal, Box::new(open_file))
     }
 
-    fn open_with(path: &Path, open: Opener) -> Result<Self, StoreError> {
-        let store = Self { database: Mutex::new(None), open, path: path.to_owned() };
+    fn open_with(
+        path: &Path,
+        seal: Option<Box<dyn Seal>>,
+        open: Opener,
+    ) -> Result<Self, StoreError> {
+        let store = Self { database: Mutex::new(None), open, path: path.to_owned(), seal };
         store.with(|database| store.prepare(database))?;
         Ok(store)
     }
@@ -154,7 +174,7 @@ impl Store {
         for id in objects.values().map(|record| record.source).collect::<BTreeSet<_>>() {
             let text = table.get(id.0).map_err(|e| self.error(e))?;
             let text = text.ok_or_else(|| self.damaged(format!("text {} is missing", id.0)))?;
-            sources.insert(id, self.parse(text.value(), "a text")?);
+            sources.insert(id, self.parse_source(id, text.value())?);
         }
         Ok(Contents { revision, objects, sources })
     }
@@ -186,7 +206,7 @@ impl Store {
         self.read(|read| {
             let table = read.open_table(SOURCES).map_err(|e| self.error(e))?;
             let text = table.get(id.0).map_err(|e| self.error(e))?;
-            text.map(|text| self.parse(text.value(), "a text")).transpose()
+            text.map(|text| self.parse_source(id, text.value())).transpose()
         })
     }
 
@@ -212,7 +232,8 @@ impl Store {
             let mut secrets = BTreeMap::new();
             for entry in table.iter().map_err(|e| self.error(e))? {
                 let (name, secret) = entry.map_err(|e| self.error(e))?;
-                secrets.insert(name.value().to_owned(), Zeroizing::new(secret.value().to_vec()));
+                let plain = self.unsealed(&format!("secret/{}", name.value()), secret.value())?;
+                secrets.insert(name.value().to_owned(), plain);
             }
             Ok(secrets)
         })
@@ -221,7 +242,7 @@ impl Store {
     /// Puts a secret: the private key of an authority.
     pub fn put_secret(&self, name: &str, secret: &[u8]) -> Result<(), StoreError> {
         within(name, secret.len(), DOCUMENT_BYTES_MAX)?;
-        self.put(SECRETS, name, secret)
+        self.put(SECRETS, name, &self.sealed(&format!("secret/{name}"), secret)?)
     }
 
     /// Removes a secret.
@@ -298,13 +319,22 @@ impl Store {
         if !change.sources.is_empty() {
             let mut sources = write.open_table(SOURCES).map_err(|e| self.error(e))?;
             for (id, source) in (first_source..).zip(&change.sources) {
-                sources.insert(id, &*self.format(source)?).map_err(|e| self.error(e))?;
+                let text = Zeroizing::new(self.format(source)?);
+                let text = self.sealed(&format!("source/{id}"), &text)?;
+                sources.insert(id, &*text).map_err(|e| self.error(e))?;
             }
             let next = first_source + change.sources.len() as u64;
             meta.insert("next-source", next).map_err(|e| self.error(e))?;
         }
         drop(objects);
-        let mut step = Revision { revision: number, at_ms: change.at_ms, changes };
+        let Change { at_ms, by, note, .. } = change;
+        let mut step = Revision {
+            revision: number,
+            at_ms: *at_ms,
+            by: by.clone(),
+            note: note.clone(),
+            changes,
+        };
         if step.changes.is_empty() {
             step.revision = number - 1;
         } else {
@@ -371,6 +401,31 @@ impl Store {
     ) -> Result<Option<ObjectRecord>, StoreError> {
         let record = table.get(key).map_err(|e| self.error(e))?;
         record.map(|record| self.parse(record.value(), "an object")).transpose()
+    }
+
+    fn parse_source(&self, id: SourceId, bytes: &[u8]) -> Result<SourceText, StoreError> {
+        let plain = self.unsealed(&format!("source/{}", id.0), bytes)?;
+        self.parse(&plain, "a text")
+    }
+
+    /// What is written down of something that may be secret.
+    fn sealed(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let Some(seal) = &self.seal else { return Ok(plain.to_vec()) };
+        let sealed = seal.seal(name, plain);
+        let sealed = sealed.map_err(|error| self.damaged(format!("{name}: {error}")))?;
+        Ok([SEALED, &sealed].concat())
+    }
+
+    fn unsealed(&self, name: &str, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let Some(sealed) = bytes.strip_prefix(SEALED) else {
+            return Ok(Zeroizing::new(bytes.to_vec()));
+        };
+        let unreadable =
+            |error: String| self.damaged(format!("{name} cannot be decrypted: {error}"));
+        match &self.seal {
+            Some(seal) => seal.open(name, sealed).map_err(unreadable),
+            None => Err(unreadable("there is no key".to_owned())),
+        }
     }
 
     fn parse<T: DeserializeOwned>(&self, bytes: &[u8], what: &str) -> Result<T, StoreError> {

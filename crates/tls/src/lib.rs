@@ -20,6 +20,7 @@ pub mod alpn;
 mod authority;
 mod certificate;
 mod clock;
+mod data_key;
 mod identity;
 pub mod jwt;
 mod keys;
@@ -35,6 +36,7 @@ pub use certificate::{
     CertificateError, certificates_from_pem, pem_of, root_from_der, root_from_pem, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use data_key::{DATA_KEY_BYTES, DataKey, DataKeyError};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};
 pub use keys::{Keys, WorkloadKey};
 pub use origination::{

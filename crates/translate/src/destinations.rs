@@ -335,7 +335,8 @@ impl<'a> Destinations<'a> {
             return Ok(index);
         }
         let rules = rules_for(self.reader, &self.client, &service.host, &service.namespace);
-        let destination = destination(self.reader, &self.client, service, port, id, &rules, subset)?;
+        let destination =
+            destination(self.reader, &self.client, service, port, id, &rules, subset)?;
         self.list.push(Arc::new(destination));
         Ok(self.list.len() - 1)
     }

@@ -31,7 +31,9 @@ impl Derivation for EndpointsKey {
         let service = reader.read(&ServiceKey(self.0.host.as_str().into()))?;
         let port = service.ports.iter().find(|port| port.number == self.0.port)?;
         let mut endpoints = match &port.endpoints {
-            Endpoints::OriginalDestination | Endpoints::Requested | Endpoints::Nowhere => Vec::new(),
+            Endpoints::OriginalDestination | Endpoints::Requested | Endpoints::Nowhere => {
+                Vec::new()
+            }
             Endpoints::Name(name) => {
                 let number = target_number(port, None).unwrap_or(port.number);
                 let address = address_of(name, number, true);
@@ -249,11 +251,7 @@ fn workload_endpoint(
         labels: facts.labels.clone(),
         identity: Some(facts.identity.clone()),
         // The listeners of a gateway are not for the mesh; who wants TLS there says so in a DestinationRule.
-        transport: if disabled || facts.is_gateway {
-            MeshTransport::None
-        } else {
-            facts.transport
-        },
+        transport: if disabled || facts.is_gateway { MeshTransport::None } else { facts.transport },
         locality: facts.locality.clone(),
         network: facts.network.clone(),
         namespace: facts.namespace.clone(),

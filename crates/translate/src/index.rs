@@ -28,10 +28,8 @@ impl Derivation for IndexKey {
         let scope = Scope::parse(&self.0)?;
         let mesh = reader.read(&MeshKey);
         let visible = reader.read(&VisibleKey(scope.namespace.clone()));
-        let view = View {
-            namespace: &scope.namespace,
-            scoping: reader.read(&SidecarKey(self.0.clone())),
-        };
+        let view =
+            View { namespace: &scope.namespace, scoping: reader.read(&SidecarKey(self.0.clone())) };
         let unknown = view.unknown_destinations(mesh.unknown_destinations);
         let frontends = visible.iter().filter_map(|service| view.frontend(service, unknown));
         Some(Arc::new(Index {
@@ -57,16 +55,13 @@ impl View<'_> {
     }
 
     fn knows(&self, service: &Service, port: &ServicePort) -> bool {
-        self.scoping.as_ref().is_none_or(|scoping| {
-            scoping.knows(&service.namespace, &service.host, port.number)
-        })
+        self.scoping
+            .as_ref()
+            .is_none_or(|scoping| scoping.knows(&service.namespace, &service.host, port.number))
     }
 
     /// The ports of a service that are exported to the scope and that its Sidecar does not hide.
-    fn known_ports<'a>(
-        &'a self,
-        service: &'a Service,
-    ) -> impl Iterator<Item = &'a ServicePort> {
+    fn known_ports<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a ServicePort> {
         service.visible_ports(self.namespace).filter(|port| self.knows(service, port))
     }
 
@@ -77,9 +72,7 @@ impl View<'_> {
         let ports: Vec<FrontendPort> = service
             .visible_ports(self.namespace)
             .filter_map(|port| match (self.knows(service, port), passes) {
-                (true, _) => {
-                    Some(FrontendPort { number: port.number, protocol: port.protocol })
-                }
+                (true, _) => Some(FrontendPort { number: port.number, protocol: port.protocol }),
                 (false, true) => {
                     Some(FrontendPort { number: port.number, protocol: Protocol::Tcp })
                 }

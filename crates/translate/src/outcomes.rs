@@ -61,6 +61,17 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
+    ("trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
+    ("trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
+    ("trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    ("trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    ("subsets[].trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
+    ("subsets[].trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
+    ("subsets[].trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
+    (
+        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive",
+        Unsupported(NO_PINGS),
+    ),
     ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     (
@@ -93,7 +104,10 @@ const ENVOY_FILTER: Table = &[
 
 const GATEWAY: Table = &[
     ("selector", Applied),
-    ("servers", Applied),
+    (
+        "servers",
+        Unsupported("`explain` answers for it; in a running mesh no proxy listens on it yet"),
+    ),
     ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
     ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
 ];
@@ -115,6 +129,14 @@ const SIDECAR: Table = &[
     ("egress", Applied),
     ("egress[].port.targetPort", Ignored("deprecated")),
     ("ingress", Applied),
+    (
+        "ingress[].defaultEndpoint",
+        Unsupported("connections to the port go to the port itself; the application listens there"),
+    ),
+    (
+        "ingress[].connectionPool",
+        Unsupported("the limits of `inboundConnectionPool` hold for every port"),
+    ),
     ("ingress[].port.targetPort", Ignored("deprecated")),
     ("inboundConnectionPool", Applied),
     ("outboundTrafficPolicy", Applied),
@@ -154,6 +176,9 @@ const REQUEST_AUTHENTICATION: Table = &[
 
 const NO_KEEPALIVE: &str =
     "connections have the operating system's keepalive; setting it comes with the routing issue";
+const NO_TUNNEL: &str = "no tunnel is opened yet";
+const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
+const NO_PINGS: &str = "HTTP/2 pings are not sent yet";
 const NO_UPGRADE: &str =
     "a request keeps the client's HTTP version; this comes with the routing issue";
 const NO_ACCESS_LOG: &str =

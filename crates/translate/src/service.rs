@@ -305,13 +305,12 @@ fn from_entries(
             };
             let known = service.ports.iter().position(|known| known.number == port.number);
             match known.and_then(|index| service.ports.get_mut(index)) {
-                None => service.ports.push(defined),
                 // What leads to the same endpoints may be defined anew for other namespaces.
                 Some(known) if !known.shares_endpoints(&defined) => {}
                 Some(known) if known.protocol == defined.protocol => {
                     known.export = known.export.or(&defined.export);
                 }
-                Some(_) => service.ports.push(defined),
+                None | Some(_) => service.ports.push(defined),
             }
         }
         add_addresses(&mut service, entry, text);

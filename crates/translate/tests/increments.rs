@@ -9,6 +9,7 @@ use heddle_ident::{Host, NetworkName, WorkloadId};
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
 use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::secret::{SecretKey, SecretKind};
 use heddle_translate::{Change, ObjectKey, Options, Translator};
 use proptest::prelude::*;
 
@@ -57,13 +58,46 @@ const SLOTS: &[&[&str]] = &[
         "{kind: ServiceEntry, name: e, spec: {hosts: [api.example.com], ports: [{name: http, number: 80, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 1.2.3.4}]}}",
     ],
     &[
+        "{kind: Gateway, name: gw, spec: {selector: {istio: gw}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}}",
+        "{kind: Gateway, name: gw, spec: {selector: {istio: gw}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*.example.com'], tls: {mode: MUTUAL, credentialName: c}}]}}",
+    ],
+    &[
+        "{kind: Gateway, name: gw2, namespace: other, spec: {selector: {istio: gw}, servers: [{port: {number: 80, name: tcp, protocol: TCP}, hosts: ['*']}]}}",
+    ],
+    &[
+        "{kind: Pod, name: gw-0, labels: {istio: gw, gateway.networking.k8s.io/gateway-name: x}, spec: {containers: [{name: c}]}, status: {podIP: 10.0.0.3}}",
+    ],
+    &[
+        "{kind: VirtualService, name: entry, spec: {hosts: [api.example.com], gateways: [gw, other/gw2], http: [{delegate: {name: leaf}}]}}",
+        "{kind: VirtualService, name: entry, spec: {hosts: ['*'], gateways: [gw, other/gw2], http: [{route: [{destination: {host: a, port: {number: 80}}}]}], tcp: [{route: [{destination: {host: b}}]}]}}",
+    ],
+    &[
+        "{kind: VirtualService, name: leaf, spec: {http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: b}}]}]}}",
+        "{kind: VirtualService, name: leaf, spec: {exportTo: [nobody], http: [{route: [{destination: {host: b}}]}]}}",
+    ],
+    &[
+        "{kind: Sidecar, name: s, spec: {egress: [{hosts: ['./*']}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}}",
+        "{kind: Sidecar, name: s, spec: {workloadSelector: {labels: {app: a}}, ingress: [{port: {number: 8080, protocol: HTTP, name: x}, defaultEndpoint: '127.0.0.1:1'}], egress: [{hosts: ['~/*']}]}}",
+    ],
+    &[
+        "{kind: Sidecar, name: all, namespace: istio-system, spec: {egress: [{hosts: ['default/b.default.svc.cluster.local']}]}}",
+    ],
+    &[
+        "{kind: EnvoyFilter, name: f, spec: {workloadSelector: {labels: {app: a}}, configPatches: [{applyTo: HTTP_FILTER, patch: {operation: INSERT_FIRST, value: {typed_config: {'@type': x/LocalRateLimit, token_bucket: {max_tokens: 1, fill_interval: 1s}, filter_enabled: {default_value: {numerator: 100}}}}}}]}}",
+    ],
+    &[
+        "{kind: Secret, name: c, data: {tls.crt: eA==, tls.key: eA==}}",
+        "{kind: Secret, name: c, data: {tls.crt: eQ==, tls.key: eA==, ca.crt: eA==}}",
+    ],
+    &[
         "{kind: ConfigMap, name: istio, namespace: istio-system, data: {mesh: 'trustDomain: other'}}",
     ],
 ];
 
 fn read(text: &str) -> Vec<AnyObject> {
     let group = |kind: &str| match kind {
-        "Service" | "Pod" | "ConfigMap" => "v1",
+        "Service" | "Pod" | "ConfigMap" | "Secret" => "v1",
+        "EnvoyFilter" => "networking.istio.io/v1alpha3",
         "PeerAuthentication" | "AuthorizationPolicy" => "security.istio.io/v1",
         _ => "networking.istio.io/v1",
     };
@@ -113,12 +147,18 @@ fn names() -> Vec<ResourceName> {
         let host = Host::parse(host).unwrap();
         names.push(ResourceName::Endpoints(EndpointSetKey { host, port: 80 }));
     }
-    for pod in ["a-0", "b-0"] {
+    names.push(ResourceName::Secret(SecretKey {
+        kind: SecretKind::Secret,
+        namespace: "default".into(),
+        name: "c".into(),
+    }));
+    for pod in ["a-0", "b-0", "gw-0"] {
         let id = WorkloadId::new(format!("standalone/Pod/default/{pod}"));
         names.push(ResourceName::Inbound(id.clone()));
+        names.push(ResourceName::Gateway(id.clone()));
         names.push(ResourceName::Proxy(id));
     }
-    for address in ["10.0.0.1", "10.0.0.2", "10.0.0.9"] {
+    for address in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"] {
         names.push(ResourceName::Workload(NetworkName::new(""), address.parse().unwrap()));
     }
     names
@@ -233,7 +273,7 @@ fn what_is_gone_leaves_nothing_behind() {
         value
     }
     let mut translator = is_send(whole());
-    assert_eq!(translator.workloads().len(), 2);
+    assert_eq!(translator.workloads().len(), 3);
     assert!(!translator.findings().is_empty());
     for slot in 0..SLOTS.len() {
         translator.apply(changes(slot, 0));

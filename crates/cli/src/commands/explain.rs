@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use heddle_api::Reader;
-use heddle_control::explain::read_query;
+use heddle_control::explain::{TokenVerifier, read_query};
 use heddle_diag::{Diagnostic, Level};
 use heddle_explain::{Query, World};
 use heddle_translate::{Options, Profile};
@@ -65,7 +66,9 @@ pub(crate) fn world_of(sources: &Sources, meaning: Meaning) -> (World, Vec<Diagn
         Meaning::Heddle => Profile::Heddle,
         Meaning::IstioSidecar => Profile::IstioSidecar,
     };
-    (World::new(objects, Options { profile, ..Options::default() }), errors)
+    let tokens = Box::new(TokenVerifier::new(SystemTime::now()));
+    let world = World::new(objects, Options { profile, ..Options::default() });
+    (world.with_tokens(tokens), errors)
 }
 
 /// Objects with errors have their safe meaning; the answer must not look as if all were well.

@@ -31,6 +31,12 @@ fn files_of(sources: &Sources) -> Result<Vec<Value>> {
         .collect()
 }
 
+/// Who types this, for history.
+pub(crate) fn person() -> String {
+    let named = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default();
+    if named.is_empty() { format!("uid {}", rustix::process::getuid().as_raw()) } else { named }
+}
+
 /// Where the commands of a file start: its folder, or this one for standard input; empty where there is none.
 fn folder_of(path: &str) -> String {
     let above = std::path::Path::new(path).parent().filter(|_| path != "-");
@@ -43,7 +49,7 @@ fn folder_of(path: &str) -> String {
 /// else goes on; gives the number of objects that are not as written.
 pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Result<usize> {
     let api = ControlApi::of(client);
-    let request = json!({"files": files_of(sources)?, "keep_broken": true});
+    let request = json!({"files": files_of(sources)?, "keep_broken": true, "by": person()});
     let answer = api.post("/v1/objects", &request).await?;
     print_applied(&answer)?;
     let errors = answer["findings"].as_array().map_or(0, |findings| {
@@ -90,7 +96,7 @@ fn rejected(answer: &Value) -> usize {
         .map_or(0, |results| results.iter().filter(|result| result["action"] == "rejected").count())
 }
 
-fn print_applied(answer: &Value) -> Result<()> {
+pub(crate) fn print_applied(answer: &Value) -> Result<()> {
     for finding in answer["findings"].as_array().into_iter().flatten() {
         out(&finding_text(finding))?;
     }
@@ -143,7 +149,8 @@ pub(crate) fn apply(mesh: &MeshArguments, arguments: &ApplyArguments) -> Result<
     let client = client(mesh)?;
     runtime()?.block_on(async {
         let api = ControlApi::of(&client);
-        let request = json!({"files": files_of(&sources)?, "dry_run": arguments.dry_run});
+        let request =
+            json!({"files": files_of(&sources)?, "dry_run": arguments.dry_run, "by": person()});
         let answer = api.post("/v1/objects", &request).await?;
         match arguments.output.output {
             Output::Text => print_applied(&answer)?,
@@ -164,7 +171,9 @@ pub(crate) fn delete(mesh: &MeshArguments, arguments: &DeleteArguments) -> Resul
     runtime()?.block_on(async {
         let api = ControlApi::of(&client);
         let request = match &arguments.kind {
-            None => json!({"files": files_of(&Sources::read(&arguments.files)?)?}),
+            None => {
+                json!({"files": files_of(&Sources::read(&arguments.files)?)?, "by": person()})
+            }
             Some(kind) => {
                 let kind = kinds::find(kind)?;
                 let namespace = if kind.namespaced { arguments.namespace.as_str() } else { "" };
@@ -173,7 +182,7 @@ pub(crate) fn delete(mesh: &MeshArguments, arguments: &DeleteArguments) -> Resul
                     .iter()
                     .map(|name| json!({"group": kind.group, "kind": kind.kind, "namespace": namespace, "name": name}))
                     .collect();
-                json!({"objects": objects})
+                json!({"objects": objects, "by": person()})
             }
         };
         let answer = api.post("/v1/delete", &request).await?;

@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use crate::explain::{Moment, REQUESTS_MAX};
 use crate::objects::{File, read};
-use crate::state::apply::OnErrors;
+use crate::state::apply::{Along, OnErrors};
 use crate::state::describe::{Selection, describe_findings};
+use crate::state::rollback::RollbackError;
+use crate::timestamp::text;
 use crate::{Applied, ControlError, Shared};
 
 /// Files of one request.
@@ -65,6 +67,9 @@ pub(super) struct ApplyRequest {
     keep_broken: bool,
     #[serde(default)]
     dry_run: bool,
+    /// Who asks, as they call themselves.
+    #[serde(default)]
+    by: String,
 }
 
 /// `POST /v1/delete`.
@@ -76,6 +81,26 @@ pub(super) struct DeleteRequest {
     objects: Vec<Selection>,
     #[serde(default)]
     dry_run: bool,
+    /// Who asks, as they call themselves.
+    #[serde(default)]
+    by: String,
+}
+
+/// `POST /v1/rollback`.
+#[derive(Deserialize)]
+pub(super) struct RollbackRequest {
+    revision: u64,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    by: String,
+}
+
+/// So much of a name is kept.
+const NAME_CHARS_MAX: usize = 100;
+
+fn name_of(by: &str) -> String {
+    by.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()
 }
 
 /// `POST /v1/explain`.
@@ -100,11 +125,12 @@ pub(super) async fn apply(
     Json(request): Json<ApplyRequest>,
 ) -> Answer {
     within(&request.files)?;
-    let ApplyRequest { files, keep_broken, dry_run } = request;
+    let ApplyRequest { files, keep_broken, dry_run, by } = request;
+    let along = Along { by: name_of(&by), ..Along::default() };
     let errors = if keep_broken { OnErrors::SafeMeaning } else { OnErrors::Reject };
     // Reading is work; meanwhile streams go on.
     let (files, read) = read_aside(files).await?;
-    let applied = shared.state().apply(&files, read, errors, dry_run, SystemTime::now())?;
+    let applied = shared.state().apply(&files, read, errors, along, dry_run, SystemTime::now())?;
     Ok(Json(describe(&applied)))
 }
 
@@ -119,7 +145,8 @@ pub(super) async fn delete(
         ObjectKey::new(&group, &object.kind, &object.namespace, &object.name)
     });
     let keys: Vec<_> = read.candidates.into_iter().map(|c| c.key).chain(named).collect();
-    let deleted = shared.state().delete(keys, request.dry_run, SystemTime::now())?;
+    let by = name_of(&request.by);
+    let deleted = shared.state().delete(keys, &by, request.dry_run, SystemTime::now())?;
     Ok(Json(describe(&deleted)))
 }
 
@@ -133,7 +160,7 @@ pub(super) async fn delete_selected(
     }
     let mut state = shared.state();
     let keys: Vec<_> = state.selected(&selection);
-    let deleted = state.delete(keys, false, SystemTime::now())?;
+    let deleted = state.delete(keys, "", false, SystemTime::now())?;
     Ok(Json(describe(&deleted)))
 }
 
@@ -165,7 +192,28 @@ pub(super) async fn history(
     Query(request): Query<HistoryRequest>,
 ) -> Answer {
     let steps = shared.state().history(request.limit)?;
+    let steps: Vec<Value> = steps
+        .iter()
+        .map(|step| {
+            let mut json = json!(step);
+            json["time"] = text(step.at_ms).into();
+            json
+        })
+        .collect();
     Ok(Json(json!({"revisions": steps})))
+}
+
+pub(super) async fn rollback(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<RollbackRequest>,
+) -> Answer {
+    let RollbackRequest { revision, dry_run, by } = request;
+    let done = shared.state().rollback(revision, name_of(&by), dry_run, SystemTime::now());
+    match done {
+        Ok(applied) => Ok(Json(describe(&applied))),
+        Err(RollbackError::Control(error)) => Err(error.into()),
+        Err(error) => Err(Failure::new(StatusCode::NOT_FOUND, error.to_string())),
+    }
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {

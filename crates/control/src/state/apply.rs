@@ -38,6 +38,17 @@ pub(crate) enum OnErrors {
     SafeMeaning,
 }
 
+/// What goes along with objects that are applied.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Along {
+    /// Objects to remove in the same step.
+    pub(crate) delete: Vec<ObjectKey>,
+    /// Who asks for it; may be empty.
+    pub(crate) by: String,
+    /// Why, for history; may be empty.
+    pub(crate) note: String,
+}
+
 /// One object of a request.
 #[derive(Clone, Debug)]
 pub struct ObjectResult {
@@ -68,6 +79,7 @@ impl State {
         files: &[File],
         read: Read,
         errors: OnErrors,
+        along: Along,
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Applied, ControlError> {
@@ -82,7 +94,7 @@ impl State {
             candidate.set_created(&uid, created);
         }
         let mut applied = Applied { findings: read.findings, ..Applied::default() };
-        let rejected = self.validate(&candidates, errors, &mut applied);
+        let rejected = self.validate(&candidates, &along.delete, errors, &mut applied);
         let accepted: Vec<_> =
             candidates.iter().filter(|c| !rejected.contains(&c.key)).cloned().collect();
         for candidate in &candidates {
@@ -95,7 +107,9 @@ impl State {
             };
             applied.results.push(ObjectResult { key: candidate.key.clone(), action });
         }
-        let outcome = if dry_run { Ok(()) } else { self.accept(files, accepted, at_ms) };
+        let gone = along.delete.iter().map(|key| (key.clone(), Action::Deleted));
+        applied.results.extend(gone.map(|(key, action)| ObjectResult { key, action }));
+        let outcome = if dry_run { Ok(()) } else { self.accept(files, accepted, along, at_ms) };
         // Puts right what validation has tried, also after a failure.
         self.replan(now)?;
         outcome?;
@@ -107,6 +121,7 @@ impl State {
     pub(crate) fn delete(
         &mut self,
         keys: impl IntoIterator<Item = ObjectKey>,
+        by: &str,
         dry_run: bool,
         now: SystemTime,
     ) -> Result<Applied, ControlError> {
@@ -114,6 +129,7 @@ impl State {
         if !dry_run && !present.is_empty() {
             let change = Change {
                 at_ms: millis(now),
+                by: by.to_owned(),
                 delete: present.iter().map(stored_key).collect(),
                 ..Change::default()
             };
@@ -138,6 +154,7 @@ impl State {
     fn validate(
         &mut self,
         candidates: &[Candidate],
+        deleted: &[ObjectKey],
         errors: OnErrors,
         applied: &mut Applied,
     ) -> BTreeSet<ObjectKey> {
@@ -145,6 +162,9 @@ impl State {
         let mut rejected: BTreeSet<ObjectKey> =
             candidates.iter().filter(is_unusable).map(|c| c.key.clone()).collect();
         let mut wanted = self.objects.clone();
+        for key in deleted {
+            wanted.remove(key);
+        }
         for candidate in candidates.iter().filter(|c| !is_unusable(c)) {
             wanted.try_put(candidate.clone());
         }
@@ -175,9 +195,10 @@ impl State {
         &mut self,
         files: &[File],
         accepted: Vec<Candidate>,
+        along: Along,
         at_ms: u64,
     ) -> Result<(), ControlError> {
-        if accepted.is_empty() {
+        if accepted.is_empty() && along.delete.is_empty() {
             return Ok(());
         }
         // Only files that something accepted comes from.
@@ -201,9 +222,20 @@ impl State {
             new_uid: new_uid(candidate, at_ms),
             created_at_ms: candidate.created_at_ms,
         });
-        let change = Change { at_ms, put: put.collect(), sources, delete: Vec::new() };
+        let Along { delete, by, note } = along;
+        let change = Change {
+            at_ms,
+            by,
+            note,
+            put: put.collect(),
+            sources,
+            delete: delete.iter().map(stored_key).collect(),
+        };
         let step = self.store.commit(&change)?;
         self.revision = step.revision;
+        for key in &delete {
+            self.objects.remove(key);
+        }
         for candidate in accepted {
             let record = self.record(&candidate, &step, at_ms);
             let source = change.sources.get(source(&candidate)).cloned();

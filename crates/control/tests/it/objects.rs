@@ -176,3 +176,44 @@ async fn of_two_objects_of_one_name_the_last_counts_and_both_places_are_told() {
     let kept = mesh.get("/v1/objects?kind=Service&name=a").await;
     assert_eq!(kept["items"][0]["object"]["spec"]["ports"][0]["port"], 81, "{kept}");
 }
+
+#[tokio::test]
+async fn the_way_back_undoes_what_changed_since() {
+    let mut mesh = Mesh::start().await;
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: hush-hush-hush}\n";
+    mesh.apply(&format!("{SERVICE}---\n{secret}")).await;
+    let one = mesh.get("/v1/history").await["revisions"][0]["revision"].as_u64().unwrap();
+    mesh.apply(&SERVICE.replace("80", "81")).await;
+    mesh.apply(&SERVICE.replace("name: a", "name: b")).await;
+    mesh.delete("Secret", "s").await;
+    // History outlives a restart.
+    mesh.restart().await;
+    let back = json!({"revision": one, "dry_run": true, "by": "somebody"});
+    let (status, would) = mesh.request("POST", "/v1/rollback", Some(back)).await;
+    assert_eq!(status, 200, "{would}");
+    let found = mesh.get("/v1/objects?kind=Service&name=b").await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 1, "nothing has changed yet");
+    let back = json!({"revision": one, "by": "somebody"});
+    let (_, done) = mesh.request("POST", "/v1/rollback", Some(back)).await;
+    let mut actions = results(&done);
+    actions.sort();
+    assert_eq!(pairs(&actions), [("a", "configured"), ("b", "deleted"), ("s", "created")]);
+    let port = |objects: &Value| objects["items"][0]["object"]["spec"]["ports"][0]["port"].clone();
+    assert_eq!(port(&mesh.get("/v1/objects?kind=Service&name=a").await), 80);
+    let history = mesh.get("/v1/history").await;
+    let newest = &history["revisions"][0];
+    assert_eq!(
+        (&newest["by"], newest["changes"].as_array().unwrap().len()),
+        (&json!("somebody"), 3)
+    );
+    assert!(newest["note"].as_str().unwrap().contains(&one.to_string()));
+    assert!(!history.to_string().contains("hush-hush"));
+    let (status, _) = mesh.request("POST", "/v1/rollback", Some(json!({"revision": 999}))).await;
+    assert_eq!(status, 404);
+    // Nor does the file hold the secret in the clear.
+    mesh.stop();
+    for entry in std::fs::read_dir(mesh.stream_socket().parent().unwrap()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+        assert!(!bytes.windows(14).any(|window| window == b"hush-hush-hush"));
+    }
+}

@@ -69,8 +69,6 @@ pub(crate) struct Ended {
     pub(crate) status: u16,
     pub(crate) flags: ResponseFlags,
     pub(crate) response_bytes: u64,
-    /// gRPC messages of the response.
-    pub(crate) response_messages: u64,
     pub(crate) mutual_tls: bool,
     /// Why it did not end well; none: it did, as far as this proxy can tell.
     pub(crate) reason: Option<Reason>,

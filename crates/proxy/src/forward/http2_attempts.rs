@@ -44,6 +44,8 @@ pub(crate) struct Upload {
     pub(crate) bytes: u64,
     /// The messages of a gRPC call.
     pub(crate) messages: Option<MessageCounter>,
+    /// Those of its response.
+    pub(crate) response_messages: u64,
     watch: Watch,
     tee: Option<Tee>,
 }
@@ -82,6 +84,7 @@ impl Upload {
             finished: false,
             bytes: 0,
             messages: is_grpc.then(MessageCounter::default),
+            response_messages: 0,
             watch: Watch::default(),
             tee: None,
         }
@@ -425,7 +428,7 @@ async fn deliver(
     });
     let outcome = watch.within(decided.due, delivering).await;
     ended.response_bytes = download.bytes;
-    ended.response_messages = download.messages.map_or(0, |messages| messages.count());
+    upload.response_messages = download.messages.map_or(0, |messages| messages.count());
     let grpc = download.grpc_status;
     match outcome {
         Ok(Ok(())) => {}

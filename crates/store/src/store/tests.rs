@@ -32,7 +32,7 @@ fn put(name: &str, digest: &str) -> Change {
             new_uid: format!("uid of {name} {digest}"),
             created_at_ms: 7,
         }],
-        delete: Vec::new(),
+        ..Change::default()
     }
 }
 
@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.path()).unwrap()
+        Store::open(&self.path(), None).unwrap()
     }
 }
 
@@ -140,7 +140,7 @@ fn the_file_is_its_owners_alone() {
     let store = fixture.open();
     let mode = std::fs::metadata(fixture.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert!(matches!(Store::open(&fixture.path()), Err(StoreError::InUse { .. })));
+    assert!(matches!(Store::open(&fixture.path(), None), Err(StoreError::InUse { .. })));
     drop(store);
 }
 
@@ -148,7 +148,7 @@ fn the_file_is_its_owners_alone() {
 fn a_file_that_is_not_a_store_is_damaged_and_left_alone() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path(), b"something else entirely").unwrap();
-    let error = Store::open(&fixture.path()).unwrap_err();
+    let error = Store::open(&fixture.path(), None).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
     assert!(error.hint().contains("move the file away"));
     assert_eq!(std::fs::read(fixture.path()).unwrap(), b"something else entirely");
@@ -178,7 +178,7 @@ fn a_file_of_a_newer_heddle_is_refused() {
         })
         .unwrap();
     drop(store);
-    assert!(matches!(Store::open(&fixture.path()), Err(StoreError::Newer { .. })));
+    assert!(matches!(Store::open(&fixture.path(), None), Err(StoreError::Newer { .. })));
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_full_disk_is_named() {
 #[test]
 fn a_missing_directory_is_an_error_with_its_cause() {
     let fixture = Fixture::new();
-    let error = Store::open(&fixture.path().join("x")).unwrap_err();
+    let error = Store::open(&fixture.path().join("x"), None).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }));
     assert!(std::error::Error::source(&error).is_some());
 }
@@ -259,7 +259,7 @@ fn after_room_was_made_on_a_full_disk_the_store_goes_on() {
         let disk = Disk { file: options.unwrap(), is_full: switch.clone() };
         Database::builder().create_with_backend(disk).map_err(|e| StoreError::database(path, e))
     };
-    let store = Store::open_with(&fixture.path(), Box::new(open)).unwrap();
+    let store = Store::open_with(&fixture.path(), None, Box::new(open)).unwrap();
     store.commit(&put("a", "1")).unwrap();
     is_full.store(true, Ordering::Relaxed);
     for _ in 0..2 {
@@ -279,7 +279,7 @@ fn a_kill_loses_nothing_that_was_confirmed() {
 
     // The child is this test in another process, which is told where by its environment.
     if let Some(path) = std::env::var_os("HEDDLE_STORE_KILL_TEST") {
-        let store = Store::open(Path::new(&path)).unwrap();
+        let store = Store::open(Path::new(&path), None).unwrap();
         for number in 0_u64.. {
             let step = store.commit(&put("a", &number.to_string())).unwrap();
             println!("confirmed {}", step.revision);
@@ -313,4 +313,46 @@ fn a_kill_loses_nothing_that_was_confirmed() {
         assert!(contents.sources[&record.source].text.ends_with(&record.digest));
     }
     assert!(last > 100);
+}
+
+/// Turns every byte over, and refuses another name.
+struct Turned;
+
+impl Seal for Turned {
+    fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, String> {
+        let turned = plain.iter().map(|byte| !byte);
+        Ok(name.bytes().chain([0]).chain(turned).collect())
+    }
+
+    fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let rest = sealed.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(&[0]));
+        let rest = rest.ok_or("another name")?;
+        Ok(Zeroizing::new(rest.iter().map(|byte| !byte).collect()))
+    }
+}
+
+#[test]
+fn texts_and_keys_are_sealed_and_those_of_before_are_still_read() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    store.commit(&put("old", "1")).unwrap();
+    store.put_secret("old", b"old key").unwrap();
+    drop(store);
+    let open = || Store::open(&fixture.path(), Some(Box::new(Turned))).unwrap();
+    let store = open();
+    store.commit(&put("new", "hush")).unwrap();
+    store.put_secret("new", b"hush hush").unwrap();
+    drop(store);
+    let bytes = std::fs::read(fixture.path()).unwrap();
+    assert!(!bytes.windows(9).any(|window| window == b"hush hush"));
+    assert!(!bytes.windows(6).any(|window| window == b"# hush"));
+    let store = open();
+    let contents = store.contents().unwrap();
+    assert_eq!((contents.objects.len(), contents.sources.len()), (2, 2));
+    let secrets = store.secrets().unwrap();
+    assert_eq!(secrets["old"].as_slice(), b"old key");
+    assert_eq!(secrets["new"].as_slice(), b"hush hush");
+    drop(store);
+    let blind = Store::open(&fixture.path(), None).unwrap();
+    assert!(matches!(blind.secrets(), Err(StoreError::Damaged { .. })));
 }

@@ -62,11 +62,11 @@ impl Policies<'_> {
             ClientTlsMode::IstioMutual => Security {
                 tls: ClientTls::Mesh,
                 subject_alt_names: names(),
-                mesh_server_name: text(&value.sni),
+                mesh_server_name: text(value.sni.as_ref()),
             },
-            mode => Security::of(ClientTls::Originate(self.origination(
-                written, value, mode, connecting, report,
-            ))),
+            mode => Security::of(ClientTls::Originate(
+                self.origination(written, value, mode, connecting, report),
+            )),
         }
     }
 
@@ -79,17 +79,14 @@ impl Policies<'_> {
         report: &mut Report,
     ) -> TlsOrigination {
         let paths = (mode == ClientTlsMode::Mutual)
-            .then(|| text(&value.client_certificate).zip(text(&value.private_key)))
+            .then(|| text(value.client_certificate.as_ref()).zip(text(value.private_key.as_ref())))
             .flatten();
-        let mut credential = text(&value.credential_name);
+        let mut credential = text(value.credential_name.as_ref());
         if credential.is_some() && !self.of_clients && !connecting.is_gateway {
             let origin = written.origin_of(value.at, "credentialName");
             match connecting.profile {
-                Profile::Heddle => {
-                    let how = "read by every client of the rule, out of the client's namespace; Istio's sidecars read \
-                               it only with `workloadSelector`";
-                    report.translated(origin, how);
-                }
+                // Read by every client of the rule, out of its own namespace.
+                Profile::Heddle => {}
                 Profile::IstioSidecar => {
                     let why = "sidecars read Secrets only for rules with `workloadSelector`";
                     report.warning(codes::UPSTREAM_WARNING, origin.clone(), why);
@@ -98,19 +95,23 @@ impl Policies<'_> {
                 }
             }
         }
+        if credential.is_some() {
+            let why = "proxies read certificates out of files only yet: write `clientCertificate`, `privateKey` and \
+                       `caCertificates`";
+            report.unsupported(written.origin_of(value.at, "credentialName"), why);
+        }
         let skip = value.insecure_skip_verify.unwrap_or(false);
         let key = credential.map(|name| secret_key(&name, connecting.namespace));
         // A name of a ConfigMap is an authority and no certificate.
-        let is_map = key
-            .as_ref()
-            .is_some_and(|key| key.kind == heddle_ir::secret::SecretKind::ConfigMap);
+        let is_map =
+            key.as_ref().is_some_and(|key| key.kind == heddle_ir::secret::SecretKind::ConfigMap);
         let (credential, authorities) = match key {
             Some(key) if is_map => (None, vec![key]),
             key => (key, Vec::new()),
         };
         TlsOrigination {
-            server_name: text(&value.sni).unwrap_or_default(),
-            ca_certificates_path: text(&value.ca_certificates),
+            server_name: text(value.sni.as_ref()).unwrap_or_default(),
+            ca_certificates_path: text(value.ca_certificates.as_ref()),
             client_certificate_paths: paths,
             subject_alt_names: value
                 .subject_alt_names
@@ -125,8 +126,8 @@ impl Policies<'_> {
     }
 }
 
-fn text(text: &Option<String>) -> Option<Arc<str>> {
-    text.as_deref().filter(|text| !text.is_empty()).map(Arc::from)
+fn text(text: Option<&String>) -> Option<Arc<str>> {
+    text.map(String::as_str).filter(|text| !text.is_empty()).map(Arc::from)
 }
 
 /// Istio's rules for TLS settings.

@@ -115,8 +115,7 @@ fn merge_http(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
     merged.method = leaf.method.clone().or_else(|| root.method.clone());
     merged.authority = leaf.authority.clone().or_else(|| root.authority.clone());
     for header in &root.headers {
-        let said =
-            |known: &HeaderMatch| known.name == header.name && known.invert == header.invert;
+        let said = |known: &HeaderMatch| known.name == header.name && known.invert == header.invert;
         if !leaf.headers.iter().any(said) {
             merged.headers.push(header.clone());
         }
@@ -194,15 +193,14 @@ fn text_conflict(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> bool
     let (Some(root), Some(leaf)) = (root, leaf) else { return false };
     let (root, leaf) = (said(root), said(leaf));
     match (root, leaf) {
-        (Said::Nothing, _) => false,
-        (Said::Regex, Said::Nothing) => false,
-        (Said::Regex, _) | (_, Said::Regex) => true,
+        (Said::Nothing, _) | (Said::Regex | Said::Prefix(_), Said::Nothing) => false,
         (Said::Exact(outer), Said::Exact(inner)) => outer != inner,
-        (Said::Exact(_), Said::Prefix(_) | Said::Nothing) => true,
+        (Said::Regex, _) | (_, Said::Regex) | (Said::Exact(_), Said::Prefix(_) | Said::Nothing) => {
+            true
+        }
         (Said::Prefix(outer), Said::Prefix(inner) | Said::Exact(inner)) => {
             !inner.starts_with(outer)
         }
-        (Said::Prefix(_), Said::Nothing) => false,
     }
 }
 

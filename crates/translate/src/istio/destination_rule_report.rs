@@ -103,11 +103,14 @@ fn check_blocks(
     policies.warmup(report);
     let Some(Block { written, value: balancer, .. }) = policies.load_balancer else { return };
     if balancer.backend_utilization.is_some() {
-        let why = "endpoints report no load here; the one with the fewest requests under way is picked";
+        let why =
+            "endpoints report no load here; the one with the fewest requests under way is picked";
         report.unsupported(written.origin_of(balancer.at, "backendUtilization"), why);
     }
     let watched = policies.is_watched()
-        || mesh.default_traffic_policy().is_some_and(|(_, policy)| policy.outlier_detection.is_some());
+        || mesh
+            .default_traffic_policy()
+            .is_some_and(|(_, policy)| policy.outlier_detection.is_some());
     locality::check(written, balancer, watched, report);
 }
 

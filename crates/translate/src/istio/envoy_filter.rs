@@ -215,10 +215,7 @@ fn understand(
                 .ok_or(NO_ENVOY)?;
             (read.settings(typed).ok_or(NO_ENVOY)?, None)
         }
-        (
-            Some(ApplyTo::HttpRoute | ApplyTo::VirtualHost),
-            Some(PatchOperation::Merge),
-        ) => {
+        (Some(ApplyTo::HttpRoute | ApplyTo::VirtualHost), Some(PatchOperation::Merge)) => {
             let typed = read
                 .field(value, "typed_per_filter_config")
                 .and_then(|map| read.field(map, FILTER))
@@ -250,9 +247,9 @@ fn understand(
     }
     let limits = local_rate_limit::limits(read, settings, actions, report);
     if let Some(first) = limits.first() {
-        let bucket = first.bucket.map(|bucket| {
-            format!("{} requests per {:?}", bucket.refill, bucket.interval)
-        });
+        let bucket = first
+            .bucket
+            .map(|bucket| format!("{} requests per {:?}", bucket.refill, bucket.interval));
         let how = format!("run natively: {}", bucket.unwrap_or_default());
         report.translated(object.origin_of(change.at, "value"), how);
     } else {

@@ -55,13 +55,11 @@ impl Spoken {
 /// What is spoken on a server; none where its protocol is none.
 pub(super) fn spoken(server: &Written) -> Option<Spoken> {
     let mode = server.tls.as_ref().map(|tls| tls.mode.unwrap_or(ServerTlsMode::Passthrough));
-    let passes =
-        !matches!(mode, Some(mode) if !matches!(mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough));
+    let passes = !matches!(mode, Some(mode) if !matches!(mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough));
     Some(match server.port.protocol.to_ascii_uppercase().as_str() {
         "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => Spoken::Http,
-        "HTTPS" if passes => Spoken::Tls,
+        "HTTPS" | "TLS" if passes => Spoken::Tls,
         "HTTPS" => Spoken::Https,
-        "TLS" if passes => Spoken::Tls,
         "TLS" => Spoken::TlsTerminated,
         "TCP" | "MONGO" | "REDIS" | "MYSQL" => Spoken::Tcp,
         _ => return None,
@@ -173,7 +171,11 @@ pub(super) fn hosts<'a>(gateway: &'a Object<Gateway>, server: &'a Written) -> Ve
 }
 
 /// The hosts that a server and an object have in common: of two that contain each other, the narrower.
-pub(super) fn common_hosts(served: &[ServedHost<'_>], object: &Vs, domain: &str) -> Vec<HostPattern> {
+pub(super) fn common_hosts(
+    served: &[ServedHost<'_>],
+    object: &Vs,
+    domain: &str,
+) -> Vec<HostPattern> {
     let mut common: Vec<HostPattern> = Vec::new();
     for host in &object.spec.hosts {
         let full = full_name(host, &object.meta.namespace, domain);
@@ -248,11 +250,9 @@ impl Context<'_> {
             Spoken::Http | Spoken::Https => {
                 ServerProtocol::Http(self.virtual_hosts(parts, destinations))
             }
-            Spoken::Tls => {
-                ServerProtocol::Tls(self.streams(first, |object, client, report| {
-                    l4_rule::tls(object, client, destinations, report)
-                }))
-            }
+            Spoken::Tls => ServerProtocol::Tls(self.streams(first, |object, client, report| {
+                l4_rule::tls(object, client, destinations, report)
+            })),
             Spoken::Tcp | Spoken::TlsTerminated => {
                 ServerProtocol::Tcp(self.streams(first, |object, client, report| {
                     l4_rule::tcp(object, client, destinations, report)

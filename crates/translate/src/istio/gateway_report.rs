@@ -87,7 +87,11 @@ fn check_server(object: &Object<Gateway>, server: &Server, report: &mut Report) 
         }
         Some(tls) if tls.https_redirect == Some(true) => {
             let message = "a redirection to HTTPS is for plaintext HTTP; it does nothing here";
-            report.warning(codes::UPSTREAM_WARNING, object.origin_of(tls.at, "httpsRedirect"), message);
+            report.warning(
+                codes::UPSTREAM_WARNING,
+                object.origin_of(tls.at, "httpsRedirect"),
+                message,
+            );
             report.ignored(object.origin_of(tls.at, "httpsRedirect"), message);
         }
         _ => {}

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use heddle_api::istio::{
-    Gateway, ServerTlsMode, ServerTlsSettings, TlsVersion as WrittenVersion,
-};
+use heddle_api::istio::{Gateway, ServerTlsMode, ServerTlsSettings, TlsVersion as WrittenVersion};
 use heddle_api::{Base64, Object};
 use heddle_ir::gateway::{
     AuthoritySource, CertificatePin, CertificateSource, ClientCertificate, TlsTermination,
@@ -70,13 +68,13 @@ pub(super) fn version(written: Option<WrittenVersion>) -> Option<TlsVersion> {
     }
 }
 
-fn set(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
+fn set(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 /// The names of the credentials of a server.
 pub(super) fn credentials(tls: &ServerTlsSettings) -> Vec<&str> {
-    match set(&tls.credential_name) {
+    match set(tls.credential_name.as_ref()) {
         Some(name) => vec![name],
         None => tls.credential_names.iter().map(String::as_str).collect(),
     }
@@ -88,11 +86,10 @@ fn certificates(tls: &ServerTlsSettings, namespace: &str) -> Vec<CertificateSour
         let keys = names.into_iter().map(|name| secret_key(name, namespace));
         return keys.map(CertificateSource::Secret).collect();
     }
-    let own = set(&tls.server_certificate).zip(set(&tls.private_key));
-    let listed = tls
-        .tls_certificates
-        .iter()
-        .filter_map(|pair| set(&pair.server_certificate).zip(set(&pair.private_key)));
+    let own = set(tls.server_certificate.as_ref()).zip(set(tls.private_key.as_ref()));
+    let listed = tls.tls_certificates.iter().filter_map(|pair| {
+        set(pair.server_certificate.as_ref()).zip(set(pair.private_key.as_ref()))
+    });
     own.into_iter()
         .chain(listed)
         .map(|(chain, key)| CertificateSource::Files {
@@ -109,7 +106,7 @@ fn authority(
     tls: &ServerTlsSettings,
     namespace: &str,
 ) -> Option<AuthoritySource> {
-    if let Some(name) = set(&tls.ca_cert_credential_name) {
+    if let Some(name) = set(tls.ca_cert_credential_name.as_ref()) {
         let secret = secret_key(name, namespace);
         let map = SecretKey { kind: SecretKind::ConfigMap, ..secret.clone() };
         let is_map = !exists(reader, &secret) && exists(reader, &map);
@@ -117,8 +114,9 @@ fn authority(
     }
     let names = credentials(tls);
     if names.is_empty() {
-        let listed = tls.tls_certificates.iter().find_map(|pair| set(&pair.ca_certificates));
-        let file = set(&tls.ca_certificates).or(listed);
+        let listed =
+            tls.tls_certificates.iter().find_map(|pair| set(pair.ca_certificates.as_ref()));
+        let file = set(tls.ca_certificates.as_ref()).or(listed);
         return file.map(|path| AuthoritySource::File(path.into()));
     }
     let keys = names.into_iter().flat_map(|name| {
@@ -155,12 +153,14 @@ pub(crate) fn secret_key(name: &str, namespace: &str) -> SecretKey {
 /// Digests of which a client's certificate must have one: of its key in base64, or of itself in hexadecimal, with colons
 /// between the bytes or without. One that cannot be read matches nothing, so that the list stays a list.
 fn pins(tls: &ServerTlsSettings) -> Vec<CertificatePin> {
-    let keys = tls.verify_certificate_spki.iter().map(|text| {
-        CertificatePin::PublicKey(spki_digest(text).unwrap_or_default())
-    });
-    let hashes = tls.verify_certificate_hash.iter().map(|text| {
-        CertificatePin::Certificate(certificate_digest(text).unwrap_or_default())
-    });
+    let keys = tls
+        .verify_certificate_spki
+        .iter()
+        .map(|text| CertificatePin::PublicKey(spki_digest(text).unwrap_or_default()));
+    let hashes = tls
+        .verify_certificate_hash
+        .iter()
+        .map(|text| CertificatePin::Certificate(certificate_digest(text).unwrap_or_default()));
     keys.chain(hashes).collect()
 }
 

@@ -15,8 +15,8 @@ use crate::report::Report;
 use crate::secret::SecretQuery;
 use crate::workload::WorkloadKey;
 
-fn set(text: &Option<String>) -> bool {
-    text.as_deref().is_some_and(|text| !text.is_empty())
+fn set(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
 }
 
 /// What there is to say about the TLS settings of a server.
@@ -47,11 +47,11 @@ pub(super) fn check(
 /// What is passed on is not looked at, so nothing of this has an effect.
 fn check_passthrough(object: &Object<Gateway>, tls: &ServerTlsSettings, report: &mut Report) {
     let fields = [
-        ("serverCertificate", set(&tls.server_certificate)),
-        ("privateKey", set(&tls.private_key)),
-        ("caCertificates", set(&tls.ca_certificates)),
-        ("caCrl", set(&tls.ca_crl)),
-        ("credentialName", set(&tls.credential_name)),
+        ("serverCertificate", set(tls.server_certificate.as_ref())),
+        ("privateKey", set(tls.private_key.as_ref())),
+        ("caCertificates", set(tls.ca_certificates.as_ref())),
+        ("caCrl", set(tls.ca_crl.as_ref())),
+        ("credentialName", set(tls.credential_name.as_ref())),
         ("credentialNames", !tls.credential_names.is_empty()),
         ("tlsCertificates", !tls.tls_certificates.is_empty()),
         ("subjectAltNames", !tls.subject_alt_names.is_empty()),
@@ -75,18 +75,18 @@ fn check_certificates(
     report: &mut Report,
 ) {
     let of = |field: &str| object.origin_of(tls.at, field);
-    let by_secret = set(&tls.credential_name);
+    let by_secret = set(tls.credential_name.as_ref());
     let by_secrets = !tls.credential_names.is_empty();
     if mode == ServerTlsMode::IstioMutual {
         for (field, set) in [
-            ("serverCertificate", set(&tls.server_certificate)),
-            ("privateKey", set(&tls.private_key)),
-            ("caCertificates", set(&tls.ca_certificates)),
+            ("serverCertificate", set(tls.server_certificate.as_ref())),
+            ("privateKey", set(tls.private_key.as_ref())),
+            ("caCertificates", set(tls.ca_certificates.as_ref())),
             ("credentialName", by_secret),
             ("credentialNames", by_secrets),
             ("tlsCertificates", !tls.tls_certificates.is_empty()),
-            ("caCertCredentialName", set(&tls.ca_cert_credential_name)),
-            ("caCrl", set(&tls.ca_crl)),
+            ("caCertCredentialName", set(tls.ca_cert_credential_name.as_ref())),
+            ("caCrl", set(tls.ca_crl.as_ref())),
         ] {
             if set {
                 report.rejected(of(field), "with ISTIO_MUTUAL the mesh's certificates are used");
@@ -97,11 +97,10 @@ fn check_certificates(
     let sources = [
         ("credentialName", by_secret),
         ("credentialNames", by_secrets),
-        ("serverCertificate", set(&tls.server_certificate)),
+        ("serverCertificate", set(tls.server_certificate.as_ref())),
         ("tlsCertificates", !tls.tls_certificates.is_empty()),
     ];
-    let used: Vec<&str> =
-        sources.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
+    let used: Vec<&str> = sources.iter().filter(|(_, set)| *set).map(|(field, _)| *field).collect();
     if let [first, second, ..] = used.as_slice() {
         report.rejected(of(second), format!("`{first}` and `{second}` exclude each other"));
     }
@@ -110,8 +109,8 @@ fn check_certificates(
     }
     if tls.tls_certificates.is_empty() {
         for (field, set) in [
-            ("serverCertificate", set(&tls.server_certificate)),
-            ("privateKey", set(&tls.private_key)),
+            ("serverCertificate", set(tls.server_certificate.as_ref())),
+            ("privateKey", set(tls.private_key.as_ref())),
         ] {
             if !set {
                 report.rejected(of(field), format!("this mode needs `{field}` or a credential"));
@@ -120,8 +119,8 @@ fn check_certificates(
     }
     for pair in &tls.tls_certificates {
         for (field, set) in [
-            ("serverCertificate", set(&pair.server_certificate)),
-            ("privateKey", set(&pair.private_key)),
+            ("serverCertificate", set(pair.server_certificate.as_ref())),
+            ("privateKey", set(pair.private_key.as_ref())),
         ] {
             if !set && !object.is_broken(pair.at) {
                 report.rejected(
@@ -141,18 +140,18 @@ fn check_client(
     report: &mut Report,
 ) {
     let of = |field: &str| object.origin_of(tls.at, field);
-    let by_secret = !credentials(tls).is_empty() || set(&tls.ca_cert_credential_name);
+    let by_secret = !credentials(tls).is_empty() || set(tls.ca_cert_credential_name.as_ref());
     let mutual = matches!(mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual);
-    let listed = tls.tls_certificates.iter().any(|pair| set(&pair.ca_certificates));
-    if mutual && !by_secret && !set(&tls.ca_certificates) && !listed {
+    let listed = tls.tls_certificates.iter().any(|pair| set(pair.ca_certificates.as_ref()));
+    if mutual && !by_secret && !set(tls.ca_certificates.as_ref()) && !listed {
         report.rejected(of("caCertificates"), "clients need an authority that vouches for them");
     }
-    if mutual && by_secret && set(&tls.ca_certificates) {
+    if mutual && by_secret && set(tls.ca_certificates.as_ref()) {
         let message = "the authority comes from the Secret; the file is not read";
         report.warning(codes::UPSTREAM_WARNING, of("caCertificates"), message);
         report.ignored(of("caCertificates"), message);
     }
-    if set(&tls.ca_crl) {
+    if set(tls.ca_crl.as_ref()) {
         if mode == ServerTlsMode::Simple && !by_secret {
             report.rejected(of("caCrl"), "clients have no certificate that could be revoked");
         } else {
@@ -166,7 +165,8 @@ fn check_client(
         ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
         ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
     ];
-    for (field, _) in about_clients.iter().filter(|(_, set)| *set && mode == ServerTlsMode::Simple) {
+    for (field, _) in about_clients.iter().filter(|(_, set)| *set && mode == ServerTlsMode::Simple)
+    {
         report.ignored(of(field), "clients present no certificate");
     }
 }
@@ -190,7 +190,8 @@ fn check_versions(object: &Object<Gateway>, tls: &ServerTlsSettings, report: &mu
     for (index, suite) in tls.cipher_suites.iter().enumerate() {
         if !CIPHER_SUITES.contains(&suite.as_str()) {
             let origin = object.origin_of_item(tls.at, "cipherSuites", index);
-            let message = format!("`{suite}` is not spoken: only suites with forward secrecy and AEAD are");
+            let message =
+                format!("`{suite}` is not spoken: only suites with forward secrecy and AEAD are");
             report.warning(codes::UPSTREAM_WARNING, origin.clone(), message.clone());
             report.ignored(origin, message);
         }
@@ -231,10 +232,11 @@ fn check_secrets(
     report: &mut Report,
 ) {
     let names = credentials(tls);
-    if names.is_empty() && !set(&tls.ca_cert_credential_name) {
+    if names.is_empty() && !set(tls.ca_cert_credential_name.as_ref()) {
         return;
     }
-    let field = if set(&tls.credential_name) { "credentialName" } else { "credentialNames" };
+    let field =
+        if set(tls.credential_name.as_ref()) { "credentialName" } else { "credentialNames" };
     let mut namespaces: Vec<Arc<str>> = Vec::new();
     for pod in reader.objects(Topic::Kind(Kind::Pod)) {
         let labels = &pod.meta().labels;
@@ -262,9 +264,8 @@ fn check_secrets(
                 continue;
             }
             let Some(secret) = reader.read(&SecretQuery(key.clone())) else { continue };
-            let missing = |bytes: &[u8], header: &str| {
-                !String::from_utf8_lossy(bytes).contains(header)
-            };
+            let missing =
+                |bytes: &[u8], header: &str| !String::from_utf8_lossy(bytes).contains(header);
             let what = if missing(&secret.certificate_chain, "-----BEGIN CERTIFICATE-----") {
                 Some("a certificate (`tls.crt` or `cert`)")
             } else if missing(&secret.private_key, "PRIVATE KEY-----") {
@@ -286,8 +287,10 @@ fn check_secrets(
             let map = ObjectKey::new("", "ConfigMap", namespace, &secret.name);
             if reader.object(&object_key(&secret)).is_none() && reader.object(&map).is_none() {
                 let origin = object.origin_of(tls.at, "caCertCredentialName");
-                let message =
-                    format!("no Secret or ConfigMap `{namespace}/{}`: no client is valid", secret.name);
+                let message = format!(
+                    "no Secret or ConfigMap `{namespace}/{}`: no client is valid",
+                    secret.name
+                );
                 report.error(codes::NO_SECRET, origin, message);
             }
         }
@@ -306,7 +309,7 @@ fn check_duplicates(
         let files = (tls.server_certificate.clone(), tls.private_key.clone());
         match tls.credential_name.clone().filter(|name| !name.is_empty()) {
             Some(name) => Some((Some(name), None)),
-            None if set(&files.0) => Some(files),
+            None if set(files.0.as_ref()) => Some(files),
             None => None,
         }
     };
@@ -315,8 +318,7 @@ fn check_duplicates(
         let AnyObject::Gateway(other) = other else { continue };
         // Whoever serves the other one serves this one too.
         let pairs = &object.spec.selector;
-        let covered =
-            pairs.iter().all(|(key, value)| other.spec.selector.get(key) == Some(value));
+        let covered = pairs.iter().all(|(key, value)| other.spec.selector.get(key) == Some(value));
         if Arc::ptr_eq(&other, object) || !covered {
             continue;
         }

@@ -73,10 +73,8 @@ pub(super) fn select(drafts: Drafts<'_>, client: &Client<'_>) -> RuleMatches {
         return RuleMatches::AnyOf(Vec::new());
     }
     let taken = drafts.into_iter().filter(|draft| client.takes_http(&draft.applies));
-    // Tokens are looked at where requests enter the mesh, so inside nothing is known of their claims.
-    let known = |http: &HttpMatch| {
-        http.claims.is_empty() || client.gateway.is_some() || client.labels.is_none()
-    };
+    // Routes do not look at claims yet; a match that asks for one takes no request, never every one.
+    let known = |http: &HttpMatch| http.claims.is_empty();
     let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).filter(known).collect();
     if taken.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(taken) }
 }
@@ -200,7 +198,10 @@ fn claim(
         report.rejected(origin(), format!("`{name}` names no claim"));
         return None;
     };
-    Some((path, string_match(object, value, field, report)?))
+    let value = string_match(object, value, field, report)?;
+    let why = "routes do not look at the claims of tokens yet: this match takes no request";
+    report.unsupported(origin(), why);
+    Some((path, value))
 }
 
 /// The names of a claim, outermost first.

@@ -128,7 +128,12 @@ pub(super) fn limits(
         let origin = read.written.origin_at(descriptor);
         match (bucket, matches) {
             (Some(bucket), Some(matches)) => {
-                limits.push(LocalRateLimit { origin, matches, bucket: Some(bucket), ..frame.clone() });
+                limits.push(LocalRateLimit {
+                    origin,
+                    matches,
+                    bucket: Some(bucket),
+                    ..frame.clone()
+                });
             }
             (None, Some(_)) => report.unsupported(origin, "the descriptor has no bucket"),
             (_, None) => {}
@@ -140,12 +145,11 @@ pub(super) fn limits(
         report.unsupported(of("always_consume_default_token_bucket"), why);
     }
     if let Some(at) = read.field(settings, "token_bucket") {
-        match bucket(read, at) {
-            Some(bucket) => limits.push(LocalRateLimit { bucket: Some(bucket), ..frame }),
-            None => {
-                let message = "a bucket needs `max_tokens` and `fill_interval`";
-                report.unsupported(of("token_bucket"), message);
-            }
+        if let Some(bucket) = bucket(read, at) {
+            limits.push(LocalRateLimit { bucket: Some(bucket), ..frame });
+        } else {
+            let message = "a bucket needs `max_tokens` and `fill_interval`";
+            report.unsupported(of("token_bucket"), message);
         }
     }
     limits
@@ -167,8 +171,7 @@ fn duration(text: &str) -> Option<Duration> {
 
 /// A share of the requests in parts per million; absent means none.
 fn share(read: Read<'_>, settings: At, name: &str) -> u64 {
-    let Some(value) =
-        read.field(settings, name).and_then(|at| read.field(at, "default_value"))
+    let Some(value) = read.field(settings, name).and_then(|at| read.field(at, "default_value"))
     else {
         return 0;
     };
@@ -346,10 +349,16 @@ fn set(
             into.ignore_path_case = ignore_case;
         }
         ":method" if !invert && into.method.is_none() => into.method = Some(value),
-        ":authority" | "host" if !invert && into.authority.is_none() => into.authority = Some(value),
+        ":authority" | "host" if !invert && into.authority.is_none() => {
+            into.authority = Some(value);
+        }
         name if name.starts_with(':') || ignore_case => return None,
         name => {
-            into.headers.push(HeaderMatch { name: name.to_ascii_lowercase().into(), value, invert });
+            into.headers.push(HeaderMatch {
+                name: name.to_ascii_lowercase().into(),
+                value,
+                invert,
+            });
         }
     }
     Some(())

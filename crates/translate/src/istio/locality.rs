@@ -95,7 +95,8 @@ impl Policies<'_> {
         let (field, duration) = match (&value.warmup, value.warmup_duration_secs) {
             (Some(warmup), old) => {
                 if old.is_some() {
-                    report.ignored(of("warmupDurationSecs"), "`warmup` stands beside it and counts");
+                    report
+                        .ignored(of("warmupDurationSecs"), "`warmup` stands beside it and counts");
                 }
                 ("warmup", warmup.duration)
             }
@@ -177,10 +178,7 @@ fn by_service(distribution: Distribution) -> LocalityPolicy {
         Distribution::SameZone => &[NETWORK, REGION, ZONE],
     };
     let label = |name: &&str| FailoverLabel { name: (*name).into(), value: None };
-    LocalityPolicy::Failover {
-        priority: names.iter().map(label).collect(),
-        regions: Vec::new(),
-    }
+    LocalityPolicy::Failover { priority: names.iter().map(label).collect(), regions: Vec::new() }
 }
 
 /// `region/zone/subzone`; a star ends it and takes everything below.
@@ -195,9 +193,7 @@ fn labels(texts: &[String]) -> Vec<FailoverLabel> {
     texts
         .iter()
         .map(|text| match text.split_once('=') {
-            Some((name, value)) => {
-                FailoverLabel { name: name.into(), value: Some(value.into()) }
-            }
+            Some((name, value)) => FailoverLabel { name: name.into(), value: Some(value.into()) },
             None => FailoverLabel { name: text.as_str().into(), value: None },
         })
         .collect()
@@ -241,13 +237,18 @@ pub(super) fn check(
 }
 
 fn unwatched(origin: heddle_diag::Origin, report: &mut Report) {
-    let message = "failover needs `outlierDetection` beside it: nothing else says that endpoints fail";
+    let message =
+        "failover needs `outlierDetection` beside it: nothing else says that endpoints fail";
     report.warning(codes::UNWATCHED_FAILOVER, origin.clone(), message);
     report.ignored(origin, message);
 }
 
 /// Istio's rules for a setting.
-pub(crate) fn check_locality(written: &Written, setting: &LocalityLoadBalancer, report: &mut Report) {
+pub(crate) fn check_locality(
+    written: &Written,
+    setting: &LocalityLoadBalancer,
+    report: &mut Report,
+) {
     let of = |field: &str| written.origin_of(setting.at, field);
     let others = [
         ("failover", !setting.failover.is_empty()),

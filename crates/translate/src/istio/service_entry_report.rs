@@ -31,6 +31,10 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
     check_ports(object, resolution, report);
     check_endpoints(object, resolution, report);
     export_to::check(&object.written, spec.at, &spec.export_to, true, report);
+    if resolution == Resolution::DynamicDns {
+        let why = "no proxy looks up the name that a request asks for yet: requests get 503";
+        report.unsupported(of("resolution"), why);
+    }
     if let Some(selector) = &spec.workload_selector {
         if !spec.endpoints.is_empty() {
             report
@@ -281,7 +285,9 @@ fn check_conflicts(reader: &Reader<'_>, object: &Entry, report: &mut Report) {
                         let theirs = endpoints(other, known.target_port);
                         let by_host = matches!(
                             own.0,
-                            Endpoints::Name(_) | Endpoints::OriginalDestination | Endpoints::Requested
+                            Endpoints::Name(_)
+                                | Endpoints::OriginalDestination
+                                | Endpoints::Requested
                         );
                         // For namespaces apart, what leads to the same endpoints is defined side by side.
                         known.number == port.number && (together || own != theirs || !by_host)

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use heddle_api::istio::{IngressListener, Sidecar};
 use heddle_api::Object;
+use heddle_api::istio::{IngressListener, Sidecar};
 use heddle_ir::destination::ConnectionPool;
 use heddle_ir::inbound::InboundPort;
 use heddle_ir::protocol::Protocol;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use heddle_api::Object;
 use heddle_api::istio::{
     CaptureMode, EgressListener, IngressListener, OutboundTrafficMode, ServerTlsMode, Sidecar,
 };
-use heddle_api::Object;
 use heddle_ident::{Host, HostPattern};
 
 use crate::codes;
@@ -332,6 +332,7 @@ fn check_tls(object: &Object<Sidecar>, listener: &IngressListener, report: &mut 
             report.rejected(of(field), format!("this mode needs `{field}`"));
         }
     }
-    let why = "TLS that is not the mesh's goes to the application as it is; take it off at a Gateway";
+    let why =
+        "TLS that is not the mesh's goes to the application as it is; take it off at a Gateway";
     report.unsupported(object.origin_at(tls.at), why);
 }

@@ -25,7 +25,6 @@ use crate::report::Report;
 
 pub(crate) type Rule = Arc<Object<DestinationRule>>;
 
-
 /// A block with the object it stands in and the mapping it is a field of.
 pub(super) struct Block<'a, T> {
     pub(super) written: &'a Written,
@@ -84,23 +83,14 @@ impl<'a> Policies<'a> {
             merged.connection_pool =
                 merged.connection_pool.or(pool.map(|value| Block { written, parent, value }));
             let outlier = policy.outlier_detection.as_ref();
-            merged.outlier = merged.outlier.or(outlier.map(|value| Block { written, parent, value }));
+            merged.outlier =
+                merged.outlier.or(outlier.map(|value| Block { written, parent, value }));
         }
         merged
     }
 
     fn replace_some(&mut self, written: &'a Written, policy: &'a TrafficPolicy) {
         let parent = policy.at;
-        fn replace<'a, T>(
-            own: &mut Option<Block<'a, T>>,
-            written: &'a Written,
-            parent: At,
-            value: Option<&'a T>,
-        ) {
-            if let Some(value) = value {
-                *own = Some(Block { written, parent, value });
-            }
-        }
         replace(&mut self.load_balancer, written, parent, policy.load_balancer.as_ref());
         replace(&mut self.connection_pool, written, parent, policy.connection_pool.as_ref());
         replace(&mut self.outlier, written, parent, policy.outlier_detection.as_ref());
@@ -145,8 +135,10 @@ impl<'a> Policies<'a> {
     }
 
     pub(crate) fn connection_pool(&self, mesh: &Mesh, report: &mut Report) -> ConnectionPool {
-        self.connection_pool
-            .map_or_else(|| default_pool(mesh), |block| pool(block.written, block.value, mesh, report))
+        self.connection_pool.map_or_else(
+            || default_pool(mesh),
+            |block| pool(block.written, block.value, mesh, report),
+        )
     }
 
     pub(crate) fn outlier_detection(
@@ -179,7 +171,8 @@ impl<'a> Policies<'a> {
             "" | "CONNECT" => TunnelMethod::Connect,
             "POST" => TunnelMethod::Post,
             other => {
-                let message = format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");
+                let message =
+                    format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");
                 report.rejected(of("protocol"), message);
                 return None;
             }
@@ -227,6 +220,17 @@ impl<'a> Policies<'a> {
             retries_min: value.min_retry_concurrency.unwrap_or(3),
             window: value.budget_interval.map_or(Duration::ZERO, heddle_api::Duration::as_std),
         })
+    }
+}
+
+fn replace<'a, T>(
+    own: &mut Option<Block<'a, T>>,
+    written: &'a Written,
+    parent: At,
+    value: Option<&'a T>,
+) {
+    if let Some(value) = value {
+        *own = Some(Block { written, parent, value });
     }
 }
 
@@ -351,15 +355,12 @@ pub(crate) fn pool(
             pool.upgrade_to_http2 = false;
         }
         if let Some(keepalive) = &http.http2_keep_alive {
-            match (keepalive.interval, keepalive.timeout) {
-                (Some(interval), Some(timeout)) => {
-                    let (interval, timeout) = (interval.as_std(), timeout.as_std());
-                    pool.http2_keepalive = Some(Http2Keepalive { interval, timeout });
-                }
-                _ => {
-                    let message = "`http2KeepAlive` needs `interval` and `timeout`";
-                    report.rejected(place.origin_of(http.at, "http2KeepAlive"), message);
-                }
+            if let (Some(interval), Some(timeout)) = (keepalive.interval, keepalive.timeout) {
+                let (interval, timeout) = (interval.as_std(), timeout.as_std());
+                pool.http2_keepalive = Some(Http2Keepalive { interval, timeout });
+            } else {
+                let message = "`http2KeepAlive` needs `interval` and `timeout`";
+                report.rejected(place.origin_of(http.at, "http2KeepAlive"), message);
             }
         }
     }

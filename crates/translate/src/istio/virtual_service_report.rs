@@ -57,7 +57,8 @@ fn check_shape(reader: &Reader<'_>, object: &Object<VirtualService>, report: &mu
         }
         let name = format!("{}/{}", object.meta.namespace, object.meta.name);
         if reader.objects(Topic::VirtualServicesByDelegate(name.into())).is_empty() {
-            let message = "a VirtualService without hosts has effect only where another delegates to it";
+            let message =
+                "a VirtualService without hosts has effect only where another delegates to it";
             report.warning(codes::UNUSED_DELEGATE, object.origin().clone(), message);
             report.ignored(object.origin().clone(), "nothing delegates to it");
         }

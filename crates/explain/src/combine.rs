@@ -3,7 +3,8 @@
 use heddle_ir::http_route::{AbortStatus, Fault};
 
 use crate::answer::{
-    Alternative, Answer, DestinationView, Handled, HeaderChanges, TransportView, Verdict,
+    Alternative, Answer, DestinationView, Handled, HeaderChanges, ServerView, TransportView,
+    Verdict,
 };
 use crate::branch::{self, Branch, Call, Outcome};
 use crate::outbound::{Followed, millis};
@@ -270,6 +271,19 @@ fn with_fault(
     (base, alternatives, delay_ms.filter(|_| always))
 }
 
+/// `workload, workload: what`, once for all of which the same is said.
+fn alike(servers: &[ServerView], what: impl Fn(&ServerView) -> String) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for server in servers {
+        let said = what(server);
+        match groups.iter_mut().find(|(known, _)| *known == said) {
+            Some((_, workloads)) => workloads.push(&server.workload),
+            None => groups.push((said, vec![&server.workload])),
+        }
+    }
+    groups.iter().map(|(said, workloads)| format!("{}: {said}", workloads.join(", "))).collect()
+}
+
 /// What the servers' proxies did, and how they were found.
 fn tell_servers(followed: &Followed, base: &Outcome, story: &mut Story) {
     for branch in &followed.branches {
@@ -278,12 +292,6 @@ fn tell_servers(followed: &Followed, base: &Outcome, story: &mut Story) {
         let of = crate::story::considered(&view.origin, format!("{name}: {}", branch.picked));
         story.consider(Phase::Pick, of);
         for server in &view.servers {
-            let how = match server.transport {
-                TransportView::MutualTls => "mutual TLS with the identities of the mesh",
-                TransportView::Tls => "TLS",
-                TransportView::Plaintext | TransportView::None => "plaintext",
-            };
-            story.note(Phase::Connect, format!("{}: {how}", server.workload));
             if let Some((mode, origin)) = &server.mutual_tls {
                 let mut of = crate::story::considered(origin, format!("mutual TLS is {mode}"));
                 of.workload = Some(server.workload.clone());
@@ -292,7 +300,20 @@ fn tell_servers(followed: &Followed, base: &Outcome, story: &mut Story) {
             for considered in &server.considered {
                 story.consider(Phase::Authorize, considered.clone());
             }
-            story.note(Phase::Authorize, format!("{}: {}", server.workload, server.reason));
+        }
+        let how = |server: &ServerView| {
+            let how = match server.transport {
+                TransportView::MutualTls => "mutual TLS with the identities of the mesh",
+                TransportView::Tls => "TLS",
+                TransportView::Plaintext | TransportView::None => "plaintext",
+            };
+            how.to_owned()
+        };
+        for note in alike(&view.servers, how) {
+            story.note(Phase::Connect, note);
+        }
+        for note in alike(&view.servers, |server| server.reason.clone()) {
+            story.note(Phase::Authorize, note);
         }
     }
     let first = followed.branches.iter().find_map(|branch| branch.destination.as_ref());
@@ -332,11 +353,17 @@ fn tell_end(followed: &Followed, base: &Outcome, transport: TransportView, story
             .find_map(|server| server.mutual_tls.as_ref().map(|(_, origin)| origin));
         story.outcome(Phase::Connect, transport.as_str(), setting);
     }
-    let end = match base.verdict {
-        Verdict::Forward => base.reason.clone(),
-        verdict => format!("{}: {}", verdict.as_str(), base.reason),
-    };
-    story.outcome(Phase::Forward, end, origin);
+    match base.verdict {
+        Verdict::Forward | Verdict::Depends | Verdict::Passthrough => {
+            story.outcome(Phase::Forward, &*base.reason, None);
+        }
+        Verdict::Redirect | Verdict::Respond | Verdict::Fault => {
+            story.outcome(Phase::Forward, format!("answered here: {}", base.reason), origin);
+        }
+        Verdict::Deny | Verdict::NoRoute | Verdict::Unreachable => {
+            story.outcome(Phase::Forward, format!("not reached: {}", base.verdict.as_str()), None);
+        }
+    }
     let status = base.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let route = if followed.route_name.is_empty() { "-" } else { &followed.route_name };
     let answered = if base.verdict == Verdict::Forward { "the application's" } else { &status };

@@ -121,12 +121,11 @@ impl Server<'_> {
     ) -> (ServerView, Head) {
         let mut view = self.reached(label, 1.0);
         view.handled = handled;
-        let head = match self.world.edge_policy(workload) {
-            Some(inbound) => self.judge(&inbound, &mut view),
-            None => {
-                "no policy".clone_into(&mut view.reason);
-                None
-            }
+        let head = if let Some(inbound) = self.world.edge_policy(workload) {
+            self.judge(&inbound, &mut view)
+        } else {
+            "no policy".clone_into(&mut view.reason);
+            None
         };
         (view, head.unwrap_or_else(|| self.head.clone()))
     }

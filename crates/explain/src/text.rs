@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use heddle_diag::{Origin, Source, render_place};
 
-use crate::answer::{Answer, PhaseView, RequestView};
+use crate::answer::{Answer, Considered, PhaseView, RequestView};
 
 /// Rules that are listed of a phase.
 const CONSIDERED_MAX: usize = 20;
@@ -102,14 +102,26 @@ fn write_phase<'a>(out: &mut String, phase: &PhaseView, source: impl Fn(&str) ->
             let _ = writeln!(out, "{INDENT}{line}");
         }
     }
-    for considered in phase.considered.iter().take(CONSIDERED_MAX) {
-        let at = considered.workload.as_ref().map_or_else(String::new, |own| format!("{own}: "));
-        let place = short(&considered.origin);
-        let _ = writeln!(out, "{INDENT}- {at}{}  {place}", considered.outcome);
+    let mut groups: Vec<(&Considered, Vec<&str>)> = Vec::new();
+    for each in &phase.considered {
+        let workload = each.workload.as_deref();
+        let alike =
+            |known: &Considered| (&known.outcome, &known.origin) == (&each.outcome, &each.origin);
+        match groups.iter_mut().find(|(known, _)| alike(known)) {
+            Some((_, workloads)) => workloads.extend(workload),
+            None => groups.push((each, workload.into_iter().collect())),
+        }
     }
-    if phase.considered.len() > CONSIDERED_MAX {
-        let more = phase.considered.len() - CONSIDERED_MAX;
-        let _ = writeln!(out, "{INDENT}- and {more} more");
+    for (each, workloads) in groups.iter().take(CONSIDERED_MAX) {
+        let at = if workloads.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", workloads.join(", "))
+        };
+        let _ = writeln!(out, "{INDENT}- {at}{}  {}", each.outcome, short(&each.origin));
+    }
+    if groups.len() > CONSIDERED_MAX {
+        let _ = writeln!(out, "{INDENT}- and {} more", groups.len() - CONSIDERED_MAX);
     }
 }
 

@@ -74,7 +74,14 @@ impl CompiledLimits {
             let overrides = overrides.collect();
             CompiledLocal { filter, overrides, limiter: LocalLimiter::new(limit, &known) }
         });
-        Some(Arc::new(Self { local: local.collect() }))
+        let local = local.collect();
+        problems.extend(limits.global.iter().map(|limit| {
+            format!(
+                "{}: limits that a service counts are not supported; requests pass",
+                limit.origin
+            )
+        }));
+        Some(Arc::new(Self { local }))
     }
 
     /// Takes a token of each limit that counts the request. The error is what the client gets instead.

@@ -124,8 +124,6 @@ impl Snapshot {
                 self.endpoints.insert(set.key.clone(), set.clone());
                 changed.endpoints.insert(set.key.clone());
             }
-            // Nothing listens on its own and nothing refers to a secret yet.
-            Resource::Gateway(_) | Resource::Secret(_) => {}
             Resource::Inbound(inbound) => {
                 self.compiled_inbound = Some(inbound.clone());
                 changed.inbound = true;
@@ -135,8 +133,8 @@ impl Snapshot {
                 changed.outbounds.insert(outbound.key.clone(), outbound.clone());
             }
             Resource::Proxy(settings) => self.settings = Some(settings.clone()),
-            // The identity's holder takes it.
-            Resource::TrustBundle(_) => {}
+            // Nothing listens on its own and nothing reads a secret yet; bundles are taken by the identity's holder.
+            Resource::Gateway(_) | Resource::Secret(_) | Resource::TrustBundle(_) => {}
             Resource::Workload(workload) => {
                 for address in &workload.addresses {
                     self.workloads.insert(*address, workload.clone());
@@ -203,6 +201,7 @@ impl Snapshot {
         for (key, outbound) in &changed.outbounds {
             let (routes, found) = CompiledRoutes::compile(outbound.clone());
             problems.extend(found.iter().map(ToString::to_string));
+            problems.extend(outbound.destinations.iter().flat_map(|own| not_supported(own)));
             let previous = builder.snapshot.outbounds.get(key);
             let used_at_ms = previous
                 .map_or_else(|| Arc::new(AtomicU64::new(now_ms)), |state| state.used_at_ms.clone());
@@ -218,6 +217,18 @@ impl Snapshot {
         }
         self.outbounds.extend(built.into_iter().map(|(key, state)| (key, Arc::new(state))));
     }
+}
+
+/// What a destination asks for that this proxy does not do, said rather than passed over.
+fn not_supported(destination: &Destination) -> impl Iterator<Item = String> {
+    let asked = [
+        (destination.tunnel.is_some(), "tunnels"),
+        (destination.proxy_protocol.is_some(), "PROXY protocol headers to endpoints"),
+        (destination.health_check.is_some(), "health checks of endpoints by the proxy"),
+    ];
+    let origin = &destination.origin;
+    let said = asked.into_iter().filter(|(asked, _)| *asked);
+    said.map(move |(_, what)| format!("{origin}: {what} are not supported; connections go without"))
 }
 
 /// What a set of changes touches.

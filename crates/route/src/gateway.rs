@@ -26,10 +26,13 @@ pub struct CompiledGateway {
     servers: Box<[Box<[CompiledServer]>]>,
 }
 
+/// The hosts of a virtual host and their routes.
+type HostRoutes = (Box<[HostPattern]>, Arc<CompiledRoutes>);
+
 #[derive(Debug)]
 struct CompiledServer {
     /// Of HTTP, by virtual host; of streams, the only one.
-    routes: Box<[(Box<[HostPattern]>, Arc<CompiledRoutes>)]>,
+    routes: Box<[HostRoutes]>,
 }
 
 /// A server that answers.

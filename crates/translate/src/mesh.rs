@@ -292,7 +292,7 @@ fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) 
         }
     }
     if spec.access_log_format.as_deref().is_some_and(|format| !format.is_empty()) {
-        let why = "formats of the access log come with the observability issue; the default format is used";
+        let why = "formats of the access log are not read yet; the default format is used";
         report.unsupported(of("accessLogFormat"), why);
     }
 }

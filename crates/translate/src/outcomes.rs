@@ -34,10 +34,7 @@ const VIRTUAL_SERVICE: Table = &[
     ("tcp", Applied),
     ("http[].name", Applied),
     ("http[].match", Applied),
-    (
-        "http[].match[].statPrefix",
-        Unsupported("metrics are named by the rule; prefixes come with the observability issue"),
-    ),
+    ("http[].match[].statPrefix", Unsupported("metrics have no prefixes yet")),
     ("http[].route", Applied),
     ("http[].redirect", Applied),
     ("http[].directResponse", Applied),
@@ -175,14 +172,12 @@ const REQUEST_AUTHENTICATION: Table = &[
 ];
 
 const NO_KEEPALIVE: &str =
-    "connections have the operating system's keepalive; setting it comes with the routing issue";
+    "connections have the operating system's keepalive; it cannot be set yet";
 const NO_TUNNEL: &str = "no tunnel is opened yet";
 const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
 const NO_PINGS: &str = "HTTP/2 pings are not sent yet";
-const NO_UPGRADE: &str =
-    "a request keeps the client's HTTP version; this comes with the routing issue";
-const NO_ACCESS_LOG: &str =
-    "requests are counted, not logged yet; this comes with the observability issue";
+const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
+const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 
 const MESH_CONFIG: Table = &[
     ("trustDomain", Applied),
@@ -232,9 +227,9 @@ const TABLES: &[(&str, Table)] = &[
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
 const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("MeshNetworks", "networks come with the multi-cluster issue"),
-    ("ProxyConfig", "settings of single proxies come with the installation issue"),
-    ("Telemetry", "telemetry settings come with the observability issue"),
+    ("MeshNetworks", "networks are not told apart yet"),
+    ("ProxyConfig", "settings of single proxies are not read yet"),
+    ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
     ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),

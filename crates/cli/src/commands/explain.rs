@@ -22,10 +22,10 @@ use crate::failure::hinted;
 
 pub(crate) fn run(mesh: &MeshArguments, arguments: &ExplainArguments) -> Result<ExitCode> {
     if arguments.requests.is_none() && arguments.from.is_none() {
-        if let [code] | [code, _] = arguments.words.as_slice()
-            && code.starts_with(|c: char| c.is_ascii_alphabetic())
-            && code.ends_with(|c: char| c.is_ascii_digit())
-            && arguments.words.len() == 1
+        let is_method = |word: &str| word.bytes().all(|byte| byte.is_ascii_uppercase());
+        if let [code] = arguments.words.as_slice()
+            && !code.starts_with('/')
+            && !is_method(code)
         {
             return codes::explain(Some(code));
         }

@@ -63,15 +63,14 @@ pub(crate) fn rollback(mesh: &MeshArguments, arguments: &RollbackArguments) -> R
     let client = client(mesh)?;
     runtime()?.block_on(async {
         let api = ControlApi::of(&client);
-        let revision = match arguments.revision {
-            Some(revision) => revision,
-            None => {
-                let history = api.get("/v1/history?limit=1").await?;
-                let newest = history["revisions"][0]["revision"].as_u64();
-                match newest.context("nothing was applied yet")? {
-                    0 => bail!("nothing was applied yet"),
-                    newest => newest - 1,
-                }
+        let revision = if let Some(revision) = arguments.revision {
+            revision
+        } else {
+            let history = api.get("/v1/history?limit=1").await?;
+            let newest = history["revisions"][0]["revision"].as_u64();
+            match newest.context("nothing was applied yet")? {
+                0 => bail!("nothing was applied yet"),
+                newest => newest - 1,
             }
         };
         let request =

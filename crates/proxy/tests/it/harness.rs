@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::support::{ClientSide, Mesh, PORT, ServerSide, VIRTUAL_ADDRESS, endpoint, shared};
 
 /// No condition that a test waits for takes longer, unless it is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs a test on a thread of its own kind: one event loop, local tasks.
 pub(crate) fn run(test: impl Future<Output = ()>) {

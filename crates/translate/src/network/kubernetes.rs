@@ -5,7 +5,7 @@
 use heddle_api::kubernetes::{
     IpBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, PolicyType, Protocol,
 };
-use heddle_api::{At, IntOrText, Object};
+use heddle_api::{At, IntOrText, LabelSelector, Object};
 use heddle_diag::Origin;
 use heddle_ident::Cidr;
 use heddle_ir::authorization::{Attribute, Clause, Condition, Rule, ValueMatch};
@@ -112,7 +112,7 @@ fn peer_clause(
             return block_conditions(block, direction.peer());
         }
         let namespaces = match &peer.namespace_selector {
-            Some(selector) if *selector == Default::default() => Namespaces::All,
+            Some(selector) if *selector == LabelSelector::default() => Namespaces::All,
             Some(selector) => Namespaces::Labelled(requirements(selector)),
             None => Namespaces::One(policy.meta.namespace.as_str().into()),
         };
@@ -205,6 +205,9 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
                 rules(reader, policy, direction, &facts, report);
             }
         }
+    }
+    if closes(policy, Direction::Egress).is_some() {
+        report.unsupported(policy.origin_of(policy.spec.at, "egress"), super::NO_EGRESS);
     }
     if selected == 0 && !pods.is_empty() {
         let message = "no workload of the namespace has the labels of the selector";

@@ -147,7 +147,12 @@ impl CompiledCondition {
                 let presenter = token.presenter.as_deref();
                 presenter.is_some_and(|presenter| self.any_text(presenter.as_bytes()))
             }
-            _ => token.principal().is_some_and(|principal| self.any_text(principal.as_bytes())),
+            // A token without one of them names nobody.
+            _ if token.issuer.is_empty() || token.subject.is_empty() => false,
+            _ => {
+                let (issuer, subject) = (&token.issuer, &token.subject);
+                self.values.iter().any(|value| value.matches_issuer_and_subject(issuer, subject))
+            }
         }
     }
 
@@ -193,6 +198,7 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
         }
         Attribute::DestinationPort => Kind::Port,
         Attribute::IcmpType => Kind::Number,
+        Attribute::RequestPrincipal => Kind::IssuerAndSubject,
         Attribute::Host => Kind::TextIgnoringCase,
         Attribute::Path => Kind::Path,
         Attribute::RequestHeader(name) if name.starts_with(':') => {
@@ -207,7 +213,6 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
         | Attribute::RequestClaim(_)
         | Attribute::RequestHeader(_)
         | Attribute::RequestPresenter
-        | Attribute::RequestPrincipal
         | Attribute::Route
         | Attribute::ServerName
         | Attribute::SourceNamespace

@@ -13,6 +13,7 @@ use crate::template::{PathTemplate, glob_matches};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Address,
+    IssuerAndSubject,
     Number,
     Path,
     Port,
@@ -27,6 +28,7 @@ pub(crate) enum CompiledValue {
     Exact(Box<[u8]>),
     ExactIgnoringCase(Box<[u8]>),
     Glob(Box<[u8]>),
+    IssuerAndSubject(Box<CompiledValue>, Box<CompiledValue>),
     Number(u16),
     Port(u16),
     PortRange(u16, u16),
@@ -46,6 +48,10 @@ impl CompiledValue {
         match (value, kind) {
             (ValueMatch::Poisoned, _) => Err("it could not be read".into()),
             (ValueMatch::Range(range), Kind::Address) => Ok(Self::Range(*range)),
+            (ValueMatch::IssuerAndSubject(issuer, subject), Kind::IssuerAndSubject) => {
+                let (issuer, subject) = (Self::text(issuer)?, Self::text(subject)?);
+                Ok(Self::IssuerAndSubject(Box::new(issuer), Box::new(subject)))
+            }
             (ValueMatch::Number(number), Kind::Number) => Ok(Self::Number(*number)),
             (ValueMatch::Port(port), Kind::Port) => Ok(Self::Port(*port)),
             (ValueMatch::PortRange(first, last), Kind::Port) if first <= last => {
@@ -55,7 +61,9 @@ impl CompiledValue {
                 .map(Self::Template)
                 .map_err(|problem| format!("path template {template:?}: {problem}")),
             (ValueMatch::Glob(glob), Kind::Text) => Ok(Self::Glob(glob.as_bytes().into())),
-            (ValueMatch::Text(text), Kind::Path | Kind::Text) => Self::text(text),
+            (ValueMatch::Text(text), Kind::IssuerAndSubject | Kind::Path | Kind::Text) => {
+                Self::text(text)
+            }
             (ValueMatch::Text(text), Kind::TextIgnoringCase) => Self::text_ignoring_case(text),
             (value, kind) => Err(format!("{value:?} cannot be compared with a {kind:?}")),
         }
@@ -105,7 +113,11 @@ impl CompiledValue {
                 std::str::from_utf8(text).is_ok_and(|path| template.matches(path))
             }
             // Compiling refuses them for texts.
-            Self::Number(_) | Self::Port(_) | Self::PortRange(..) | Self::Range(_) => false,
+            Self::IssuerAndSubject(..)
+            | Self::Number(_)
+            | Self::Port(_)
+            | Self::PortRange(..)
+            | Self::Range(_) => false,
         }
     }
 
@@ -118,6 +130,16 @@ impl CompiledValue {
             Self::Port(own) => *own == port,
             Self::PortRange(first, last) => (*first..=*last).contains(&port),
             _ => false,
+        }
+    }
+
+    pub(crate) fn matches_issuer_and_subject(&self, issuer: &str, subject: &str) -> bool {
+        match self {
+            Self::IssuerAndSubject(own_issuer, own_subject) => {
+                own_issuer.matches_text(issuer.as_bytes())
+                    && own_subject.matches_text(subject.as_bytes())
+            }
+            own => own.matches_text(format!("{issuer}/{subject}").as_bytes()),
         }
     }
 

@@ -36,7 +36,7 @@ pub struct JwtRule {
 }
 
 /// What signatures of tokens are checked with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum JwtKeys {
     /// A key set (RFC 7517) at the `jwks_uri` of the issuer's metadata, which is at this URL
     /// (`<issuer>/.well-known/openid-configuration`).

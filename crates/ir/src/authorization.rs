@@ -241,6 +241,8 @@ impl Attribute {
 pub enum ValueMatch {
     /// An address inside the range.
     Range(Cidr),
+    /// Issuer and subject, each by itself ([`Attribute::RequestPrincipal`]).
+    IssuerAndSubject(TextMatch, TextMatch),
     /// A number ([`Attribute::IcmpType`]).
     Number(u16),
     /// A path template: `{*}` takes one segment, `{**}` any number (API.md 3.3).

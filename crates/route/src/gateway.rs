@@ -199,7 +199,7 @@ fn server(
     server: &Server,
     problems: &mut Vec<Problem>,
 ) -> CompiledServer {
-    let nothing = || RouteTable { order: RuleOrder::Written, rules: Vec::new() };
+    let nothing = || RouteTable { order: RuleOrder::Written, rules: Vec::new(), tiers: Vec::new() };
     let empty = |protocol| Outbound {
         key: OutboundKey {
             scope: ScopeId(gateway.workload.as_str().into()),

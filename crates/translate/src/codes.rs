@@ -210,6 +210,15 @@ heddle_diag::codes! {
         "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
          requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \
          addresses.";
+    UNKNOWN_PROVIDER = "HED0411", "external authoriser unknown", [],
+        "A CUSTOM policy names a provider that the mesh configuration does not define as an external authoriser, so nobody \
+         can be asked: every request that the policy describes is denied.";
+    TOKEN_OPTIONAL = "HED0412", "accepts requests without a token", [],
+        "A RequestAuthentication checks the tokens that are there. A request without one goes on, as nobody. Whether a token \
+         is needed is for an AuthorizationPolicy to say.";
+    NO_KEYS = "HED0413", "keys of an issuer cannot be found out", [],
+        "Without `jwks` and `jwksUri` the keys are looked up at the issuer, which must be a URL for that. Until then no token \
+         of the issuer is valid.";
 
     WRITTEN_TWICE = "HED0510", "same object twice", [],
         "Several files of one request, or one file, hold two objects of one kind, namespace and name. The last one counts, in \

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
-use heddle_ident::HostPattern;
-use heddle_ir::authorization::{Authorization, Fallback, Policy, SystemPolicies};
+use heddle_ident::{HostPattern, SpiffeId};
+use heddle_ir::authorization::{
+    Authorization, ExternalAuthorizer, Fallback, Policy, SystemPolicies,
+};
 use heddle_ir::destination::ConnectionPool;
-use heddle_ir::inbound::{ClientAddress, Inbound, InboundPort, ServiceReference};
+use heddle_ir::inbound::{ClientAddress, Forwarders, Inbound, InboundPort, ServiceReference};
 use heddle_ir::protocol::Protocol;
 use heddle_ir::rate_limit::RateLimits;
 
@@ -17,11 +19,12 @@ use crate::endpoint::target_number;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::traffic_policy::{Policies, default_pool};
-use crate::istio::{authorization_policy, envoy_filter, sidecar_inbound};
+use crate::istio::{authorization_policy, envoy_filter, request_authentication, sidecar_inbound};
 use crate::linkerd;
 use crate::mesh::MeshKey;
 use crate::network::{self, Direction};
 use crate::object::ObjectKey;
+use crate::options::Profile;
 use crate::report::Report;
 use crate::scope::Scope;
 use crate::service::{Endpoints, Service, ServiceKey};
@@ -62,8 +65,8 @@ impl Derivation for InboundKey {
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
             authorization: Arc::new(authorization(reader, &facts)),
-            jwt_rules: Vec::new(),
-            client_address: ClientAddress::default(),
+            jwt_rules: request_authentication::rules_for(reader, &facts),
+            client_address: client_address(reader, &facts),
             path_normalization: mesh.path_normalization,
             connection_pool: own_pool.unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
@@ -165,6 +168,42 @@ fn connection_pool(
     Policies::merge(&mesh, top, None, port).connection_pool(&mesh, &mut Report::default())
 }
 
+/// Who is believed about where requests come from: the gateways of the mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ForwardersKey;
+
+impl Derivation for ForwardersKey {
+    fn derive(&self, reader: &Reader<'_>) -> Arc<[SpiffeId]> {
+        let pods = reader.objects(Topic::Kind(Kind::Pod));
+        let facts = pods.iter().filter_map(|pod| reader.read(&WorkloadKey(ObjectKey::of(pod))));
+        let mut identities: Vec<SpiffeId> =
+            facts.filter(|facts| facts.is_gateway).map(|facts| facts.identity.clone()).collect();
+        identities.sort();
+        identities.dedup();
+        identities.into()
+    }
+}
+
+/// A gateway is at the edge and believes the proxies that it is told of. A sidecar believes gateways; stock Istio's believes
+/// everyone.
+fn client_address(reader: &Reader<'_>, facts: &Facts) -> ClientAddress {
+    if facts.is_gateway {
+        let trusted_hops = reader.read(&MeshKey).trusted_proxies;
+        return ClientAddress { forwarders: Forwarders::Nobody, trusted_hops };
+    }
+    let forwarders = if reader.options().profile == Profile::Heddle {
+        let gateways = reader.read(&ForwardersKey);
+        if gateways.is_empty() {
+            Forwarders::Nobody
+        } else {
+            Forwarders::Identities(gateways.to_vec())
+        }
+    } else {
+        Forwarders::Everyone
+    };
+    ClientAddress { forwarders, trusted_hops: 0 }
+}
+
 fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
     let root = reader.read(&MeshKey).root_namespace.clone();
     let mut namespaces = vec![root];
@@ -189,5 +228,22 @@ fn authorization(reader: &Reader<'_>, facts: &Facts) -> Authorization {
     systems.extend(linkerd::policy::systems(reader, facts));
     systems.extend(smi::traffic_target::system(reader, facts));
     systems.extend(network::system(reader, facts, Direction::Ingress));
-    Authorization { systems, authorizers: Vec::new() }
+    let authorizers = authorizers(reader, &systems);
+    Authorization { systems, authorizers }
+}
+
+/// The authorisers that policies name and the mesh configuration knows. Stock Istio lets a workload have one; with several
+/// it denies what would be asked about.
+fn authorizers(reader: &Reader<'_>, systems: &[SystemPolicies]) -> Vec<Arc<ExternalAuthorizer>> {
+    let policies = systems.iter().flat_map(|system| &system.policies);
+    let mut names: Vec<&Arc<str>> =
+        policies.filter_map(|policy| policy.authorizer.as_ref()).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() || (names.len() > 1 && reader.options().profile != Profile::Heddle) {
+        return Vec::new();
+    }
+    let mesh = reader.read(&MeshKey);
+    let is_named = |authorizer: &&Arc<ExternalAuthorizer>| names.contains(&&authorizer.name);
+    mesh.authorizers.iter().filter(is_named).cloned().collect()
 }

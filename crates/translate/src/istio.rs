@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization_policy;
 mod authorization_values;
+pub(crate) mod authorizer;
 pub(crate) mod client_tls;
 mod delegate;
 pub(crate) mod destination_rule_report;
@@ -24,12 +25,14 @@ mod mirror;
 pub(crate) mod peer_authentication;
 mod reach;
 pub(crate) mod regex;
+pub(crate) mod request_authentication;
 pub(crate) mod retry;
 pub(crate) mod selector;
 pub(crate) mod service_entry_report;
 pub(crate) mod sidecar;
 pub(crate) mod sidecar_inbound;
 pub(crate) mod sidecar_report;
+pub(crate) mod targeting;
 pub(crate) mod traffic_policy;
 pub(crate) mod virtual_service;
 pub(crate) mod virtual_service_report;

@@ -10,6 +10,7 @@ use heddle_api::istio::{
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Origin;
 use heddle_ident::TrustDomain;
+use heddle_ir::authorization::ExternalAuthorizer;
 use heddle_ir::destination::TcpKeepalive;
 use heddle_ir::http_route::RetryPolicy;
 use heddle_ir::inbound::PathNormalization;
@@ -18,6 +19,7 @@ use heddle_ir::proxy::AccessLog;
 
 use crate::codes;
 use crate::engine::{Derivation, Kind, Reader, Topic};
+use crate::istio::authorizer;
 use crate::istio::locality::{self, OfMesh};
 use crate::istio::retry::{self, Place};
 use crate::istio::traffic_policy;
@@ -49,6 +51,10 @@ pub(crate) struct Mesh {
     pub(crate) access_log: AccessLog,
     pub(crate) detection_timeout: Duration,
     pub(crate) drain_duration: Duration,
+    /// Those that can be asked, of the extension providers.
+    pub(crate) authorizers: Vec<Arc<ExternalAuthorizer>>,
+    /// Proxies before a gateway that each append an address to `X-Forwarded-For`.
+    pub(crate) trusted_proxies: u32,
     /// As it is written, for what is read where it is needed; none without an object.
     object: Option<MeshObject>,
 }
@@ -143,6 +149,8 @@ fn defaults(options: &Options) -> Mesh {
         access_log: AccessLog::Off,
         detection_timeout: DETECTION_TIMEOUT,
         drain_duration: Duration::from_secs(45),
+        authorizers: Vec::new(),
+        trusted_proxies: 0,
         object: None,
     }
 }
@@ -209,6 +217,11 @@ pub(crate) fn translate(
     connections(object, &mut mesh);
     retries(object, &mut mesh, report);
     telemetry(object, &mut mesh, report);
+    let topology = spec.default_config.as_ref().and_then(|config| config.gateway_topology.as_ref());
+    if let Some(hops) = topology.and_then(|topology| topology.num_trusted_proxies) {
+        mesh.trusted_proxies = hops;
+    }
+    mesh.authorizers = authorizer::authorizers(object, report);
     destinations(object, &mesh, options, report);
     mesh
 }

@@ -163,8 +163,18 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    ("provider", Unsupported("no external authoriser is asked yet")),
+    (
+        "provider",
+        Unsupported("no external authoriser is asked yet: what the rules describe is denied"),
+    ),
     ("rules", Applied),
+];
+
+const REQUEST_AUTHENTICATION: Table = &[
+    ("jwtRules", Unsupported("tokens are not looked at yet; rules that need them fail closed")),
+    ("selector", Applied),
+    ("targetRef", Applied),
+    ("targetRefs", Applied),
 ];
 
 const NO_KEEPALIVE: &str =
@@ -196,6 +206,10 @@ const MESH_CONFIG: Table = &[
     ("accessLogEncoding", Unsupported(NO_ACCESS_LOG)),
     ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
     ("defaultTrafficPolicy", Applied),
+    ("extensionProviders[].name", Applied),
+    ("extensionProviders[].envoyExtAuthzGrpc", Applied),
+    ("extensionProviders[].envoyExtAuthzHttp", Applied),
+    ("defaultConfig.gatewayTopology.numTrustedProxies", Applied),
     ("verifyCertificateAtClient", Ignored("deprecated: certificates of peers are always verified")),
     ("disableEnvoyListenerLog", Ignored("there is no such log")),
     ("certificates", Ignored("removed from Istio")),
@@ -210,6 +224,7 @@ const TABLES: &[(&str, Table)] = &[
     ("Gateway", GATEWAY),
     ("MeshConfig", MESH_CONFIG),
     ("PeerAuthentication", PEER_AUTHENTICATION),
+    ("RequestAuthentication", REQUEST_AUTHENTICATION),
     ("ServiceEntry", SERVICE_ENTRY),
     ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
@@ -220,7 +235,6 @@ const TABLES: &[(&str, Table)] = &[
 const NOT_ENFORCED: &[(&str, &str)] = &[
     ("MeshNetworks", "networks are not told apart yet"),
     ("ProxyConfig", "settings of single proxies are not read yet"),
-    ("RequestAuthentication", "tokens are not checked yet; rules that need them fail closed"),
     ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
@@ -245,7 +259,8 @@ pub struct FieldRule {
 /// Every rule, for reference pages, by dialect and kind.
 pub fn field_rules() -> Vec<FieldRule> {
     let workloads = rules_of(Dialect::Kubernetes, crate::workloads::fields::TABLES, &[]);
-    let dialects = [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Smi].into_iter();
+    let dialects =
+        [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Smi].into_iter();
     let of = |dialect| {
         let (tables, reasons) = tables(dialect);
         rules_of(dialect, tables, reasons)

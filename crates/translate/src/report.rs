@@ -13,8 +13,8 @@ use crate::gateway_api::route::Route;
 use crate::gateway_api::status::GatewayApiStatus;
 use crate::istio::{
     authorization_policy, destination_rule_report, envoy_filter, gateway_report,
-    peer_authentication, service_entry_report, sidecar_report, virtual_service_report,
-    workload_group_report,
+    peer_authentication, request_authentication, service_entry_report, sidecar_report,
+    virtual_service_report, workload_group_report,
 };
 use crate::object::ObjectKey;
 use crate::{cilium, kubernetes, linkerd, mesh, network, outcomes, smi};
@@ -123,6 +123,9 @@ impl Derivation for ObjectReportKey {
             }
             AnyObject::AuthorizationPolicy(object) => {
                 authorization_policy::report(reader, object, &mut report);
+            }
+            AnyObject::RequestAuthentication(object) => {
+                request_authentication::report(reader, object, &mut report);
             }
             AnyObject::ServiceEntry(object) => {
                 service_entry_report::report(reader, object, &mut report);

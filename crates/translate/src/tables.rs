@@ -8,8 +8,9 @@ use crate::engine::{Engine, Stored, Topic};
 use crate::gateway::{GatewayKey, ListenersKey};
 use crate::gateway_api::attach::AttachedKey;
 use crate::gateway_api::view::ViewKey;
-use crate::inbound::{InboundKey, PolicyKey};
+use crate::inbound::{ForwardersKey, InboundKey, PolicyKey};
 use crate::index::IndexKey;
+use crate::istio::request_authentication::JwtRulesKey;
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
@@ -96,6 +97,10 @@ derivations! {
     MutualTls mutual_tls: MutualTlsKey => Option<std::sync::Arc<crate::istio::peer_authentication::Effective>>;
     /// One authorisation policy.
     Policy policies: PolicyKey => Option<std::sync::Arc<heddle_ir::authorization::Policy>>;
+    /// The token rules of one RequestAuthentication.
+    JwtRules jwt_rules: JwtRulesKey => std::sync::Arc<[std::sync::Arc<heddle_ir::authentication::JwtRule>]>;
+    /// Who is believed about where requests come from.
+    Forwarders forwarders: ForwardersKey => std::sync::Arc<[heddle_ident::SpiffeId]>;
     /// Ports and policy of a workload.
     Inbound inbound: InboundKey => Option<std::sync::Arc<heddle_ir::inbound::Inbound>>;
     /// Routes to a host and port.

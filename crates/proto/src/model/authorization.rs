@@ -28,6 +28,7 @@ choice!(Attribute {
 choice!(ValueMatch {
     1 Range(2 range), 2 PathTemplate(3 text), 3 Port(4 port), 4 Text(5 text), 5 Glob(6 text),
     6 Poisoned, 7 Number(7 number), 8 PortRange(8 first, 9 last),
+    9 IssuerAndSubject(10 issuer, 11 subject),
 });
 message!(ExternalAuthorizer {
     1 origin, 2 name, 3 host, 4 port, 5 protocol, 6 timeout, 7 fail_open, 8 status_on_error,

@@ -94,7 +94,8 @@ fn attach(
             let chosen = view.of(&owner).filter(|(_, listener)| selects(parent, listener));
             let mut outcome = Outcome::NoMatchingParent;
             for (position, listener) in chosen {
-                let one = on_listener(reader, route, listener, attachments.listeners.get_mut(position));
+                let one =
+                    on_listener(reader, route, listener, attachments.listeners.get_mut(position));
                 outcome = better(outcome, one);
             }
             outcome

@@ -63,7 +63,8 @@ pub(crate) fn read<'a>(
             }
             Some(HttpFilterType::ExtensionRef) => {
                 let kind = filter.extension_ref.as_ref().map_or("", |one| one.kind.as_str());
-                let why = format!("there is no filter of the kind `{kind}`, so requests are refused");
+                let why =
+                    format!("there is no filter of the kind `{kind}`, so requests are refused");
                 found.impossible.get_or_insert((filter, "InvalidKind", why));
             }
             None => {

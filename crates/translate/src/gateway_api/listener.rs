@@ -210,7 +210,8 @@ fn kinds(
 fn namespaces(allowed: Option<&AllowedRoutes>, written: &Written) -> Namespaces {
     let Some(namespaces) = allowed.and_then(|allowed| allowed.namespaces.as_ref()) else {
         // Which namespaces were meant cannot be known where the field has an error.
-        let broken = allowed.is_some_and(|allowed| written.is_field_broken(allowed.at, "namespaces"));
+        let broken =
+            allowed.is_some_and(|allowed| written.is_field_broken(allowed.at, "namespaces"));
         return if broken { Namespaces::None } else { Namespaces::Same };
     };
     if written.is_broken(namespaces.at) {
@@ -245,10 +246,8 @@ fn tls(
         cipher_suites: Vec::new(),
     };
     let references = listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice());
-    let referrer = Referrer {
-        kind: surroundings.owner_kind,
-        namespace: &surroundings.owner.name.namespace,
-    };
+    let referrer =
+        Referrer { kind: surroundings.owner_kind, namespace: &surroundings.owner.name.namespace };
     for reference in references.unwrap_or_default() {
         let reason = "InvalidCertificateRef";
         match certificates::key_pair(surroundings.reader, referrer, reference, reason) {
@@ -300,7 +299,8 @@ fn client(
         match found {
             Ok(key) => roots.push(key),
             Err(Unresolved { reason, message }) => {
-                let reason = if reason == "InvalidKind" { "InvalidCACertificateKind" } else { reason };
+                let reason =
+                    if reason == "InvalidKind" { "InvalidCACertificateKind" } else { reason };
                 unresolved.get_or_insert(Unresolved { reason, message });
             }
         }

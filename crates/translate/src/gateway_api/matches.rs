@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use heddle_api::gateway_api::{HttpMatch as Written, HttpRoute, HttpRule, MatchType, PathMatchType};
+use heddle_api::gateway_api::{
+    HttpMatch as Written, HttpRoute, HttpRule, MatchType, PathMatchType,
+};
 use heddle_api::{At, Object};
 use heddle_ir::http_route::{HeaderMatch, HttpMatch, QueryMatch};
 use heddle_ir::matching::{PathMatch, TextMatch};
@@ -56,14 +58,7 @@ fn one(object: &Object<HttpRoute>, written: &Written, report: &mut Report) -> Op
     }
     let query = written.query_params.iter().map(|parameter| QueryMatch {
         name: parameter.name.as_str().into(),
-        value: text(
-            object,
-            parameter.at,
-            parameter.kind,
-            &parameter.value,
-            &mut sound,
-            report,
-        ),
+        value: text(object, parameter.at, parameter.kind, &parameter.value, &mut sound, report),
     });
     let query = query.collect();
     let method = written.method.map(|method| TextMatch::Exact(method.as_str().into()));
@@ -109,7 +104,8 @@ pub(crate) fn check_regex<T>(
     match regex::check(pattern) {
         Ok(()) => true,
         Err(why) => {
-            report.rejected(object.origin_of(at, "value"), format!("{why}: the match never matches"));
+            report
+                .rejected(object.origin_of(at, "value"), format!("{why}: the match never matches"));
             false
         }
     }

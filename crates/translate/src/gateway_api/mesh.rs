@@ -172,7 +172,8 @@ impl Acting {
             RouteKind::Grpc | RouteKind::Http => None,
             // Of opaque streams nothing tells whose they are: the oldest route has them.
             RouteKind::Tcp | RouteKind::Udp => {
-                let rules = self.routes.first().map(|route| servers::tcp_rule(reader, route, destinations));
+                let rules =
+                    self.routes.first().map(|route| servers::tcp_rule(reader, route, destinations));
                 Some((Vec::new(), rules.into_iter().collect()))
             }
             RouteKind::Tls => {
@@ -194,9 +195,11 @@ impl Acting {
                     }));
                 }
                 // Stable: of equal names the oldest route's comes first.
-                rules.sort_by(|left, right| match (left.server_names.first(), right.server_names.first()) {
-                    (Some(left), Some(right)) => left.cmp_specificity(right),
-                    _ => std::cmp::Ordering::Equal,
+                rules.sort_by(|left, right| {
+                    match (left.server_names.first(), right.server_names.first()) {
+                        (Some(left), Some(right)) => left.cmp_specificity(right),
+                        _ => std::cmp::Ordering::Equal,
+                    }
                 });
                 Some((rules, Vec::new()))
             }

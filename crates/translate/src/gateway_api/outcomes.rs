@@ -4,8 +4,7 @@ use crate::outcomes::Becomes::{self, Applied, Ignored, Unsupported};
 
 type Table = &'static [(&'static str, Becomes)];
 
-const NO_DEFAULT_GATEWAYS: &str =
-    "routes attach to the Gateways that they name; default Gateways are experimental and not supported";
+const NO_DEFAULT_GATEWAYS: &str = "routes attach to the Gateways that they name; default Gateways are experimental and not supported";
 const NO_AUTHORISER: &str = "no external authoriser is asked for routes; requests get 500";
 const NO_EXTENSION: &str = "there are no filters of heddle's own; requests get 500";
 const NO_OPTIONS: &str = "heddle has no options of its own here";
@@ -13,7 +12,10 @@ const NO_OPTIONS: &str = "heddle has no options of its own here";
 const GATEWAY_CLASS: Table = &[
     ("controllerName", Applied),
     ("description", Ignored("for people")),
-    ("parametersRef", Unsupported("heddle's classes take no parameters; the class is not accepted")),
+    (
+        "parametersRef",
+        Unsupported("heddle's classes take no parameters; the class is not accepted"),
+    ),
 ];
 
 const GATEWAY: Table = &[
@@ -81,11 +83,8 @@ const UDP_ROUTE: Table = &[("", Unsupported("datagrams are not forwarded"))];
 
 const REFERENCE_GRANT: Table = &[("from", Applied), ("to", Applied)];
 
-const BACKEND_TLS_POLICY: Table = &[
-    ("targetRefs", Applied),
-    ("validation", Applied),
-    ("options", Unsupported(NO_OPTIONS)),
-];
+const BACKEND_TLS_POLICY: Table =
+    &[("targetRefs", Applied), ("validation", Applied), ("options", Unsupported(NO_OPTIONS))];
 
 /// The tables by kind.
 pub(crate) const TABLES: &[(&str, Table)] = &[

@@ -126,7 +126,8 @@ impl Route {
     /// Whether what it attaches to, or for which hosts, cannot be known.
     pub(crate) fn is_unattachable(&self) -> bool {
         let written = self.written();
-        let broken = |field| written.field(self.at(), field).is_some_and(|at| written.is_broken(at));
+        let broken =
+            |field| written.field(self.at(), field).is_some_and(|at| written.is_broken(at));
         broken("parentRefs") || broken("hostnames")
     }
 }
@@ -187,7 +188,10 @@ mod tests {
         };
         assert_eq!(shared("*", &[]), ["*"]);
         assert_eq!(shared("*.a.b", &[]), ["*.a.b"]);
-        assert_eq!(shared("*.a.b", &["x.a.b", "a.b", "*.b", "*.c.a.b"]), ["x.a.b", "*.a.b", "*.c.a.b"]);
+        assert_eq!(
+            shared("*.a.b", &["x.a.b", "a.b", "*.b", "*.c.a.b"]),
+            ["x.a.b", "*.a.b", "*.c.a.b"]
+        );
         assert_eq!(shared("x.a.b", &["*.a.b", "*.b", "y.a.b"]), ["x.a.b"]);
         assert_eq!(shared("x.a.b", &["y.a.b"]), [""; 0]);
     }

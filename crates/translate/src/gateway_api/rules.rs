@@ -128,9 +128,8 @@ fn action(
     }
     // Beside the matches, of which broken ones match nothing, and backends, of which broken ones keep their share.
     let parts = ["filters", "retry", "sessionPersistence", "timeouts", "name"];
-    let broken = |field: &&str| {
-        places.field(written.at, field).is_some_and(|at| places.is_broken(at))
-    };
+    let broken =
+        |field: &&str| places.field(written.at, field).is_some_and(|at| places.is_broken(at));
     if places.broken().contains(&written.at) || parts.iter().any(|field| broken(&field)) {
         return answer(origin, "the rule has an error, see `analyze`");
     }

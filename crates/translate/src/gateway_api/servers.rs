@@ -82,9 +82,13 @@ pub(crate) fn of_scope(
             let mut own = Destinations::new(reader, client);
             for server in servers(reader, listener, routes, &mut own) {
                 let (port, bind) = (listener.port, None);
-                served.push((Served { port, bind, proxy_protocol: false, server }, destinations.len()));
+                served.push((
+                    Served { port, bind, proxy_protocol: false, server },
+                    destinations.len(),
+                ));
             }
-            destinations.extend(own.into_list().into_iter().map(|one| with_certificate(one, &view)));
+            destinations
+                .extend(own.into_list().into_iter().map(|one| with_certificate(one, &view)));
         }
     }
     served.into_iter().map(|(one, first)| shifted(one, first)).collect()
@@ -134,10 +138,8 @@ fn with_certificate(destination: Arc<Destination>, view: &View) -> Arc<Destinati
     let key: SecretKey = key.clone();
     match &destination.tls {
         ClientTls::Originate(tls) if tls.credential.is_none() => {
-            let tls = heddle_ir::destination::TlsOrigination {
-                credential: Some(key),
-                ..tls.clone()
-            };
+            let tls =
+                heddle_ir::destination::TlsOrigination { credential: Some(key), ..tls.clone() };
             Arc::new(Destination { tls: ClientTls::Originate(tls), ..(*destination).clone() })
         }
         _ => destination,

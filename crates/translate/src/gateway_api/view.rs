@@ -114,7 +114,9 @@ fn allowed_sets(
     let topic = Topic::ListenerSetsOf(namespace.as_str().into(), name.as_str().into());
     let mut sets: Vec<(ObjectKey, Arc<Object<ListenerSet>>)> = Vec::new();
     for object in reader.objects(topic) {
-        let (AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set)) = &object else { continue };
+        let (AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set)) = &object else {
+            continue;
+        };
         if set.spec.parent_ref.is_gateway() && takes_set(reader, gateway, &set.meta.namespace) {
             sets.push((ObjectKey::of(&object), set.clone()));
         }
@@ -178,9 +180,9 @@ fn known(kind: &str) -> bool {
 fn address_problem(gateway: &Object<Gateway>) -> Option<String> {
     let values = gateway.spec.addresses.iter().filter(|one| one.kind() == "IPAddress");
     let mut values = values.filter_map(|address| address.value.as_deref());
-    values.find(|text| text.parse().is_ok_and(is_unusable)).map(|text| {
-        format!("`{text}` is no address that anything can listen on")
-    })
+    values
+        .find(|text| text.parse().is_ok_and(is_unusable))
+        .map(|text| format!("`{text}` is no address that anything can listen on"))
 }
 
 /// Multicast, broadcast and documentation addresses (RFC 5737, RFC 3849).

@@ -4,21 +4,19 @@
 //! describes, an ALLOW rule with it never matches, and a policy of which the action or the workloads cannot be read
 //! lets nothing pass.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use heddle_api::istio::{Action, AuthorizationPolicy, Rule as WrittenRule, RuleFrom, RuleTo};
-use heddle_api::{At, Object, Resource as AnyObject};
+use heddle_api::{At, Object};
 use heddle_ir::authorization::{Attribute, Clause, Condition, Policy, PolicyAction, Rule};
 
-use crate::client::selects;
 use crate::codes;
 use crate::engine::Reader;
 use crate::istio::authorization_values::{self as values, Context};
+use crate::istio::targeting;
 use crate::mesh::MeshKey;
-use crate::object::ObjectKey;
-use crate::options::Profile;
 use crate::report::Report;
+use crate::service::ServiceKey;
 use crate::workload::Facts;
 
 type Object_ = Object<AuthorizationPolicy>;
@@ -27,49 +25,7 @@ const DRY_RUN: &str = "istio.io/dry-run";
 
 /// Whether a policy is for a workload. The namespace has been looked at: it is the workload's or the root.
 pub(crate) fn applies(reader: &Reader<'_>, policy: &Object_, facts: &Facts) -> bool {
-    let spec = &policy.spec;
-    if targeting_broken(policy) {
-        return true;
-    }
-    if has_targets(policy) {
-        return reader.options().profile == Profile::Heddle && targets(reader, policy, facts);
-    }
-    let selector = spec.selector.as_ref();
-    selector.is_none_or(|selector| selects(&selector.match_labels, &facts.labels))
-}
-
-fn has_targets(policy: &Object_) -> bool {
-    !policy.spec.target_refs.is_empty() || policy.spec.target_ref.is_some()
-}
-
-/// Whether nobody knows whom the policy is for.
-fn targeting_broken(policy: &Object_) -> bool {
-    let at = policy.spec.at;
-    ["selector", "targetRef", "targetRefs"]
-        .iter()
-        .any(|field| policy.written.field(at, field).is_some_and(|at| policy.is_broken(at)))
-}
-
-/// Whether the workload is behind a Service that the policy targets.
-fn targets(reader: &Reader<'_>, policy: &Object_, facts: &Facts) -> bool {
-    if *facts.namespace != *policy.meta.namespace {
-        return false;
-    }
-    let spec = &policy.spec;
-    let mut references = spec.target_refs.iter().chain(&spec.target_ref);
-    references.any(|reference| {
-        if reference.kind != "Service" {
-            return false;
-        }
-        let key = ObjectKey::new("", "Service", &policy.meta.namespace, &reference.name);
-        match reader.object(&key) {
-            Some(AnyObject::Service(service)) => {
-                let selector = &service.spec.selector;
-                !selector.is_empty() && selects(selector, &facts.labels)
-            }
-            _ => false,
-        }
-    })
+    targeting::of_policy(policy).applies(reader, facts)
 }
 
 /// The policy, for every workload alike.
@@ -80,8 +36,8 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
     let action = spec.action.unwrap_or(Action::Allow);
     let translated = match action {
         Action::Allow => PolicyAction::Allow,
-        // No authoriser can be asked yet, so what it would be asked about is denied.
-        Action::Deny | Action::Custom => PolicyAction::Deny,
+        Action::Custom => PolicyAction::Custom,
+        Action::Deny => PolicyAction::Deny,
         Action::Audit => PolicyAction::Audit,
     };
     let context = Context { object, mesh: &mesh };
@@ -89,11 +45,15 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
         spec.rules.iter().map(|written| rule(&context, written, report)).collect();
     let rules_broken =
         object.written.field(spec.at, "rules").is_some_and(|at| object.is_broken(at));
-    let refuse_all = action_broken || targeting_broken(object) && translated == PolicyAction::Allow;
+    let targeting_broken = targeting::of_policy(object).is_broken();
+    let refuse_all = action_broken || targeting_broken && translated == PolicyAction::Allow;
     if refuse_all {
         // An ALLOW policy without rules: nothing passes that no other policy allows.
         rules.clear();
-    } else if rules.is_empty() && rules_broken && translated == PolicyAction::Deny {
+    } else if rules.is_empty()
+        && rules_broken
+        && matches!(translated, PolicyAction::Custom | PolicyAction::Deny)
+    {
         let origin = object.origin_of(spec.at, "rules");
         rules.push(Rule { origin, clauses: Vec::new() });
     }
@@ -101,7 +61,12 @@ pub(crate) fn translate(reader: &Reader<'_>, object: &Object_, report: &mut Repo
         origin: object.origin().clone(),
         action: if refuse_all { PolicyAction::Allow } else { translated },
         dry_run: dry_run(object, action, report) && !refuse_all,
-        authorizer: None,
+        authorizer: object
+            .spec
+            .provider
+            .as_ref()
+            .and_then(|provider| provider.name.as_deref())
+            .map(Into::into),
         rules,
     }
 }
@@ -200,7 +165,6 @@ fn source(context: &Context<'_>, from: &RuleFrom, report: &mut Report) -> Vec<Co
         return vec![values::poisoned(Attribute::SourcePrincipal)];
     };
     let mut conditions = Vec::new();
-    let token = values::TOKEN;
     for (attribute, positive, negative) in [
         (
             Attribute::SourcePrincipal,
@@ -208,7 +172,7 @@ fn source(context: &Context<'_>, from: &RuleFrom, report: &mut Report) -> Vec<Co
             ("notPrincipals", &source.not_principals),
         ),
         (
-            token(),
+            Attribute::RequestPrincipal,
             ("requestPrincipals", &source.request_principals),
             ("notRequestPrincipals", &source.not_request_principals),
         ),
@@ -321,17 +285,14 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object_>, report: &mut Re
     let spec = &object.spec;
     translate(reader, object, report);
     crate::istio::selector::check(&object.written, spec.at, spec.selector.as_ref(), report);
-    check_targets(reader, object, report);
+    targeting::of_policy(object).report(reader, report);
     let action = spec.action.unwrap_or(Action::Allow);
     let of_action = || object.origin_of(spec.at, "action");
     let provider = spec.provider.is_some();
     match action {
         Action::Custom => {
-            let why = "no external authoriser is asked yet: what the rules describe is denied";
-            report.unsupported(of_action(), why);
-            if !provider {
-                report.rejected(object.origin_of(spec.at, "provider"), "CUSTOM needs a provider");
-            }
+            check_provider(reader, object, report);
+            check_custom(object, report);
         }
         Action::Audit => {
             let message = "AUDIT enforces nothing and logs no denial";
@@ -370,58 +331,59 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object_>, report: &mut Re
             ),
         }
     }
-    check_selects(reader, object, report);
 }
 
-fn check_selects(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
-    let Some(selector) = object.spec.selector.as_ref() else { return };
-    let namespace: Arc<str> = object.meta.namespace.as_str().into();
-    let labels: &BTreeMap<String, String> = &selector.match_labels;
-    let root = reader.read(&MeshKey).root_namespace.clone();
-    if !labels.is_empty() && namespace != root {
-        let workloads = crate::istio::selector::selected(reader, &namespace, labels);
-        crate::istio::selector::check_selects(
-            &object.written,
-            object.spec.at,
-            labels,
-            &workloads,
-            report,
+/// Whether there is whom to ask.
+fn check_provider(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
+    let spec = &object.spec;
+    let origin = || object.origin_of(spec.at, "provider");
+    let name = spec.provider.as_ref().and_then(|provider| provider.name.as_deref());
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        report.rejected(origin(), "CUSTOM needs a provider: what the rules describe is denied");
+        return;
+    };
+    let mesh = reader.read(&MeshKey);
+    let Some(authorizer) = mesh.authorizers.iter().find(|known| *known.name == *name) else {
+        let message = format!(
+            "the mesh configuration has no external authoriser `{name}`: what the rules describe is denied"
+        );
+        report.push(
+            heddle_diag::Diagnostic::error(codes::UNKNOWN_PROVIDER, origin(), message).hint(
+                "`extensionProviders` with `envoyExtAuthzGrpc` or `envoyExtAuthzHttp` defines one",
+            ),
+        );
+        return;
+    };
+    if reader.read(&ServiceKey(authorizer.host.as_str().into())).is_none() {
+        let message = format!(
+            "the external authoriser `{name}` is at `{}`, which no Service and no ServiceEntry defines",
+            authorizer.host
+        );
+        report.push(
+            heddle_diag::Diagnostic::warning(codes::UNKNOWN_HOST, origin(), message)
+                .related("defined here", authorizer.origin.clone()),
         );
     }
 }
 
-fn check_targets(reader: &Reader<'_>, object: &Object_, report: &mut Report) {
-    let spec = &object.spec;
-    for reference in spec.target_refs.iter().chain(&spec.target_ref) {
-        let origin = object.origin_at(reference.at);
-        let own = reference.namespace.as_deref().unwrap_or_default();
-        if !own.is_empty() && own != object.meta.namespace {
-            report.rejected(
-                object.origin_of(reference.at, "namespace"),
-                "targets are of the same namespace",
-            );
+/// Tokens have been looked at by then, but Istio refuses such rules.
+fn check_custom(object: &Object_, report: &mut Report) {
+    for rule in &object.spec.rules {
+        for source in rule.from.iter().filter_map(|from| from.source.as_ref()) {
+            for (field, texts) in [
+                ("requestPrincipals", &source.request_principals),
+                ("notRequestPrincipals", &source.not_request_principals),
+            ] {
+                if !texts.is_empty() {
+                    let message = format!("CUSTOM rules cannot ask for `{field}`");
+                    report.rejected(object.origin_of(source.at, field), message);
+                }
+            }
         }
-        let group = reference.group.as_deref().unwrap_or_default();
-        match (group, reference.kind.as_str()) {
-            ("" | "core", "Service") => {
-                let key = ObjectKey::new("", "Service", &object.meta.namespace, &reference.name);
-                if reader.options().profile == Profile::Heddle {
-                    report.translated(origin.clone(), "enforced at the workloads of the Service");
-                } else {
-                    report.ignored(origin.clone(), "sidecars ignore policies with targets");
-                }
-                if reader.object(&key).is_none() {
-                    let message = format!("no Service `{}` in the namespace", reference.name);
-                    report.error(codes::UNKNOWN_HOST, origin, message);
-                }
-            }
-            ("gateway.networking.k8s.io", "Gateway" | "GatewayClass")
-            | ("networking.istio.io", "ServiceEntry") => {
-                let why = format!("targets of kind {} are not supported yet", reference.kind);
-                report.unsupported(origin, why);
-            }
-            (group, kind) => {
-                report.rejected(origin, format!("`{group}` `{kind}` is no target of a policy"));
+        for condition in &rule.when {
+            if condition.key.starts_with("request.auth.") {
+                let message = format!("CUSTOM rules cannot ask for `{}`", condition.key);
+                report.rejected(object.origin_of(condition.at, "key"), message);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Values of an AuthorizationPolicy: what each attribute takes, and how its texts match.
 
+use std::sync::Arc;
+
 use heddle_api::istio::{Action, AuthorizationPolicy, Condition as Written};
 use heddle_api::{At, Object};
 use heddle_ident::Cidr;
@@ -15,9 +17,6 @@ pub(super) struct Context<'a> {
     pub(super) object: &'a Object<AuthorizationPolicy>,
     pub(super) mesh: &'a Mesh,
 }
-
-/// The attribute that stands for what a token says: no token is looked at yet, and only HTTP requests carry one.
-pub(super) const TOKEN: fn() -> Attribute = || Attribute::RequestHeader("authorization".into());
 
 /// A condition that cannot be checked.
 pub(super) fn poisoned(attribute: Attribute) -> Condition {
@@ -37,12 +36,6 @@ pub(super) fn condition(
     if context.object.written.field(at, field).is_some_and(|at| context.object.is_broken(at)) {
         return poisoned(attribute.clone());
     }
-    if *attribute == TOKEN() {
-        let why =
-            format!("`{field}` needs tokens, which are not looked at yet: {}", closed(context));
-        report.unsupported(context.object.origin_of(at, field), why);
-        return poisoned(attribute.clone());
-    }
     let mut values = Vec::new();
     for (index, text) in texts.iter().enumerate() {
         match value(context, attribute, text) {
@@ -60,9 +53,8 @@ pub(super) fn condition(
 /// What becomes of a rule that cannot be checked.
 fn closed(context: &Context<'_>) -> &'static str {
     match context.object.spec.action {
-        Some(Action::Deny | Action::Custom) => {
-            "the rule denies whatever its other conditions describe"
-        }
+        Some(Action::Custom) => "the rule asks about whatever its other conditions describe",
+        Some(Action::Deny) => "the rule denies whatever its other conditions describe",
         Some(Action::Audit) => "the rule marks nothing",
         Some(Action::Allow) | None => "the rule never matches",
     }
@@ -111,9 +103,20 @@ fn value(
             };
             one(ValueMatch::Text(TextMatch::Exact(full.into())))
         }
+        Attribute::RequestPrincipal => one(request_principal(text)),
         Attribute::Path if text.contains("{*}") || text.contains("{**}") => template(text),
         Attribute::Host => one(ValueMatch::Text(text_match(&text.to_ascii_lowercase()))),
         _ => one(ValueMatch::Text(text_match(text))),
+    }
+}
+
+/// `issuer/subject`, of which each is matched by itself: an issuer with slashes is never taken for another one.
+fn request_principal(text: &str) -> ValueMatch {
+    match text.rsplit_once('/') {
+        Some((issuer, subject)) => {
+            ValueMatch::IssuerAndSubject(text_match(issuer), text_match(subject))
+        }
+        None => ValueMatch::Text(text_match(text)),
     }
 }
 
@@ -169,15 +172,6 @@ pub(super) fn when(
     }
     let attribute = match attribute(&written.key) {
         Ok(attribute) => attribute,
-        Err(Unknown::Token) => {
-            let why = format!(
-                "`{}` needs tokens, which are not looked at yet: {}",
-                written.key,
-                closed(context)
-            );
-            report.unsupported(of_key(), why);
-            return vec![poisoned(TOKEN())];
-        }
         Err(Unknown::Envoy) => {
             let why = format!(
                 "`{}` is an attribute of an Envoy filter: {}",
@@ -215,13 +209,15 @@ pub(super) fn when(
 enum Unknown {
     Envoy,
     Nonsense,
-    Token,
 }
 
 fn attribute(key: &str) -> Result<Attribute, Unknown> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
     if let Some(name) = header.filter(|name| !name.is_empty()) {
         return Ok(Attribute::RequestHeader(name.to_ascii_lowercase().into()));
+    }
+    if let Some(path) = key.strip_prefix("request.auth.claims") {
+        return claim_path(path).map(Attribute::RequestClaim).ok_or(Unknown::Nonsense);
     }
     Ok(match key {
         "source.ip" => Attribute::SourceAddress,
@@ -233,13 +229,17 @@ fn attribute(key: &str) -> Result<Attribute, Unknown> {
         "destination.ip" => Attribute::DestinationAddress,
         "destination.port" => Attribute::DestinationPort,
         "connection.sni" => Attribute::ServerName,
-        "request.auth.principal" | "request.auth.audiences" | "request.auth.presenter" => {
-            return Err(Unknown::Token);
-        }
-        _ if key.starts_with("request.auth.claims[") && key.ends_with(']') => {
-            return Err(Unknown::Token);
-        }
+        "request.auth.principal" => Attribute::RequestPrincipal,
+        "request.auth.audiences" => Attribute::RequestAudience,
+        "request.auth.presenter" => Attribute::RequestPresenter,
         _ if key.starts_with("experimental.envoy.filters.") => return Err(Unknown::Envoy),
         _ => return Err(Unknown::Nonsense),
     })
+}
+
+/// `[a][b]`: the claim `b` inside of the claim `a`.
+fn claim_path(text: &str) -> Option<Vec<Arc<str>>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let path: Vec<Arc<str>> = inner.split("][").map(Into::into).collect();
+    path.iter().all(|name| !name.is_empty() && !name.contains(['[', ']'])).then_some(path)
 }

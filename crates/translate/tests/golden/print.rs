@@ -11,6 +11,7 @@ use heddle_ir::gateway::{Gateway, ServerProtocol};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, RetryPolicy,
 };
+use heddle_ir::inbound::ClientAddress;
 use heddle_ir::outbound::TcpBackend;
 use heddle_ir::resource::Resource;
 
@@ -146,6 +147,27 @@ pub(crate) fn resource(resource: &Resource) -> String {
             .unwrap();
             for (port, mode) in &inbound.mutual_tls_by_port {
                 writeln!(out, "mtls {port} {:?} ({})", mode.mode, place(&mode.origin)).unwrap();
+            }
+            if inbound.client_address != ClientAddress::default() {
+                writeln!(out, "{:?}", inbound.client_address).unwrap();
+            }
+            for rule in &inbound.jwt_rules {
+                writeln!(
+                    out,
+                    "token {:?} for {:?} keys {:?} within {:?} at {:?} forward {} payload {:?} claims {:?} words {:?} required {} {}",
+                    rule.issuer,
+                    rule.audiences,
+                    rule.keys,
+                    rule.fetch_timeout,
+                    rule.locations,
+                    rule.forward,
+                    rule.payload_header,
+                    rule.claim_headers,
+                    rule.space_delimited_claims,
+                    rule.required,
+                    place(&rule.origin)
+                )
+                .unwrap();
             }
             writeln!(
                 out,
@@ -543,6 +565,7 @@ fn condition(condition: &Condition) -> String {
         .map(|value| match value {
             ValueMatch::Range(range) => range.to_string(),
             ValueMatch::PathTemplate(text) => format!("template {text}"),
+            ValueMatch::IssuerAndSubject(issuer, subject) => format!("{issuer:?} / {subject:?}"),
             ValueMatch::Number(number) => number.to_string(),
             ValueMatch::Port(port) => port.to_string(),
             ValueMatch::PortRange(first, last) => format!("{first}-{last}"),

@@ -66,7 +66,11 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         ));
     }
     if let Some(Unresolved { message, .. }) = &view.refused {
-        report.error(codes::NOT_SERVED, object.origin_at(spec.at), format!("not served: {message}"));
+        report.error(
+            codes::NOT_SERVED,
+            object.origin_at(spec.at),
+            format!("not served: {message}"),
+        );
     }
     if let Some(message) = &view.address_unusable {
         report.error(codes::NOT_SERVED, object.origin_of(spec.at, "addresses"), message.clone());
@@ -77,9 +81,8 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         report.error(codes::BACKEND, object.origin_at(at), error.message.clone());
     }
     listener_findings(&view, &key, report);
-    let sets = view.sets.iter().filter(|set| {
-        view.of(set).any(|(_, listener)| listener.is_accepted())
-    });
+    let sets =
+        view.sets.iter().filter(|set| view.of(set).any(|(_, listener)| listener.is_accepted()));
     report.gateway_api = Some(GatewayApiStatus::Gateway {
         addresses: view.addresses.clone(),
         attached_listener_sets: sets.count(),

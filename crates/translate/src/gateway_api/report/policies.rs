@@ -159,4 +159,3 @@ pub(crate) fn reference_grant(object: &Object<ReferenceGrant>, report: &mut Repo
         }
     }
 }
-

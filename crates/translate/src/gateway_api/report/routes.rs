@@ -49,7 +49,12 @@ pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
 }
 
 /// Translates the rules for what there is to say about them.
-pub(crate) fn translate(reader: &Reader<'_>, route: &Route, namespace: &str, report: &mut Report) -> Told {
+pub(crate) fn translate(
+    reader: &Reader<'_>,
+    route: &Route,
+    namespace: &str,
+    report: &mut Report,
+) -> Told {
     let mut told = Told::default();
     let mut destinations = Destinations::new(reader, Client::any(namespace));
     let mut context = Context {
@@ -238,7 +243,8 @@ fn hostnames(route: &Route, report: &mut Report) {
     });
     let named = matches!(route.kind(), RouteKind::Http | RouteKind::Grpc);
     if named && mesh_only && !route.parents().is_empty() && !route.hostnames().is_empty() {
-        let why = "a route of a Service acts by its address; match the header `Host` to tell hosts apart";
+        let why =
+            "a route of a Service acts by its address; match the header `Host` to tell hosts apart";
         report.ignored(route.written().origin_of(route.at(), "hostnames"), why);
     }
 }

@@ -154,6 +154,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(MeshMetrics::new(&registry)),
+        names: Arc::default(),
         started,
         overrides,
     };

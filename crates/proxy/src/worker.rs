@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::configuration::Configuration;
 use crate::detect::Remembered;
 use crate::events::Events;
+use crate::names::LearnedNames;
 use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
 
@@ -39,6 +40,8 @@ pub struct Shared {
     pub metrics: Option<StandardMetrics>,
     /// Where failures are counted; none: nowhere.
     pub mesh_metrics: Option<MeshMetrics>,
+    /// Names that the workload has found addresses under.
+    pub names: Arc<LearnedNames>,
     /// Where the proxy's clock begins.
     pub started: Instant,
     /// What stands in for interception, where there is none.

@@ -19,10 +19,6 @@ use crate::cilium;
 use crate::engine::{Kind, Reader, Topic};
 use crate::workload::Facts;
 
-/// What no proxy does yet.
-pub(crate) const NO_EGRESS: &str =
-    "connections that workloads make are not checked yet; nothing of this direction is enforced";
-
 /// Whom a policy speaks about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Direction {

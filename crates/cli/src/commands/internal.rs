@@ -49,8 +49,10 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let _log = start_log()?;
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
+    let names = arguments.names_fd.map(heddle_net::process::inherited_descriptor).transpose();
+    let names = names.context("the descriptor for learned names is not there")?.map(Into::into);
     let workload = WorkloadId::new(arguments.workload);
-    run_sidecar(SidecarOptions { workload, supervisor }).context("the proxy ended")?;
+    run_sidecar(SidecarOptions { workload, supervisor, names }).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -329,7 +329,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -338,7 +338,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
+        let outcome = tries.attempt(&mut target, request, upload, respond, &mut ended).await;
         let (attempt, response) = match outcome {
             Ok(outcome) => outcome,
             Err(Failure::Client) => {
@@ -457,19 +457,20 @@ struct Tries<'a> {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         request: &Request<()>,
         upload: &mut Upload,
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
     ) -> Result<(Attempt, Response<RecvStream>), Failure> {
-        let Decided { worker, state, permit, .. } = *self.retries.decided;
+        let Decided { worker, state, leave, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
             .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
         ended.endpoint = Some(endpoint.clone());
         let due = self.retries.due();
-        let connecting = http2_client::connect(worker, state, &endpoint, permit);
+        let connecting = http2_client::connect(worker, state, &endpoint, &permit);
         let mut place = match within(due, connecting).await {
             Ok(place) => place.map_err(Failure::Upstream)?,
             Err(why) => return Err(Failure::Timeout(why)),
@@ -535,7 +536,15 @@ impl Tries<'_> {
                 (outcome, Observation::ConnectFailure, Answer::connection_terminated())
             }
             Failure::Timeout(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => return Some(answer_to(error)),
+            // Neither says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
+            ) => {
+                let Decided { worker, state, .. } = *self.retries.decided;
+                upstream::tell(worker, state, target, None, error);
+                return Some(answer_to(error));
+            }
             Failure::Upstream(error) => {
                 upstream::tell(
                     self.retries.decided.worker,

@@ -13,6 +13,7 @@ use heddle_wire::path;
 use tokio::time::Instant;
 
 use super::{Peer, application};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -101,7 +102,7 @@ pub(crate) async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &permit,
+        leave: Leave::Given(&permit),
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,

@@ -12,6 +12,7 @@ use heddle_wire::path;
 
 use super::http1::own_edits;
 use super::{Peer, application};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
@@ -84,7 +85,7 @@ async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &permit,
+        leave: Leave::Given(&permit),
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,

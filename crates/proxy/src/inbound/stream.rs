@@ -79,7 +79,7 @@ pub(crate) async fn open(
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
-    Ok(Opened { upstream, state, recorder, _active: None })
+    Ok(Opened { upstream, state, recorder, underway: None, _active: None })
 }
 
 fn recorder(

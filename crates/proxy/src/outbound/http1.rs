@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
@@ -21,11 +21,12 @@ use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -77,15 +78,17 @@ pub(crate) async fn serve_request(
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(target, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(snapshot, accepted, *target, &head);
             let own = OwnEdits::new(worker, &head);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             let decided = Decided {
                 worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -198,11 +201,13 @@ impl Routed<'_> {
         head: &RequestHead<'_>,
         edits: &RequestEdits<'_>,
         own: &OwnEdits,
+        departure: &Departure,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
         let original = Target::Address(self.accepted.destination);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
-        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+        let source = Source { worker, departure, original };
+        Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
             let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
@@ -221,14 +226,10 @@ impl Routed<'_> {
     ) -> io::Result<Finished> {
         let (worker, decision) = (self.worker, &self.decision);
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return http1::answer(client, begun, request, Answer::no_destination()).await;
-        };
-        drop(snapshot);
         let mut out = Output::new();
         let head = request.head(&client.connection);
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, self.accepted, target, &head);
         let source = self.accepted.source.ip();
         let policy = &state.destination.load_balancing;
         let hashed = HashedRequest::new(policy, &head, source, worker.random());
@@ -245,11 +246,15 @@ impl Routed<'_> {
         };
         let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
         wire::write_request(&head, &edits, headers, &mut out);
-        let copies = if head.upgrade().is_some() { None } else { self.copies(&head, &edits, &own) };
+        let copies = if head.upgrade().is_some() {
+            None
+        } else {
+            self.copies(&head, &edits, &own, &departure)
+        };
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash: hashed.hash,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
@@ -21,10 +21,11 @@ use http::request::Parts;
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
@@ -73,12 +74,14 @@ async fn serve_request(
     let request = Asked { worker: &worker, accepted, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(target, state)) => {
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(snapshot, accepted, *target, &Head::new(&head));
             let own = OwnEdits::of_http2(&worker, &head.headers);
             let decided = Decided {
                 worker: &worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -220,11 +223,8 @@ impl Routed<'_> {
         let Asked { worker, accepted, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return answered(head, &Answer::no_destination(), respond);
-        };
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, accepted, target, &Head::new(head));
         let policy = &state.destination.load_balancing;
         let hashed =
             HashedRequest::new(policy, &Head::new(head), accepted.source.ip(), worker.random());
@@ -239,7 +239,8 @@ impl Routed<'_> {
         let authority = decision.authority();
         let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
+        let source = Source { worker, departure: &departure, original };
+        let copies = Copies::of(source, decision, self.outbound, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
@@ -249,7 +250,7 @@ impl Routed<'_> {
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,

@@ -1,18 +1,19 @@
 //! Streams of the workload that are not HTTP.
 
-use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundTarget, Permit, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::{HashedRequest, Observation, Pick, Picked};
 use heddle_http::Connection;
 use heddle_http::pool::Upstream;
 use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::Direction;
+use heddle_wire::sniff::ClientHello;
 use tokio::time::Instant;
 
 use super::Accepted;
+use crate::egress::{Departure, Underway};
 use crate::events::Parties;
 use crate::find::Found;
 use crate::forward::stream::{self, Opened};
@@ -33,9 +34,27 @@ pub(crate) enum StreamError {
     /// There is no endpoint to send it to.
     #[error("no healthy endpoint")]
     NoEndpoint,
+    /// It is not let through to where it was to go, or that could not be found out.
+    #[error("{}", .0.error)]
+    Denied(Box<DeniedStream>),
     /// The endpoint.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+}
+
+/// A stream that is not let through, and where it was to go.
+#[derive(Debug)]
+pub(crate) struct DeniedStream {
+    error: UpstreamError,
+    state: Arc<DestinationState>,
+    target: Target,
+}
+
+impl StreamError {
+    /// Whether the stream is not let through.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Denied(_))
+    }
 }
 
 /// Opens a connection to where the stream goes and copies until both sides have ended.
@@ -44,12 +63,20 @@ pub(crate) async fn serve(
     accepted: Accepted,
     mut client: Connection,
     found: &Found,
-    server_name: Option<&str>,
+    tls: Option<&ClientHello>,
 ) {
     // A client that cannot be served is closed: there is no answer in a protocol that is not known.
-    match open(worker, accepted, found, server_name).await {
-        Ok(opened) => stream::serve(&mut client, opened, pending()).await,
+    match open(worker, accepted, found, tls).await {
+        Ok(opened) => copy(worker, &mut client, opened).await,
         Err(error) => refused(worker, accepted, &error),
+    }
+}
+
+/// Copies until both sides have ended, or the stream is newly denied.
+pub(crate) async fn copy(worker: &Worker, client: &mut Connection, mut opened: Opened) {
+    match opened.underway.take() {
+        Some(underway) => stream::serve(client, opened, underway.newly_denied(worker)).await,
+        None => stream::serve(client, opened, std::future::pending()).await,
     }
 }
 
@@ -64,6 +91,11 @@ pub(crate) fn refused(worker: &Worker, accepted: Accepted, error: &StreamError) 
         }
         StreamError::NoEndpoint => {
             (Reason::NoHealthyEndpoint, "does a workload have the labels, and is it ready?")
+        }
+        StreamError::Denied(denied) => {
+            let DeniedStream { error, state, target } = &**denied;
+            worker.events.count(Direction::Outbound, Some(upstream::reason_of(error)));
+            return upstream::tell(worker, state, target, Some(accepted.source), error);
         }
         // Told when it happened.
         StreamError::Upstream(error) => {
@@ -82,10 +114,14 @@ pub(crate) async fn open(
     worker: &Rc<Worker>,
     accepted: Accepted,
     found: &Found,
-    server_name: Option<&str>,
+    tls: Option<&ClientHello>,
 ) -> Result<Opened, StreamError> {
+    let server_name = tls.and_then(|hello| hello.server_name.as_deref());
+    let snapshot = worker.shared.configuration.snapshot();
+    let departure =
+        |target| Departure::of_stream(snapshot, accepted, target, tls.is_some(), server_name);
     match found {
-        Found::Direct(permit, state) => connect(worker, accepted, state, permit).await,
+        Found::Direct(target, state) => connect(worker, accepted, state, departure(*target)).await,
         Found::Routes(outbound) => {
             let address = accepted.destination.ip().to_canonical();
             let random = worker.random();
@@ -96,12 +132,7 @@ pub(crate) async fn open(
             let (place, _) =
                 decision.and_then(|decision| decision.destination).ok_or(StreamError::NoRoute)?;
             let state = outbound.destinations.get(place).ok_or(StreamError::NoRoute)?;
-            let snapshot = worker.shared.configuration.snapshot();
-            let index = snapshot.targets.index();
-            let target = OutboundTarget::Configured;
-            let permit = permit_outbound(index, snapshot.generation, target)
-                .map_err(|_| StreamError::NotPermitted)?;
-            connect(worker, accepted, state, &permit).await
+            connect(worker, accepted, state, departure(OutboundTarget::Configured)).await
         }
     }
 }
@@ -110,16 +141,23 @@ async fn connect(
     worker: &Rc<Worker>,
     accepted: Accepted,
     state: &Arc<DestinationState>,
-    permit: &Permit,
+    departure: Departure,
 ) -> Result<Opened, StreamError> {
-    let target = pick(worker, accepted, state).ok_or(StreamError::NoEndpoint)?;
+    let mut target = pick(worker, accepted, state).ok_or(StreamError::NoEndpoint)?;
+    let permit = match departure.permit(worker, state, &mut target).await {
+        Ok(permit) => permit,
+        Err(error) => {
+            let state = state.clone();
+            return Err(StreamError::Denied(Box::new(DeniedStream { error, state, target })));
+        }
+    };
     let active = match &target {
         Target::Endpoint(_, state) => Some(state.begin()),
         Target::Address(_) | Target::Application(_) => None,
     };
     let endpoint = upstream::endpoint_of(worker, state, &target, UpstreamProtocol::Tcp)?;
     let token = upstream::acquire_connection(state).map_err(UpstreamError::from)?;
-    let opened = upstream::open(worker, state, &endpoint, permit).await;
+    let opened = upstream::open(worker, state, &endpoint, &permit).await;
     if let Target::Endpoint(_, known) = &target {
         let seen = match &opened {
             Ok(_) => Observation::Opened,
@@ -144,7 +182,8 @@ async fn connect(
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
     let upstream = Upstream::new(opened?, token);
-    Ok(Opened { upstream, state: state.clone(), recorder, _active: active })
+    let underway = Some(Box::new(Underway::new(worker, departure, state.clone(), target)));
+    Ok(Opened { upstream, state: state.clone(), recorder, underway, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

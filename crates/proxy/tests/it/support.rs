@@ -430,6 +430,7 @@ pub(crate) fn shared(
         outside: None,
         metrics: Some(StandardMetrics::new(registry)),
         mesh_metrics: Some(MeshMetrics::new(registry)),
+        names: Arc::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

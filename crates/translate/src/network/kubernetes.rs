@@ -206,9 +206,6 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
             }
         }
     }
-    if closes(policy, Direction::Egress).is_some() {
-        report.unsupported(policy.origin_of(policy.spec.at, "egress"), super::NO_EGRESS);
-    }
     if selected == 0 && !pods.is_empty() {
         let message = "no workload of the namespace has the labels of the selector";
         report.warning(

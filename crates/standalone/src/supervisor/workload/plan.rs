@@ -14,6 +14,9 @@ use crate::supervisor::launch::{OWN_PROGRAM, environment};
 
 /// The number under which a proxy finds its socket pair.
 pub(super) const CONTROL_DESCRIPTOR: i32 = 3;
+/// The number under which it finds the file of the names that its workload has learned.
+const NAMES_DESCRIPTOR: i32 = 4;
+
 impl Context {
     /// The plan of an application's process.
     pub(super) fn container_plan(&self, container: &node::Container) -> Result<Plan, String> {
@@ -51,10 +54,10 @@ impl Context {
 
     /// The plan of the proxy: in the workload's network, able to mark its sockets, and with nothing of the
     /// mesh's state in sight.
-    pub(super) fn proxy_plan(&self, link: OwnedFd) -> Plan {
+    pub(super) fn proxy_plan(&self, link: OwnedFd, names: OwnedFd) -> Plan {
         let services = &self.services;
         let mut plan = Plan::new(OWN_PROGRAM);
-        let own = ["--control-fd", "3", "--workload", &self.desired.id];
+        let own = ["--control-fd", "3", "--names-fd", "4", "--workload", &self.desired.id];
         plan.arguments = services
             .options
             .proxy_arguments
@@ -69,7 +72,7 @@ impl Context {
         plan.network = Some(self.port.namespace().clone());
         plan.mounts = vec![hide(services.state.root())];
         plan.capabilities = Capabilities::NET_ADMIN;
-        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR)];
+        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR), (names, NAMES_DESCRIPTOR)];
         plan
     }
 

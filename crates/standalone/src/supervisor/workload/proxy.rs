@@ -83,7 +83,9 @@ async fn start(context: &Context, link: &mut JoinSet<()>) -> Result<Process, Str
         }
     });
     let log = services.workload_log(&context.desired, PROXY_CONTAINER);
-    let plan = context.proxy_plan(theirs);
+    let names = context.files.names();
+    let names = names.map_err(|error| format!("has no file for learned names: {error}"))?;
+    let plan = context.proxy_plan(theirs, names.into());
     services.launcher.start_logged(plan, &log).await
 }
 

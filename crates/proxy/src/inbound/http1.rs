@@ -59,6 +59,12 @@ pub(crate) async fn serve_request(
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(false);
+    }
     if request.head(&client.connection).form() == TargetForm::Authority {
         let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
         record_request(worker, peer, &begun, &finished);

@@ -1,6 +1,6 @@
 //! What runs and how it fares: the JSON of the supervisor's API, and the reports to the control plane.
 //!
-//! Values only. The supervisor's tasks write them to a [`Board`], and whoever wants to know reads them there.
+//! Values only. The supervisor's tasks write them to a `Board`, and whoever wants to know reads them there.
 
 mod board;
 mod report;

@@ -130,7 +130,7 @@ fn action(
     let parts = ["filters", "retry", "sessionPersistence", "timeouts", "name"];
     let broken =
         |field: &&str| places.field(written.at, field).is_some_and(|at| places.is_broken(at));
-    if places.broken().contains(&written.at) || parts.iter().any(|field| broken(&field)) {
+    if places.broken().contains(&written.at) || parts.iter().any(broken) {
         return answer(origin, "the rule has an error, see `analyze`");
     }
     if let Some(redirect) = &filtered.redirect {

@@ -109,10 +109,14 @@ fn shifted(mut served: Served, first: usize) -> Served {
         }
         ServerProtocol::HttpsRedirect => {}
         ServerProtocol::Tcp(rules) => {
-            rules.iter_mut().for_each(|rule| shift_backends(&mut rule.backends));
+            for rule in rules {
+                shift_backends(&mut rule.backends);
+            }
         }
         ServerProtocol::Tls(rules) => {
-            rules.iter_mut().for_each(|rule| shift_backends(&mut rule.backends));
+            for rule in rules {
+                shift_backends(&mut rule.backends);
+            }
         }
     }
     served

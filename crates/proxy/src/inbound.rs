@@ -1,7 +1,7 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
 pub(crate) mod http1;
-mod http2;
+pub(crate) mod http2;
 mod stream;
 
 use std::cell::{OnceCell, RefCell};

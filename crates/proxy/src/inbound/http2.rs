@@ -45,7 +45,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     peer: &Peer,
     stream: Stream,

@@ -73,10 +73,17 @@ pub(crate) struct Departure {
     snapshot: Arc<Snapshot>,
     accepted: Accepted,
     target: OutboundTarget,
+    /// None where there are no policies. In memory of its own, which most requests do not need.
+    said: Option<Box<Said>>,
+}
+
+/// What policies look at.
+#[derive(Clone, Default)]
+struct Said {
     /// The client's own TLS, which is passed on as it is.
     tls: bool,
     server_name: Option<String>,
-    /// What rules look at of a request; none for a stream, and where no rule looks at requests.
+    /// None for a stream, and where no rule looks at requests.
     head: Option<OwnHead>,
     /// Names that count for as long as the connection lives, whatever becomes of them elsewhere.
     names: Vec<String>,
@@ -98,11 +105,10 @@ impl Departure {
         tls: bool,
         server_name: Option<&str>,
     ) -> Self {
-        let server_name = match &snapshot.egress {
-            Some(_) => server_name.map(str::to_owned),
-            None => None,
-        };
-        Self { snapshot, accepted, target, tls, server_name, head: None, names: Vec::new() }
+        // Kept without policies too, since those may come while the stream is under way.
+        let server_name = server_name.map(str::to_owned);
+        let said = Some(Box::new(Said { tls, server_name, ..Said::default() }));
+        Self { snapshot, accepted, target, said }
     }
 
     /// Of a request, as the workload sends it.
@@ -112,10 +118,12 @@ impl Departure {
         target: OutboundTarget,
         request: &impl RequestHead,
     ) -> Self {
-        let looks_at = snapshot.egress.as_ref().filter(|own| own.looks_at_requests());
-        let head = looks_at.map(|own| OwnHead::of(request, own.headers()));
-        let (tls, server_name, names) = (false, None, Vec::new());
-        Self { snapshot, accepted, target, tls, server_name, head, names }
+        let said = snapshot.egress.as_ref().map(|egress| {
+            let looks = egress.looks_at_requests();
+            let head = looks.then(|| OwnHead::of(request, egress.headers()));
+            Box::new(Said { head, ..Said::default() })
+        });
+        Self { snapshot, accepted, target, said }
     }
 
     /// Asks for a permit to go to `target`, which may change as [`Leave::permit`] says.
@@ -149,7 +157,7 @@ impl Departure {
         let Snapshot { targets, egress, generation, .. } = &*self.snapshot;
         let policy = OutboundPolicy::new(targets.index(), egress.as_deref(), *generation);
         let connection = || self.connection(worker, state, target);
-        let decided = match &self.head {
+        let decided = match self.said.as_ref().and_then(|said| said.head.as_ref()) {
             None => policy.permit_stream(self.target, connection),
             Some(head) => {
                 let decided = policy.permit_request(self.target, connection, head);
@@ -174,7 +182,9 @@ impl Departure {
         let destination = &state.destination;
         let transport = match target.endpoint().map(|endpoint| endpoint.transport) {
             endpoint if destination.tls.is_mesh(endpoint) => Transport::MutualTls,
-            _ if self.tls || matches!(destination.tls, ClientTls::Originate(_)) => {
+            _ if self.said.as_ref().is_some_and(|said| said.tls)
+                || matches!(destination.tls, ClientTls::Originate(_)) =>
+            {
                 Transport::OpaqueTls
             }
             _ => Transport::Plaintext,
@@ -187,14 +197,14 @@ impl Departure {
             peer_identity: settings.map(|settings| settings.workload.identity.clone()),
             source: self.accepted.source,
             destination: address,
-            server_name: self.server_name.clone(),
+            server_name: self.said.as_ref().and_then(|said| said.server_name.clone()),
         };
         let connection = Connection::new(transport, facts);
         if !self.snapshot.egress.as_ref().is_some_and(|own| own.needs_names()) {
             return connection;
         }
         let mut names = worker.shared.names.of(address.ip(), now_s());
-        names.extend(self.names.iter().cloned());
+        names.extend(self.said.iter().flat_map(|said| &said.names).cloned());
         if let Target::Endpoint(..) = target {
             // What is configured as the address of a host is found under it.
             names.push(destination.id.host.as_str().to_owned());
@@ -211,10 +221,9 @@ impl Underway {
         state: Arc<DestinationState>,
         target: Target,
     ) -> Self {
-        departure.names = match address_of(&target) {
-            Some(address) => worker.shared.names.of(address.ip(), now_s()),
-            None => Vec::new(),
-        };
+        if let (Some(said), Some(address)) = (&mut departure.said, address_of(&target)) {
+            said.names = worker.shared.names.of(address.ip(), now_s());
+        }
         Self { departure, state, target }
     }
 

@@ -8,6 +8,7 @@ use heddle_diag::Origin;
 use heddle_ir::destination::Destination;
 use heddle_ir::http_route::{AbortStatus, BackendTarget, Fault, HttpRule, RetryOn, RetryPolicy};
 use heddle_ir::outbound::OutboundKey;
+use heddle_ir::protocol::Protocol;
 use heddle_route::{
     CompiledRoutes, CorsOutcome, HeaderEdit, MatchOutcome, RouteAction, RouteDecision, Speaker,
     StreamOutcome,
@@ -135,6 +136,10 @@ impl Call<'_> {
                 let reason = "the port speaks HTTP and the client does not";
                 story.outcome(Phase::Detect, reason, None);
                 return Followed::answered(Own::new(Verdict::Unreachable, Some(400), reason));
+            }
+            // Of a port that declares streams, requests that are heard go where streams go.
+            if routes.outbound().protocol == Protocol::Tcp {
+                return self.by_stream(&routes, story);
             }
             self.by_http(&routes, story)
         } else {

@@ -13,6 +13,7 @@ use heddle_ident::{Host, NetworkName};
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
 use heddle_ir::outbound::OutboundKey;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_ir::resource::ResourceName;
 use heddle_ir::workload::Workload;
@@ -105,6 +106,11 @@ pub(crate) async fn find(
         }
         let outbound = outbound.ok_or_else(Answer::no_destination)?;
         outbound.touch(worker.now_ms(Instant::now()));
+        if authority.is_some()
+            && let Some(state) = heard(worker, &outbound, destination)
+        {
+            return Ok(Found::Direct(OutboundTarget::Configured, state));
+        }
         return Ok(Found::Routes(outbound));
     }
     if speaker == Speaker::Workload {
@@ -137,6 +143,22 @@ pub(crate) async fn find(
             })
         }
     }
+}
+
+/// Where requests on a port go that declares streams: there are no rules for requests, and rules on what is said made them
+/// heard.
+fn heard(
+    worker: &Worker,
+    outbound: &OutboundState,
+    destination: SocketAddr,
+) -> Option<Arc<DestinationState>> {
+    let table = outbound.routes.outbound();
+    if table.protocol != Protocol::Tcp {
+        return None;
+    }
+    let address = destination.ip().to_canonical();
+    let (place, _) = outbound.routes.decide_tcp(address, worker.random())?.destination?;
+    outbound.destinations.get(place).cloned()
 }
 
 /// Names what was asked for by the host that the client named, not only by its address.

@@ -207,7 +207,7 @@ fn deny_in(context: &Context<'_>, entry: &IngressDenyRule, report: &mut Report) 
         services: None,
         names: None,
     };
-    let ports = ports::denied(context, &entry.to_ports, &entry.icmps, report);
+    let ports = ports::denied(context, &entry.to_ports, &entry.icmps);
     denying(context, entry.at, &peers, ports, report)
 }
 
@@ -222,7 +222,7 @@ fn deny_out(context: &Context<'_>, entry: &EgressDenyRule, report: &mut Report) 
         services: entry.to_services.as_deref(),
         names: None,
     };
-    let ports = ports::denied(context, &entry.to_ports, &entry.icmps, report);
+    let ports = ports::denied(context, &entry.to_ports, &entry.icmps);
     denying(context, entry.at, &peers, ports, report)
 }
 

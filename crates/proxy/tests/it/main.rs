@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod events;
+mod gateway;
 mod harness;
 mod http1;
 mod http2;

@@ -30,6 +30,7 @@ pub(crate) struct Edge {
     pub(crate) publisher: Publisher,
     pub(crate) registry: Registry,
     pub(crate) worker: Rc<Worker>,
+    pub(crate) mesh: Mesh,
 }
 
 /// A port that was free a moment ago.
@@ -89,22 +90,23 @@ impl Edge {
         let (socket, address) = listen().await;
         let overrides =
             Overrides { inbound_destination: Some(application), ..Overrides::default() };
-        let server = ServerSide::new(application.port());
+        let mut side = GatewaySide::new(vec![endpoint(address, MeshTransport::MutualTls)]);
+        side.listeners = listeners;
+        change(&mut side);
+        let mut server = ServerSide::new(application.port());
+        server.protocol = side.server_protocol;
         let (server_shared, _) =
             shared(&server.effects(), mesh.identity("server"), &Registry::default(), overrides);
         let server_worker = Worker::new(server_shared, 1);
         spawn_local(inbound::serve(server_worker, socket));
 
-        let mut side = GatewaySide::new(vec![endpoint(address, MeshTransport::MutualTls)]);
-        side.listeners = listeners;
-        change(&mut side);
         let registry = Registry::default();
         let (gateway_shared, publisher) =
             shared(&side.effects(), mesh.identity("gateway"), &registry, Overrides::default());
         let worker = Worker::new(gateway_shared, 2);
         spawn_local(worker.clone().run());
         spawn_local(gateway::run(worker.clone()));
-        Self { publisher, registry, worker }
+        Self { publisher, registry, worker, mesh }
     }
 
     /// Puts other listeners in place.
@@ -112,7 +114,12 @@ impl Edge {
         let id = workload("gateway").id;
         let destinations = vec![Arc::new(destination())];
         let gateway = Gateway { workload: id.clone(), listeners, destinations };
-        let effect = Effect::Set(ResourceName::Gateway(id), Resource::Gateway(Arc::new(gateway)));
+        let gateway = Resource::Gateway(Arc::new(gateway));
+        self.publish(Effect::Set(ResourceName::Gateway(id), gateway));
+    }
+
+    /// Puts a change in place.
+    pub(crate) fn publish(&self, effect: Effect) {
         let (next, problems) = self.publisher.current().with(&[effect], 1, 0);
         assert!(problems.is_empty(), "{problems:?}");
         self.publisher.publish(next);

@@ -4,6 +4,7 @@
 
 mod events;
 mod gateway;
+mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;

@@ -446,6 +446,8 @@ pub(crate) struct GatewaySide {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) authorization: Authorization,
     pub(crate) trusted_hops: u32,
+    /// What the server declares.
+    pub(crate) server_protocol: Protocol,
 }
 
 impl GatewaySide {
@@ -457,6 +459,7 @@ impl GatewaySide {
             secrets: Vec::new(),
             authorization: Authorization::default(),
             trusted_hops: 0,
+            server_protocol: Protocol::Http1,
         }
     }
 

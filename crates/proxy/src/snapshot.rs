@@ -144,7 +144,7 @@ impl Snapshot {
                 changed.outbounds.insert(outbound.key.clone(), outbound.clone());
             }
             Resource::Proxy(settings) => self.settings = Some(settings.clone()),
-            Resource::Gateway(gateway) => changed.gateway = Some(Some(gateway.clone())),
+            Resource::Gateway(gateway) => changed.gateway = GatewayChange::Set(gateway.clone()),
             Resource::Secret(secret) => {
                 self.secrets.insert(secret.key.clone(), secret.clone());
                 changed.secrets.insert(secret.key.clone());
@@ -179,7 +179,7 @@ impl Snapshot {
                 changed.outbounds.remove(key);
             }
             ResourceName::Proxy(_) => self.settings = None,
-            ResourceName::Gateway(_) => changed.gateway = Some(None),
+            ResourceName::Gateway(_) => changed.gateway = GatewayChange::Unset,
             ResourceName::Secret(key) => {
                 self.secrets.remove(key);
                 changed.secrets.insert(key.clone());
@@ -243,8 +243,9 @@ impl Snapshot {
             built.push((key, OutboundState { routes, destinations, used_at_ms }));
         }
         let gateway = builder.gateway(problems);
+        let is_unset = matches!(changed.gateway, GatewayChange::Unset);
         self.outbounds.extend(built.into_iter().map(|(key, state)| (key, Arc::new(state))));
-        if let Some(gateway) = gateway {
+        if gateway.is_some() || is_unset {
             self.gateway = gateway.map(Arc::new);
         }
     }
@@ -268,9 +269,17 @@ struct Changed {
     outbounds: HashMap<OutboundKey, Arc<Outbound>>,
     endpoints: HashSet<EndpointSetKey>,
     inbound: bool,
-    /// Another one, or none any more.
-    gateway: Option<Option<Arc<Gateway>>>,
+    gateway: GatewayChange,
     secrets: HashSet<SecretKey>,
+}
+
+/// What becomes of what is served.
+#[derive(Debug, Default)]
+enum GatewayChange {
+    #[default]
+    None,
+    Set(Arc<Gateway>),
+    Unset,
 }
 
 struct Builder<'a> {
@@ -288,18 +297,17 @@ impl Builder<'_> {
         all.iter().map(|destination| self.destination(destination)).collect()
     }
 
-    /// What is served now, where that has changed; none inside: nothing.
-    fn gateway(&mut self, problems: &mut Problems) -> Option<Option<GatewayState>> {
+    /// What is served now, where that has changed and anything is.
+    fn gateway(&mut self, problems: &mut Problems) -> Option<GatewayState> {
         let previous = self.snapshot.gateway.clone();
         let compiled = match (&self.changed.gateway, &previous) {
-            (Some(None), _) => return Some(None),
-            (Some(Some(gateway)), _) => {
+            (GatewayChange::Set(gateway), _) => {
                 let (compiled, found) = CompiledGateway::compile(gateway.clone());
                 problems.extend(found.iter().map(ToString::to_string));
                 problems.extend(gateway.destinations.iter().flat_map(|own| not_supported(own)));
                 Arc::new(compiled)
             }
-            (None, Some(previous)) => {
+            (GatewayChange::None, Some(previous)) => {
                 let secrets = &self.changed.secrets;
                 let is_touched = uses_any(&previous.destinations, &self.changed.endpoints)
                     || secrets.iter().any(|secret| previous.refers_to(secret));
@@ -308,12 +316,12 @@ impl Builder<'_> {
                 }
                 previous.compiled.clone()
             }
-            (None, None) => return None,
+            (GatewayChange::None, None) | (GatewayChange::Unset, _) => return None,
         };
         let destinations = self.destinations(&compiled.gateway().destinations);
         let secrets = &self.snapshot.secrets;
         let previous = previous.as_deref();
-        Some(Some(GatewayState::new(compiled, destinations, secrets, previous, problems)))
+        Some(GatewayState::new(compiled, destinations, secrets, previous, problems))
     }
 
     fn destination(&mut self, destination: &Arc<Destination>) -> Arc<DestinationState> {

@@ -102,9 +102,10 @@ impl TerminationConfig {
         let provider = with_suites(provider, &termination.cipher_suites);
         let (keys, problems) = usable(&provider, &material.certificates);
         if keys.is_empty() {
-            return Err(TerminationError::NoCertificate(match problems.is_empty() {
-                true => "none is configured".to_owned(),
-                false => problems.join("; "),
+            return Err(TerminationError::NoCertificate(if problems.is_empty() {
+                "none is configured".to_owned()
+            } else {
+                problems.join("; ")
             }));
         }
         let versions: Vec<_> =
@@ -202,13 +203,14 @@ const SUITES: [(&str, CipherSuite); 6] = [
 
 /// The provider with no more than these suites of TLS 1.2; those of 1.3 cannot be chosen among.
 fn with_suites(provider: &Arc<CryptoProvider>, names: &[Arc<str>]) -> Arc<CryptoProvider> {
-    if names.is_empty() {
-        return provider.clone();
-    }
     let wanted: Vec<CipherSuite> = names
         .iter()
         .filter_map(|name| SUITES.iter().find(|(own, _)| **own == **name).map(|(_, suite)| *suite))
         .collect();
+    // Names that are none of these are ignored, and told of where they were written.
+    if wanted.is_empty() {
+        return provider.clone();
+    }
     let suites = provider.cipher_suites.iter();
     let cipher_suites = suites
         .filter(|suite| suite.tls13().is_some() || wanted.contains(&suite.suite()))

@@ -27,6 +27,7 @@ use crate::detect::{self, Spoken};
 use crate::events::Parties;
 use crate::find::Found;
 use crate::outbound::{self, Accepted, patience};
+use crate::rate_limits::ConnectionBuckets;
 use crate::snapshot::{GatewayState, OutboundState, ServerTlsState};
 use crate::worker::Worker;
 
@@ -129,8 +130,8 @@ impl Arrived<'_> {
         taken: Taken,
         client_certificate: Option<String>,
     ) -> Edge {
-        let accepted = self.accepted;
-        Edge { accepted, facts, taken, client_certificate, buckets: Default::default() }
+        let (accepted, buckets) = (self.accepted, ConnectionBuckets::default());
+        Edge { accepted, facts, taken, client_certificate, buckets }
     }
 
     /// A connection that begins with a TLS hello.
@@ -326,10 +327,7 @@ impl Arrived<'_> {
     async fn auto_passthrough(&self, client: Connection, hello: ClientHello) {
         let name = hello.server_name.as_deref().unwrap_or_default();
         let is_mesh = hello.application_protocols.iter().any(|name| alpn::is_mesh(name));
-        let outbound = match is_mesh {
-            true => passthrough::outbound(self.worker, name).await,
-            false => None,
-        };
+        let outbound = if is_mesh { passthrough::outbound(self.worker, name).await } else { None };
         let facts = self.facts(How::OpaqueTls, None, hello.server_name.clone());
         self.pass_on(client, outbound, &facts, None).await;
     }

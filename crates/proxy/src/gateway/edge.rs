@@ -114,20 +114,16 @@ impl Edge {
         let normalization = policy.inbound().path_normalization;
         let path =
             path::normalize(head.path(), normalization).map_err(|_| Answer::bad_request(400))?;
-        let path = path.map(|path| path.to_string());
         let https = self.is_https();
         let seen = Seen { head, path: path.as_deref(), https };
         let (found, routes) = self.server(gateway, head.authority())?;
         self.authorize(worker, policy, &seen)?;
         let server = gateway.server(&found);
-        for limits in
-            [server.and_then(|server| server.limits.as_ref()), snapshot.inbound_limits.as_ref()]
-        {
-            if let Some(limits) = limits {
-                let port = self.accepted.destination.port();
-                let identity = self.facts.peer_identity();
-                limits.check(worker, Asking { port, identity, buckets: &self.buckets }, &seen)?;
-            }
+        let own = server.and_then(|server| server.limits.as_ref());
+        for limits in own.into_iter().chain(&snapshot.inbound_limits) {
+            let port = self.accepted.destination.port();
+            let identity = self.facts.peer_identity();
+            limits.check(worker, Asking { port, identity, buckets: &self.buckets }, &seen)?;
         }
         if found.server.protocol == ServerProtocol::HttpsRedirect {
             return Err(redirect(&seen));

@@ -8,7 +8,6 @@ use heddle_diag::Origin;
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{Outbound, OutboundKey, TcpBackend, TcpRule};
-use heddle_ir::proxy::Limits;
 use heddle_ir::resource::ResourceName;
 use heddle_route::CompiledRoutes;
 use tokio::time::Instant;
@@ -42,14 +41,13 @@ pub(super) async fn outbound(worker: &Rc<Worker>, server_name: &str) -> Option<A
     let settings = configuration.snapshot().settings.clone()?;
     let key = OutboundKey { scope: settings.scope.clone(), host: host.into(), port };
     let find = |snapshot: &Arc<crate::snapshot::Snapshot>| snapshot.outbounds.get(&key).cloned();
-    let wait_max = Limits::default().config_wait_max.min(settings.limits.config_wait_max);
-    let found = match find(&configuration.snapshot()) {
-        Some(found) => found,
-        None => {
-            let name = ResourceName::Outbound(key.clone());
-            configuration.wait_for(name, wait_max, find).await?
-        }
-    };
+    let wait_max = settings.limits.config_wait_max;
+    let mut found = find(&configuration.snapshot());
+    if found.is_none() {
+        let name = ResourceName::Outbound(key.clone());
+        found = configuration.wait_for(name, wait_max, find).await;
+    }
+    let found = found?;
     let now_ms = worker.now_ms(Instant::now());
     found.touch(now_ms);
     let of_host = |state: &&Arc<DestinationState>| {

@@ -54,7 +54,7 @@ impl ServerTlsState {
         let provider = default_provider();
         let made = TerminationConfig::new(&provider, clock, termination, &material, protocols);
         let config = made.map_err(|error| {
-            let why = heddle_diag::error_chain(&error).to_string();
+            let why = heddle_diag::error_chain(&error);
             missing.iter().fold(why, |why, problem| format!("{why}; {problem}"))
         })?;
         for problem in missing.iter().chain(config.problems()) {

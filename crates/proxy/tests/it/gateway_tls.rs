@@ -122,8 +122,8 @@ fn mutual(name: &str, client_certificate: ClientCertificate) -> TlsTermination {
     TlsTermination { client_certificate, client_authority, ..simple(name) }
 }
 
-fn terminate(termination: TlsTermination) -> Option<ServerTls> {
-    Some(ServerTls::Terminate(termination))
+fn terminate(termination: TlsTermination) -> ServerTls {
+    ServerTls::Terminate(termination)
 }
 
 const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
@@ -222,8 +222,12 @@ fn the_server_name_tells_certificate_and_routes() {
         let (authority, port) = (Authority::new("outside"), free_port().await);
         let (one, two) = (authority.leaf("a.example.com", 1), authority.leaf("*.b.example.com", 2));
         let servers = vec![
-            server(&["a.example.com"], terminate(simple("one")), http(&["*"], vec![rule()])),
-            server(&["*.b.example.com"], terminate(simple("two")), http(&["*"], vec![rule()])),
+            server(&["a.example.com"], Some(terminate(simple("one"))), http(&["*"], vec![rule()])),
+            server(
+                &["*.b.example.com"],
+                Some(terminate(simple("two"))),
+                http(&["*"], vec![rule()]),
+            ),
         ];
         let _edge = Edge::new(mirror().await, vec![listener(port, servers)], |side| {
             side.secrets = vec![secret("one", &one), secret("two", &two)];
@@ -250,7 +254,8 @@ fn http2_is_negotiated() {
     run(async {
         let (authority, port) = (Authority::new("outside"), free_port().await);
         let one = authority.leaf("a.example.com", 1);
-        let own = server(&["*"], terminate(simple("one")), http(&["a.example.com"], vec![rule()]));
+        let own =
+            server(&["*"], Some(terminate(simple("one"))), http(&["a.example.com"], vec![rule()]));
         let _edge = Edge::new(
             crate::http2::h2_application(crate::http2::echo).await,
             vec![listener(port, vec![own])],
@@ -304,13 +309,17 @@ fn clients_prove_who_they_are() {
             ..required.clone()
         };
         let servers = vec![
-            server(&["required"], terminate(required.clone()), both()),
-            server(&["optional"], terminate(mutual("one", ClientCertificate::Optional)), both()),
-            server(&["any"], terminate(mutual("one", ClientCertificate::Unverified)), both()),
-            server(&["named"], terminate(named("spiffe://outside/good")), both()),
-            server(&["misnamed"], terminate(named("other")), both()),
-            server(&["pinned"], terminate(pin(digest)), both()),
-            server(&["mispinned"], terminate(pin(vec![1; 32])), both()),
+            server(&["required"], Some(terminate(required.clone())), both()),
+            server(
+                &["optional"],
+                Some(terminate(mutual("one", ClientCertificate::Optional))),
+                both(),
+            ),
+            server(&["any"], Some(terminate(mutual("one", ClientCertificate::Unverified))), both()),
+            server(&["named"], Some(terminate(named("spiffe://outside/good"))), both()),
+            server(&["misnamed"], Some(terminate(named("other"))), both()),
+            server(&["pinned"], Some(terminate(pin(digest))), both()),
+            server(&["mispinned"], Some(terminate(pin(vec![1; 32]))), both()),
         ];
         let _edge = Edge::new(mirror().await, vec![listener(port, servers)], |side| {
             side.secrets = vec![of_server];
@@ -408,7 +417,7 @@ fn versions_and_suites_have_bounds() {
         let (authority, port) = (Authority::new("outside"), free_port().await);
         let own = authority.leaf("*.example.com", 1);
         let serve = |host: &str, termination| {
-            server(&[host], terminate(termination), http(&["*"], vec![rule()]))
+            server(&[host], Some(terminate(termination)), http(&["*"], vec![rule()]))
         };
         let servers = vec![
             serve(
@@ -456,7 +465,7 @@ fn the_meshs_own_tls_is_taken_too() {
             client_authority: Some(AuthoritySource::Mesh),
             ..simple("none")
         };
-        let own = server(&["*"], terminate(mesh_only), http(&["*"], vec![rule()]));
+        let own = server(&["*"], Some(terminate(mesh_only)), http(&["*"], vec![rule()]));
         let edge = Edge::new(mirror().await, vec![listener(port, vec![own])], |_| {}).await;
         let client = edge.mesh.identity("client").current().unwrap();
         let expected = Expected::identities([identity("gateway")]);
@@ -503,7 +512,11 @@ fn streams_go_through_with_and_without_tls() {
             listener(plain, vec![server(&["*"], None, ServerProtocol::Tcp(streams()))]),
             listener(
                 secure,
-                vec![server(&["*"], terminate(simple("one")), ServerProtocol::Tcp(streams()))],
+                vec![server(
+                    &["*"],
+                    Some(terminate(simple("one"))),
+                    ServerProtocol::Tcp(streams()),
+                )],
             ),
         ];
         let _edge = Edge::new(echo().await, listeners, |side| {
@@ -586,7 +599,7 @@ fn tls_of_the_mesh_is_passed_on_to_the_service_it_names() {
 fn certificates_change_under_way() {
     run(async {
         let (authority, port) = (Authority::new("outside"), free_port().await);
-        let own = server(&["*"], terminate(simple("one")), http(&["*"], vec![rule()]));
+        let own = server(&["*"], Some(terminate(simple("one"))), http(&["*"], vec![rule()]));
         let edge = Edge::new(mirror().await, vec![listener(port, vec![own])], |_| {}).await;
         let client = Client::new(&authority);
         let host = "a.example.com";

@@ -13,6 +13,7 @@ mod events;
 mod find;
 pub mod fixed;
 mod forward;
+pub mod gateway;
 mod http1;
 mod http2;
 pub mod inbound;

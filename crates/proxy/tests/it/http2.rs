@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use crate::harness::{Pair, Peer, application, pattern, run};
 
 /// A server: `serve` plays each request.
-async fn h2_application<F: Future<Output = ()> + 'static>(
+pub(crate) async fn h2_application<F: Future<Output = ()> + 'static>(
     serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Clone + 'static,
 ) -> SocketAddr {
     application(move |Peer { stream, .. }| {
@@ -92,7 +92,7 @@ fn trailers(status: u16) -> HeaderMap {
 }
 
 /// Sends back what it gets while it gets it, and status 0 at the end.
-async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let response = Response::builder().header("x-path", request.uri().path()).body(()).unwrap();
     let mut sink = respond.send_response(response, false).unwrap();
     while let Some(data) = receive(request.body_mut()).await {

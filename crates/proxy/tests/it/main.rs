@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod events;
+mod gateway;
+mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;

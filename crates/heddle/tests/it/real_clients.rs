@@ -1,6 +1,6 @@
-//! gRPC, WebSocket, mail and a database, spoken by the libraries and programs that people use.
+//! gRPC, WebSocket and mail, spoken by the libraries that people use.
 
-use heddle_testkit::{Mesh, has, skip};
+use heddle_testkit::{Mesh, skip};
 
 use crate::{client, mesh};
 

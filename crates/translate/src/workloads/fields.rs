@@ -185,7 +185,7 @@ fn service_values(object: &AnyObject, service: &Service, report: &mut Report) {
                 warn(object, port.at, "protocol", why, report);
             }
             Some(Protocol::Sctp) => {
-                warn(object, port.at, "protocol", "SCTP is not carried", report)
+                warn(object, port.at, "protocol", "SCTP is not carried", report);
             }
             _ => {}
         }

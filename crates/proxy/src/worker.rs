@@ -113,6 +113,7 @@ impl Worker {
         let evict = async {
             let policy = || self.shared.configuration.snapshot().inbound.clone();
             let mut known = policy();
+            let mut identity = self.shared.identity.generation();
             while changes.changed().await.is_ok() {
                 self.evict_endpoints();
                 let present = policy();
@@ -120,8 +121,10 @@ impl Worker {
                     (Some(known), Some(present)) => Arc::ptr_eq(known, present),
                     (known, present) => known.is_none() && present.is_none(),
                 };
-                if !same {
-                    known = present;
+                // Revocations come with the identity.
+                let generation = self.shared.identity.generation();
+                if !same || identity != generation {
+                    (known, identity) = (present, generation);
                     self.policy_changes.note();
                 }
             }

@@ -32,7 +32,7 @@ pub(crate) struct Decided<'a> {
     pub(crate) state: &'a Arc<DestinationState>,
     pub(crate) permit: &'a Permit,
     pub(crate) retry: &'a RetryPolicy,
-    /// What stands for [`Picked::OriginalDestination`].
+    /// What stands for [`heddle_balance::Picked::OriginalDestination`].
     pub(crate) original: Target,
     /// For consistent hashing.
     pub(crate) hash: Option<u64>,

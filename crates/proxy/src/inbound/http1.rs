@@ -65,6 +65,13 @@ pub(crate) async fn serve_request(
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        let denied = http1::answer(client, &begun, request, Answer::denied());
+        let finished = Box::pin(denied).await?;
+        record_request(worker, peer, &begun, &finished);
+        return Ok(false);
+    }
     let admitted = admit(worker, peer, &inbound, limits.as_deref(), client, &mut request);
     let finished = match admitted {
         // In memory of its own: what few requests get must not make all of them larger.

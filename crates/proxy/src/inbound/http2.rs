@@ -60,6 +60,10 @@ pub(crate) async fn serve_request(
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        return answered(&head, &Answer::denied(), &mut respond);
+    }
     if head.method == http::Method::CONNECT {
         return answered(&head, &Answer::bad_request(405), &mut respond);
     }

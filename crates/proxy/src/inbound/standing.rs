@@ -1,5 +1,5 @@
-//! A request under way, decided again whenever the workload's policy changes: it is ended when it is newly denied, and not
-//! touched otherwise.
+//! A request under way, decided again whenever the workload's policy or what is revoked changes: it is ended when it is
+//! newly denied, and not touched otherwise.
 //!
 //! An authoriser outside of the mesh was asked when the request began and is not asked again: a request that only it could
 //! deny stands.
@@ -45,8 +45,12 @@ impl<'a> Admission<'a> {
         Self { worker, peer, kept, listener, denied: Cell::new(false) }
     }
 
-    /// Whether the present policy denies it.
+    /// Whether it is denied by now.
     fn decide(&self) -> bool {
+        if self.peer.is_revoked(self.worker) {
+            self.peer.tell_revoked(self.worker);
+            return true;
+        }
         let snapshot = self.worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return true };
         let normalization = inbound.inbound().path_normalization;

@@ -104,6 +104,9 @@ async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64) {
     loop {
         // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
         changes.mark_unchanged();
+        if peer.is_revoked(worker) {
+            return peer.tell_revoked(worker);
+        }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
         if snapshot.generation != decided

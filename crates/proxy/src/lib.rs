@@ -5,6 +5,7 @@
 mod accept;
 mod admin;
 mod built_in;
+mod changes;
 mod config;
 pub mod configuration;
 mod detect;

@@ -295,6 +295,7 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                standing: None,
             },
         };
         let edits = || {

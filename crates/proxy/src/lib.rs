@@ -4,6 +4,8 @@
 
 mod accept;
 mod admin;
+mod admission;
+mod ask;
 mod built_in;
 mod config;
 pub mod configuration;
@@ -24,5 +26,6 @@ pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
+pub mod tokens;
 mod upstream;
 pub mod worker;

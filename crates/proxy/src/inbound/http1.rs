@@ -13,6 +13,7 @@ use heddle_wire::path;
 use tokio::time::Instant;
 
 use super::{Peer, application};
+use crate::admission;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -75,16 +76,27 @@ pub(crate) async fn serve_request(
         Some(path) => head.with_path(path),
         None => head,
     };
-    let decision = inbound.decide_request(&peer.facts, &head);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(denial) => {
-            let what = format_args!("{} {}", head.method_text(), head.path_text());
-            super::denied(worker, peer, &what, denial.origin());
-            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+    let admitted = match admission::at_once(worker, peer, &inbound, &head) {
+        Some(admitted) => admitted,
+        None => {
+            let normal = normal.as_deref();
+            let cold =
+                admission::http1::admit(worker, peer, &inbound, client, &mut request, normal);
+            Box::pin(cold).await
+        }
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(answer) => {
+            let finished = http1::answer(client, &begun, request, answer).await?;
             record_request(worker, peer, &begun, &finished);
             return Ok(finished.keep);
         }
+    };
+    let head = request.head(&client.connection);
+    let head = match &normal {
+        Some(path) => head.with_path(path),
+        None => head,
     };
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &head)
@@ -95,21 +107,27 @@ pub(crate) async fn serve_request(
     }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();
-    let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
-    let headers = || own_edits(peer.client_certificate.as_deref());
+    let other_target = admitted.target(head.path_text());
+    let path = other_target.as_deref().or(normal.as_deref());
+    let edits = RequestEdits { path, ..RequestEdits::default() };
+    let own = || own_edits(peer.client_certificate.as_deref());
+    let headers = || admitted.request_edits().chain(own());
     wire::write_request(&head, &edits, headers, &mut out);
+    let idempotent = http1::is_idempotent(head.method_text());
+    // Not to be held while the request is under way.
+    drop((normal, other_target, limits));
     let decided = Decided {
         worker,
         state: &state,
-        permit: &permit,
+        permit: &admitted.permit,
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,
         due: None,
-        idempotent: http1::is_idempotent(head.method_text()),
+        idempotent,
         extra: Extra::default(),
     };
-    let edits = std::iter::empty;
+    let edits = || admitted.response_edits();
     let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;
     record_request(worker, peer, &begun, &finished);
     Ok(finished.keep)

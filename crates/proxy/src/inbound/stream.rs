@@ -13,6 +13,7 @@ use heddle_telemetry::istio::TcpRecorder;
 use heddle_telemetry::mesh::Direction;
 
 use super::{Accepted, Peer, application};
+use crate::admission;
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
 use crate::upstream::{self, UpstreamError, UpstreamProtocol};
@@ -39,6 +40,7 @@ pub(crate) async fn serve(
     client: &mut Connection,
     opened: Opened,
 ) {
+    admission::stream::note_decided(worker, peer);
     stream::serve(client, opened, newly_denied(worker, peer)).await;
 }
 
@@ -49,6 +51,7 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, error: &StreamError) {
         StreamError::Denied(origin) => {
             events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             super::denied(worker, peer, &"stream", origin);
+            admission::stream::note_decided(worker, peer);
         }
         StreamError::NoPolicy => {
             let why = "no policy has come from the control plane yet";
@@ -70,8 +73,8 @@ pub(crate) async fn open(
 ) -> Result<Opened, StreamError> {
     let snapshot = worker.shared.configuration.snapshot();
     let inbound = snapshot.inbound.clone().ok_or(StreamError::NoPolicy)?;
-    let permit = inbound.decide_stream(facts).verdict.into_permit();
-    let permit = permit.map_err(|denial| StreamError::Denied(Box::new(denial.origin().clone())))?;
+    let permit = admission::stream::admit(worker, accepted, facts, &inbound).await;
+    let permit = permit.map_err(StreamError::Denied)?;
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
@@ -98,15 +101,17 @@ fn recorder(
 }
 
 /// Ready when a change of configuration denies what was permitted.
-async fn newly_denied(worker: &Worker, peer: &Peer) {
+async fn newly_denied(worker: &Rc<Worker>, peer: &Peer) {
     let mut changes = worker.shared.configuration.changes();
     changes.mark_unchanged();
     while changes.changed().await.is_ok() {
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
-        if let Err(denial) = inbound.decide_stream(&peer.facts).verdict.into_permit() {
+        let admitted = admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await;
+        if let Err(origin) = admitted {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
-            return super::denied(worker, peer, &"stream under way newly", denial.origin());
+            admission::stream::note_decided(worker, peer);
+            return super::denied(worker, peer, &"stream under way newly", &origin);
         }
     }
     // Nothing publishes any more: what holds now holds on.

@@ -36,6 +36,7 @@ use heddle_proxy::configuration::{Configuration, Demand, Publisher};
 use heddle_proxy::snapshot::Snapshot;
 use heddle_proxy::worker::{Overrides, Shared};
 use heddle_sync::Effect;
+use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::Registry;
@@ -430,6 +431,8 @@ pub(crate) fn shared(
         outside: None,
         metrics: Some(StandardMetrics::new(registry)),
         mesh_metrics: Some(MeshMetrics::new(registry)),
+        audit: AuditLog::default(),
+        token_keys: Arc::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

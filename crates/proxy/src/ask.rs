@@ -89,9 +89,12 @@ pub(crate) enum AskError {
 /// Destinations of the proxy's own requests, as a thread remembers them.
 #[derive(Default)]
 pub(crate) struct Known {
-    services: RefCell<HashMap<(Host, u16), (u64, Arc<OutboundState>)>>,
+    services: RefCell<HashMap<(Host, u16), OfGeneration>>,
     outside: RefCell<HashMap<(Host, u16, bool), Arc<DestinationState>>>,
 }
+
+/// What a configuration has for a service, and the generation of that configuration.
+type OfGeneration = (u64, Arc<OutboundState>);
 
 /// A place to ask.
 pub(crate) struct Place {

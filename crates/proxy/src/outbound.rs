@@ -1,7 +1,7 @@
 //! From the workload to others: accept, detect, route, pick, connect, forward, record.
 
 pub(crate) mod http1;
-mod http2;
+pub(crate) mod http2;
 mod request_id;
 pub(crate) mod session;
 mod stream;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use heddle_authz::CompiledAuthorization;
 use heddle_ir::authorization::AuthorizerBody;
 use heddle_wire::http1::{BodyLength, ChunkPiece, ChunkedScanner, RequestHead, Version};
+use heddle_wire::path;
 
 use super::asking::{Asked, Body, Parties};
 use super::{Admission, Admitted, Step};
@@ -13,16 +14,18 @@ use crate::forward::client::{Client, Request};
 use crate::inbound::Peer;
 use crate::worker::Worker;
 
-/// Lets a request through everybody who has a say; `normal` is its path, if that is another one than was received. What is
-/// read of the body stays in the client's buffer.
+/// Lets a request through everybody who has a say. What is read of the body stays in the client's buffer.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
     peer: &Peer,
     inbound: &CompiledAuthorization,
     client: &mut Client,
     request: &mut Request,
-    normal: Option<&str>,
 ) -> Result<Admitted, Answer> {
+    let received = request.head(&client.connection).path_text();
+    let normal = path::normalize(received, inbound.inbound().path_normalization);
+    let normal = normal.map_err(|_| Answer::bad_request(400))?;
+    let normal = normal.as_deref();
     let head = with_path(request.head(&client.connection), normal);
     let mut admission = Admission::begin(worker, peer, inbound, &head).await?;
     loop {

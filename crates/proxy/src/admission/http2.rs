@@ -17,7 +17,7 @@ use crate::inbound::Peer;
 use crate::worker::Worker;
 
 /// How long a body may take that an authoriser wants to see.
-const BODY_MAX: Duration = Duration::from_secs(60);
+const BODY_MAX: Duration = Duration::from_mins(1);
 
 /// A body of which the beginning may have been read.
 pub(crate) struct Received {

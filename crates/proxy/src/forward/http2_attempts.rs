@@ -77,7 +77,9 @@ impl Upload {
         let front_bytes = front.iter().map(Bytes::len).sum();
         let mut messages = is_grpc.then(MessageCounter::default);
         if let Some(messages) = &mut messages {
-            front.iter().for_each(|piece| messages.take(piece));
+            for piece in &front {
+                messages.take(piece);
+            }
         }
         Self {
             body,

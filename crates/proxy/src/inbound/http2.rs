@@ -45,7 +45,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     peer: &Peer,
     stream: Stream,
@@ -58,6 +58,10 @@ async fn serve_request(
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        return answered(&head, &Answer::denied(), &mut respond);
+    }
     if head.method == http::Method::CONNECT {
         return answered(&head, &Answer::bad_request(405), &mut respond);
     }
@@ -67,12 +71,11 @@ async fn serve_request(
     };
     let view = Head::with_path(&head, normal.as_deref());
     let mut body = Received::from(body);
-    let admitted = match admission::at_once(worker, peer, &inbound, &view) {
-        Some(admitted) => admitted,
-        None => {
-            let (normal, body) = (normal.as_deref(), &mut body);
-            Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
-        }
+    let admitted = if let Some(admitted) = admission::at_once(worker, peer, &inbound, &view) {
+        admitted
+    } else {
+        let (normal, body) = (normal.as_deref(), &mut body);
+        Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
     };
     let admitted = match admitted {
         Ok(admitted) => admitted,

@@ -105,6 +105,9 @@ async fn newly_denied(worker: &Rc<Worker>, peer: &Peer) {
     let mut changes = worker.shared.configuration.changes();
     changes.mark_unchanged();
     while changes.changed().await.is_ok() {
+        if peer.is_revoked(worker) {
+            return peer.tell_revoked(worker);
+        }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
         let admitted = admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await;

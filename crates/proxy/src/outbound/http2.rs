@@ -52,7 +52,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: Rc<Worker>,
     accepted: Accepted,
     finder: Rc<RefCell<Option<Finder>>>,

@@ -144,19 +144,13 @@ pub(crate) fn listener_set(
     } else {
         None
     };
-    let conditions = match refusal {
-        Some((reason, message)) => {
-            report.error(codes::NOT_ATTACHED, object.origin_at(parent), message);
-            ["Accepted", "Programmed"].map(|kind| condition(kind, false, reason, message))
-        }
-        None => {
-            let whole = view.of(&key).all(|(_, listener)| listener.is_accepted());
-            let reason = if whole { "Accepted" } else { "ListenersNotValid" };
-            [
-                condition("Accepted", true, reason, ""),
-                condition("Programmed", true, "Programmed", ""),
-            ]
-        }
+    let conditions = if let Some((reason, message)) = refusal {
+        report.error(codes::NOT_ATTACHED, object.origin_at(parent), message);
+        ["Accepted", "Programmed"].map(|kind| condition(kind, false, reason, message))
+    } else {
+        let whole = view.of(&key).all(|(_, listener)| listener.is_accepted());
+        let reason = if whole { "Accepted" } else { "ListenersNotValid" };
+        [condition("Accepted", true, reason, ""), condition("Programmed", true, "Programmed", "")]
     };
     listener_findings(&view, &key, report);
     let attached = reader.read(&AttachedKey(gateway_key));

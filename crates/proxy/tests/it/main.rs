@@ -10,3 +10,4 @@ mod limits;
 mod resilience;
 mod stream;
 mod support;
+mod tokens;

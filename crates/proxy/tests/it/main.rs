@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authorizers;
 mod changes;
 mod events;
 mod gateway;
@@ -13,3 +14,4 @@ mod limits;
 mod resilience;
 mod stream;
 mod support;
+mod tokens;

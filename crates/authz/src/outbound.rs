@@ -118,6 +118,11 @@ impl<'a> OutboundPolicy<'a> {
         self.permit(target, connection, Some(request))
     }
 
+    /// Decides about what the proxy itself asks for because it is configured to. Policies on the workload are not about that.
+    pub fn permit_unjudged(&self, target: OutboundTarget) -> Result<Permit, OutboundRefusal> {
+        self.admits(target).map(|()| Permit::new(self.generation))
+    }
+
     fn permit<R: RequestHead>(
         &self,
         target: OutboundTarget,

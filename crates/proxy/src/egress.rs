@@ -80,8 +80,7 @@ pub(crate) struct Departure {
 /// What policies look at.
 #[derive(Clone, Default)]
 struct Said {
-    /// The client's own TLS, which is passed on as it is.
-    tls: bool,
+    /// Of the client's own TLS, which is passed on as it is.
     server_name: Option<String>,
     /// None for a stream, and where no rule looks at requests.
     head: Option<OwnHead>,
@@ -102,12 +101,11 @@ impl Departure {
         snapshot: Arc<Snapshot>,
         accepted: Accepted,
         target: OutboundTarget,
-        tls: bool,
         server_name: Option<&str>,
     ) -> Self {
         // Kept without policies too, since those may come while the stream is under way.
         let server_name = server_name.map(str::to_owned);
-        let said = Some(Box::new(Said { tls, server_name, ..Said::default() }));
+        let said = Some(Box::new(Said { server_name, ..Said::default() }));
         Self { snapshot, accepted, target, said }
     }
 
@@ -182,7 +180,7 @@ impl Departure {
         let destination = &state.destination;
         let transport = match target.endpoint().map(|endpoint| endpoint.transport) {
             endpoint if destination.tls.is_mesh(endpoint) => Transport::MutualTls,
-            _ if self.said.as_ref().is_some_and(|said| said.tls)
+            _ if self.said.as_ref().is_some_and(|said| said.server_name.is_some())
                 || matches!(destination.tls, ClientTls::Originate(_)) =>
             {
                 Transport::OpaqueTls

@@ -2,10 +2,11 @@
 
 pub(crate) mod http1;
 pub(crate) mod http2;
-mod request_id;
+pub(crate) mod request_id;
 pub(crate) mod session;
-mod stream;
+pub(crate) mod stream;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -121,7 +122,7 @@ async fn detect_undeclared(
         First::Client(spoken, opened) => (spoken, opened),
         First::Server(opened) => {
             worker.outbound_ports.note(accepted.destination, false);
-            stream::copy(worker, &mut client, opened).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             return None;
         }
         // The client may still be a request that is answered with 503.
@@ -136,7 +137,7 @@ async fn detect_undeclared(
     worker.outbound_ports.note(accepted.destination, true);
     match (&spoken, opened) {
         (Spoken::Opaque, Some(opened)) => {
-            stream::copy(worker, &mut client, opened).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             None
         }
         _ => Some(Detected { accepted, client, spoken }),
@@ -159,8 +160,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
     let Detected { accepted, client, spoken } = detected;
     let tls = match spoken {
         Spoken::Ended => return,
-        Spoken::Http1 => return http1::serve(worker, accepted, client, guard).await,
-        Spoken::Http2 => return http2::serve(worker, accepted, client, guard).await,
+        Spoken::Http1 => return http1::serve(worker, accepted, None, client, guard).await,
+        Spoken::Http2 => return http2::serve(worker, accepted, None, client, guard).await,
         Spoken::Opaque => None,
         Spoken::Tls(hello) => Some(hello),
     };
@@ -170,7 +171,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
             find::find(worker, snapshot, accepted.destination, None).await;
         match found {
             Ok(found) => {
-                stream::serve(worker, accepted, client, &found, tls.as_ref()).await;
+                let name = tls.and_then(|hello| hello.server_name);
+                stream::serve(worker, accepted, client, &found, name.as_deref(), pending()).await;
             }
             Err(_) => stream::refused(worker, accepted, &stream::StreamError::NotPermitted),
         }

@@ -23,6 +23,8 @@ pub(crate) struct Opened {
     pub(crate) recorder: Option<Arc<TcpRecorder>>,
     /// What is asked again when policies on what the workload does to others change; none of streams to the workload.
     pub(crate) underway: Option<Box<Underway>>,
+    /// The generation of the configuration that let it through.
+    pub(crate) generation: u64,
     /// Counted as under way at the endpoint.
     pub(crate) _active: Option<ActiveRequest>,
 }

@@ -1,7 +1,10 @@
 //! Streams of the workload that are not HTTP.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use heddle_authz::OutboundTarget;
 use heddle_balance::{HashedRequest, Observation, Pick, Picked};
@@ -9,7 +12,6 @@ use heddle_http::Connection;
 use heddle_http::pool::Upstream;
 use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::Direction;
-use heddle_wire::sniff::ClientHello;
 use tokio::time::Instant;
 
 use super::Accepted;
@@ -57,27 +59,41 @@ impl StreamError {
     }
 }
 
-/// Opens a connection to where the stream goes and copies until both sides have ended.
+/// Opens a connection to where the stream goes and copies until both sides have ended; `revoked` ends it before.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     accepted: Accepted,
     mut client: Connection,
     found: &Found,
-    tls: Option<&ClientHello>,
+    server_name: Option<&str>,
+    revoked: impl Future<Output = ()>,
 ) {
     // A client that cannot be served is closed: there is no answer in a protocol that is not known.
-    match open(worker, accepted, found, tls).await {
-        Ok(opened) => copy(worker, &mut client, opened).await,
+    match open(worker, accepted, found, server_name).await {
+        Ok(opened) => copy(worker, &mut client, opened, revoked).await,
         Err(error) => refused(worker, accepted, &error),
     }
 }
 
-/// Copies until both sides have ended, or the stream is newly denied.
-pub(crate) async fn copy(worker: &Worker, client: &mut Connection, mut opened: Opened) {
-    match opened.underway.take() {
-        Some(underway) => stream::serve(client, opened, underway.newly_denied(worker)).await,
-        None => stream::serve(client, opened, std::future::pending()).await,
-    }
+/// Copies until both sides have ended, or the stream is newly denied; `revoked` ends it too.
+pub(crate) async fn copy(
+    worker: &Worker,
+    client: &mut Connection,
+    mut opened: Opened,
+    revoked: impl Future<Output = ()>,
+) {
+    let Some(underway) = opened.underway.take() else {
+        return stream::serve(client, opened, revoked).await;
+    };
+    let either = async {
+        let (mut denied, mut revoked) = (pin!(underway.newly_denied(worker)), pin!(revoked));
+        poll_fn(|cx| match denied.as_mut().poll(cx) {
+            Poll::Pending => revoked.as_mut().poll(cx),
+            ended => ended,
+        })
+        .await;
+    };
+    stream::serve(client, opened, either).await;
 }
 
 /// Tells of a stream that goes nowhere.
@@ -114,12 +130,10 @@ pub(crate) async fn open(
     worker: &Rc<Worker>,
     accepted: Accepted,
     found: &Found,
-    tls: Option<&ClientHello>,
+    server_name: Option<&str>,
 ) -> Result<Opened, StreamError> {
-    let server_name = tls.and_then(|hello| hello.server_name.as_deref());
     let snapshot = worker.shared.configuration.snapshot();
-    let departure =
-        |target| Departure::of_stream(snapshot, accepted, target, tls.is_some(), server_name);
+    let departure = |target| Departure::of_stream(snapshot, accepted, target, server_name);
     match found {
         Found::Direct(target, state) => connect(worker, accepted, state, departure(*target)).await,
         Found::Routes(outbound) => {
@@ -183,7 +197,8 @@ async fn connect(
     });
     let upstream = Upstream::new(opened?, token);
     let underway = Some(Box::new(Underway::new(worker, departure, state.clone(), target)));
-    Ok(Opened { upstream, state: state.clone(), recorder, underway, _active: active })
+    let (state, generation) = (state.clone(), permit.generation());
+    Ok(Opened { upstream, state, recorder, underway, generation, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

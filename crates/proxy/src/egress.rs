@@ -9,7 +9,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{Connection, OutboundDenial, OutboundPolicy, OutboundTarget, Permit, Transport};
+use heddle_authz::{
+    Connection, OutboundDenial, OutboundPolicy, OutboundRefusal, OutboundTarget, Permit, Transport,
+};
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_ir::inbound::PathNormalization;
@@ -59,27 +61,75 @@ impl<'a> Leave<'a> {
         target: &mut Target,
     ) -> Result<Permitted<'a>, UpstreamError> {
         match *self {
-            Self::Given(permit) => Ok(Permitted::Lent(permit)),
-            Self::Asked(departure) => {
-                departure.permit(worker, state, target).await.map(Permitted::Own)
+            Self::Given(permit) | Self::Asked(Departure::Open(permit)) => {
+                Ok(Permitted::Lent(permit))
+            }
+            Self::Asked(Departure::Refused(refusal)) => Err((**refusal).into()),
+            // In memory of its own, which most requests do not need.
+            Self::Asked(Departure::Judged(judged)) => {
+                Box::pin(judged.permit(worker, state, target)).await.map(Permitted::Own)
             }
         }
     }
 }
 
-/// What is known of a request or stream of the workload before it is known where it goes.
-#[derive(Clone)]
-pub(crate) struct Departure {
-    snapshot: Arc<Snapshot>,
-    accepted: Accepted,
-    target: OutboundTarget,
-    /// None where there are no policies. In memory of its own, which most requests do not need.
-    said: Option<Box<Said>>,
+/// What is known of a request of the workload before it is known where it goes. Small, since every request has one.
+pub(crate) enum Departure {
+    /// It may go wherever it is routed: there are no policies.
+    Open(Permit),
+    /// Policies decide about each place.
+    Judged(Box<Judged>),
+    /// It may go nowhere.
+    Refused(Box<OutboundRefusal>),
+}
+
+impl Departure {
+    /// Of a request, as the workload sends it.
+    pub(crate) fn of_request(
+        snapshot: Arc<Snapshot>,
+        accepted: Accepted,
+        target: OutboundTarget,
+        request: &impl RequestHead,
+    ) -> Self {
+        let Some(egress) = &snapshot.egress else { return Self::unjudged(&snapshot, target) };
+        let looks = egress.looks_at_requests();
+        let head = looks.then(|| OwnHead::of(request, egress.headers()));
+        let (server_name, names) = (None, Vec::new());
+        Self::Judged(Box::new(Judged { snapshot, accepted, target, server_name, head, names }))
+    }
+
+    fn unjudged(snapshot: &Snapshot, target: OutboundTarget) -> Self {
+        let policy = OutboundPolicy::new(snapshot.targets.index(), None, snapshot.generation);
+        match policy.permit_unjudged(target) {
+            Ok(permit) => Self::Open(permit),
+            Err(refusal) => Self::Refused(Box::new(refusal)),
+        }
+    }
+
+    /// For a copy of the request, which may go elsewhere and later.
+    pub(crate) fn again(&self, worker: &Worker, accepted: Accepted) -> Self {
+        match self {
+            Self::Open(_) => {
+                let snapshot = worker.shared.configuration.snapshot();
+                let target = OutboundTarget::Configured;
+                if snapshot.egress.is_none() {
+                    return Self::unjudged(&snapshot, target);
+                }
+                // Policies have come meanwhile; without the request they allow what they allow any stream.
+                Self::Judged(Box::new(Judged::of_stream(snapshot, accepted, target, None)))
+            }
+            Self::Judged(judged) => Self::Judged(judged.clone()),
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+        }
+    }
 }
 
 /// What policies look at.
-#[derive(Clone, Default)]
-struct Said {
+#[derive(Clone)]
+pub(crate) struct Judged {
+    snapshot: Arc<Snapshot>,
+    accepted: Accepted,
+    target: OutboundTarget,
     /// Of the client's own TLS, which is passed on as it is.
     server_name: Option<String>,
     /// None for a stream, and where no rule looks at requests.
@@ -90,38 +140,22 @@ struct Said {
 
 /// A stream under way, and what has to be asked of it again when policies change.
 pub(crate) struct Underway {
-    departure: Departure,
+    judged: Judged,
     state: Arc<DestinationState>,
     target: Target,
 }
 
-impl Departure {
-    /// Of a stream, TLS with this server name if it is TLS.
+impl Judged {
+    /// Of a stream, TLS with this server name if it is TLS. Kept without policies too, since those may come while the stream
+    /// is under way.
     pub(crate) fn of_stream(
         snapshot: Arc<Snapshot>,
         accepted: Accepted,
         target: OutboundTarget,
         server_name: Option<&str>,
     ) -> Self {
-        // Kept without policies too, since those may come while the stream is under way.
         let server_name = server_name.map(str::to_owned);
-        let said = Some(Box::new(Said { server_name, ..Said::default() }));
-        Self { snapshot, accepted, target, said }
-    }
-
-    /// Of a request, as the workload sends it.
-    pub(crate) fn of_request(
-        snapshot: Arc<Snapshot>,
-        accepted: Accepted,
-        target: OutboundTarget,
-        request: &impl RequestHead,
-    ) -> Self {
-        let said = snapshot.egress.as_ref().map(|egress| {
-            let looks = egress.looks_at_requests();
-            let head = looks.then(|| OwnHead::of(request, egress.headers()));
-            Box::new(Said { head, ..Said::default() })
-        });
-        Self { snapshot, accepted, target, said }
+        Self { snapshot, accepted, target, server_name, head: None, names: Vec::new() }
     }
 
     /// Asks for a permit to go to `target`, which may change as [`Leave::permit`] says.
@@ -135,7 +169,6 @@ impl Departure {
             && let Target::Endpoint(endpoint, _) = &*target
             && let EndpointAddress::Name(host, port) = &endpoint.address
         {
-            // In memory of its own, which most requests do not need.
             let resolved = Box::pin(upstream::resolve(worker, host.as_str(), *port)).await?;
             if let Target::Endpoint(endpoint, _) = target {
                 let address = EndpointAddress::Address(resolved);
@@ -145,8 +178,8 @@ impl Departure {
         self.decide(worker, state, target)
     }
 
-    /// As [`Departure::permit`], once the address is known.
-    pub(crate) fn decide(
+    /// As [`Judged::permit`], once the address is known.
+    fn decide(
         &self,
         worker: &Worker,
         state: &DestinationState,
@@ -155,7 +188,7 @@ impl Departure {
         let Snapshot { targets, egress, generation, .. } = &*self.snapshot;
         let policy = OutboundPolicy::new(targets.index(), egress.as_deref(), *generation);
         let connection = || self.connection(worker, state, target);
-        let decided = match self.said.as_ref().and_then(|said| said.head.as_ref()) {
+        let decided = match &self.head {
             None => policy.permit_stream(self.target, connection),
             Some(head) => {
                 let decided = policy.permit_request(self.target, connection, head);
@@ -171,7 +204,7 @@ impl Departure {
         };
         decided.map_err(|denial| match denial {
             OutboundDenial::Policy(denial) => UpstreamError::Denied(denial.to_string().into()),
-            OutboundDenial::Refused(refusal) => UpstreamError::NotAdmitted(refusal),
+            OutboundDenial::Refused(refusal) => refusal.into(),
         })
     }
 
@@ -180,7 +213,7 @@ impl Departure {
         let destination = &state.destination;
         let transport = match target.endpoint().map(|endpoint| endpoint.transport) {
             endpoint if destination.tls.is_mesh(endpoint) => Transport::MutualTls,
-            _ if self.said.as_ref().is_some_and(|said| said.server_name.is_some())
+            _ if self.server_name.is_some()
                 || matches!(destination.tls, ClientTls::Originate(_)) =>
             {
                 Transport::OpaqueTls
@@ -195,14 +228,14 @@ impl Departure {
             peer_identity: settings.map(|settings| settings.workload.identity.clone()),
             source: self.accepted.source,
             destination: address,
-            server_name: self.said.as_ref().and_then(|said| said.server_name.clone()),
+            server_name: self.server_name.clone(),
         };
         let connection = Connection::new(transport, facts);
         if !self.snapshot.egress.as_ref().is_some_and(|own| own.needs_names()) {
             return connection;
         }
         let mut names = worker.shared.names.of(address.ip(), now_s());
-        names.extend(self.said.iter().flat_map(|said| &said.names).cloned());
+        names.extend(self.names.iter().cloned());
         if let Target::Endpoint(..) = target {
             // What is configured as the address of a host is found under it.
             names.push(destination.id.host.as_str().to_owned());
@@ -215,14 +248,14 @@ impl Underway {
     /// A stream that has been let through.
     pub(crate) fn new(
         worker: &Worker,
-        mut departure: Departure,
+        mut judged: Judged,
         state: Arc<DestinationState>,
         target: Target,
     ) -> Self {
-        if let (Some(said), Some(address)) = (&mut departure.said, address_of(&target)) {
-            said.names = worker.shared.names.of(address.ip(), now_s());
+        if let Some(address) = address_of(&target) {
+            judged.names = worker.shared.names.of(address.ip(), now_s());
         }
-        Self { departure, state, target }
+        Self { judged, state, target }
     }
 
     /// Ready when a change of configuration denies what was permitted; that has been told then.
@@ -232,13 +265,13 @@ impl Underway {
         loop {
             // What has been put in place before this looked counts too.
             let snapshot = worker.shared.configuration.snapshot();
-            if snapshot.generation != self.departure.snapshot.generation {
-                self.departure.snapshot = snapshot;
+            if snapshot.generation != self.judged.snapshot.generation {
+                self.judged.snapshot = snapshot;
                 // What is configured about the destination decides about new streams; of these only policies are asked.
-                self.departure.target = OutboundTarget::Configured;
-                if let Err(error) = self.departure.decide(worker, &self.state, &self.target) {
+                self.judged.target = OutboundTarget::Configured;
+                if let Err(error) = self.judged.decide(worker, &self.state, &self.target) {
                     worker.events.count(Direction::Outbound, Some(upstream::reason_of(&error)));
-                    let source = Some(self.departure.accepted.source);
+                    let source = Some(self.judged.accepted.source);
                     return upstream::tell(worker, &self.state, &self.target, source, &error);
                 }
             }

@@ -39,7 +39,26 @@ pub(crate) enum Found {
     /// A table of routes.
     Routes(Arc<OutboundState>),
     /// Nothing but the address itself.
-    Direct(OutboundTarget, Arc<DestinationState>),
+    Direct(Reached, Arc<DestinationState>),
+}
+
+/// Who says how to reach what no table speaks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reached {
+    /// Configuration.
+    Configured,
+    /// Nobody: it is passed through.
+    Unknown,
+}
+
+impl Reached {
+    /// What is asked for of a connection that was made to this address.
+    pub(crate) fn target(self, destination: SocketAddr) -> OutboundTarget {
+        match self {
+            Self::Configured => OutboundTarget::Configured,
+            Self::Unknown => OutboundTarget::Unknown(destination.ip().to_canonical()),
+        }
+    }
 }
 
 /// Finds for the requests of one connection, and remembers: most ask for the same.
@@ -117,7 +136,7 @@ pub(crate) async fn find(
         if authority.is_some()
             && let Some(state) = heard(worker, &outbound, destination)
         {
-            return Ok(Found::Direct(OutboundTarget::Configured, state));
+            return Ok(Found::Direct(Reached::Configured, state));
         }
         return Ok(Found::Routes(outbound));
     }
@@ -133,13 +152,13 @@ pub(crate) async fn find(
         }
         if let Some(workload) = known {
             let state = worker.direct.workload(worker, &workload, destination);
-            return Ok(Found::Direct(OutboundTarget::Configured, state));
+            return Ok(Found::Direct(Reached::Configured, state));
         }
     }
     let target = OutboundTarget::Unknown(destination.ip().to_canonical());
     let policy = OutboundPolicy::new(targets.index(), None, snapshot.generation);
     match policy.admits(target) {
-        Ok(()) => Ok(Found::Direct(target, worker.direct.passthrough())),
+        Ok(()) => Ok(Found::Direct(Reached::Unknown, worker.direct.passthrough())),
         Err(refusal) => {
             tell(worker, destination, authority, refusal);
             Err(match refusal {

@@ -48,7 +48,7 @@ pub(crate) fn now_s() -> u64 {
 
 impl LearnedNames {
     /// Notes that the workload asked for a name and was answered with these addresses, to be kept for `ttl`.
-    pub(crate) fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration, now_s: u64) {
+    pub fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration, now_s: u64) {
         if addresses.is_empty() || name.is_empty() || name.len() > NAME_BYTES_MAX {
             return;
         }

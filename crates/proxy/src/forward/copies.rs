@@ -22,6 +22,7 @@ use crate::forward::client::LentResponseIndex;
 use crate::forward::http2_attempts::poll_send;
 use crate::forward::http2_client;
 use crate::forward::retries::Retries;
+use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::{self, LimitToken, Target, UpstreamProtocol};
 use crate::worker::Worker;
@@ -42,6 +43,7 @@ const HEAD_LIMITS: HeadLimits =
 pub(crate) struct Copies {
     worker: Rc<Worker>,
     departure: Departure,
+    accepted: Accepted,
     original: Target,
     pending: RefCell<Vec<Copy>>,
 }
@@ -57,8 +59,8 @@ pub(crate) struct Source<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     /// Judged as the request itself is.
     pub(crate) departure: &'a Departure,
-    /// What stands for an original destination.
-    pub(crate) original: Target,
+    /// Of the connection that the request came on.
+    pub(crate) accepted: Accepted,
 }
 
 /// A request without its body.
@@ -88,9 +90,10 @@ impl Copies {
         };
         let pending: Vec<Copy> = decision.copies().filter_map(copy).collect();
         (!pending.is_empty()).then(|| {
-            let Source { worker, departure, original } = source;
-            let (worker, departure) = (worker.clone(), departure.clone());
-            Rc::new(Self { worker, departure, original, pending: RefCell::new(pending) })
+            let Source { worker, departure, accepted } = source;
+            let departure = departure.again(worker, accepted);
+            let (worker, original) = (worker.clone(), Target::Address(accepted.destination));
+            Rc::new(Self { worker, departure, accepted, original, pending: RefCell::new(pending) })
         })
     }
 
@@ -99,7 +102,7 @@ impl Copies {
         for copy in self.pending.take() {
             let Some(place) = Place::take(&self.worker) else { return };
             let (worker, original) = (self.worker.clone(), self.original.clone());
-            let departure = self.departure.clone();
+            let departure = self.departure.again(&self.worker, self.accepted);
             let (body, trailers) = (body.to_vec(), trailers.cloned());
             tokio::task::spawn_local(async move {
                 let _place = place;

@@ -498,6 +498,8 @@ impl Tries<'_> {
             Ok(place) => place.map_err(Failure::Upstream)?,
             Err(why) => return Err(Failure::CutShort(why)),
         };
+        // Not held while the request is under way.
+        drop(permit);
         self.retries.observe(target, Observation::Connected);
         let reset = |error: &h2::Error, sent: bool| Failure::Reset {
             refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,

@@ -87,11 +87,16 @@ pub(crate) async fn serve_request(
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
-        Ok(Found::Direct(target, state)) => {
+        Ok(Found::Direct(reached, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
             let snapshot = worker.shared.configuration.snapshot();
-            let departure = Departure::of_request(snapshot, accepted, *target, &head);
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &head,
+            );
             let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             let decided = Decided {
@@ -223,9 +228,8 @@ impl Routed<'_> {
         departure: &Departure,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
-        let original = Target::Address(self.accepted.destination);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
-        let source = Source { worker, departure, original };
+        let source = Source { worker, departure, accepted: self.accepted };
         Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };

@@ -84,9 +84,14 @@ pub(crate) async fn serve_request(
     let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
-        Ok(Found::Direct(target, state)) => {
+        Ok(Found::Direct(reached, state)) => {
             let snapshot = worker.shared.configuration.snapshot();
-            let departure = Departure::of_request(snapshot, accepted, *target, &Head::new(&head));
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &Head::new(&head),
+            );
             let own = OwnEdits::of_http2(&worker, &head.headers, None);
             let decided = Decided {
                 worker: &worker,
@@ -258,9 +263,8 @@ impl Routed<'_> {
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
-        let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let source = Source { worker, departure: &departure, original };
+        let source = Source { worker, departure: &departure, accepted };
         let copies = Copies::of(source, decision, self.outbound, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
             for change in request_edits() {

@@ -15,7 +15,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use super::Accepted;
-use crate::egress::{Departure, Underway};
+use crate::egress::{Judged, Underway};
 use crate::events::Parties;
 use crate::find::Found;
 use crate::forward::stream::{self, Opened};
@@ -133,9 +133,12 @@ pub(crate) async fn open(
     server_name: Option<&str>,
 ) -> Result<Opened, StreamError> {
     let snapshot = worker.shared.configuration.snapshot();
-    let departure = |target| Departure::of_stream(snapshot, accepted, target, server_name);
+    let judged = |target| Judged::of_stream(snapshot, accepted, target, server_name);
     match found {
-        Found::Direct(target, state) => connect(worker, accepted, state, departure(*target)).await,
+        Found::Direct(reached, state) => {
+            let target = reached.target(accepted.destination);
+            connect(worker, accepted, state, judged(target)).await
+        }
         Found::Routes(outbound) => {
             let address = accepted.destination.ip().to_canonical();
             let random = worker.random();
@@ -146,7 +149,7 @@ pub(crate) async fn open(
             let (place, _) =
                 decision.and_then(|decision| decision.destination).ok_or(StreamError::NoRoute)?;
             let state = outbound.destinations.get(place).ok_or(StreamError::NoRoute)?;
-            connect(worker, accepted, state, departure(OutboundTarget::Configured)).await
+            connect(worker, accepted, state, judged(OutboundTarget::Configured)).await
         }
     }
 }
@@ -155,10 +158,10 @@ async fn connect(
     worker: &Rc<Worker>,
     accepted: Accepted,
     state: &Arc<DestinationState>,
-    departure: Departure,
+    judged: Judged,
 ) -> Result<Opened, StreamError> {
     let mut target = pick(worker, accepted, state).ok_or(StreamError::NoEndpoint)?;
-    let permit = match departure.permit(worker, state, &mut target).await {
+    let permit = match judged.permit(worker, state, &mut target).await {
         Ok(permit) => permit,
         Err(error) => {
             let state = state.clone();
@@ -196,7 +199,7 @@ async fn connect(
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
     let upstream = Upstream::new(opened?, token);
-    let underway = Some(Box::new(Underway::new(worker, departure, state.clone(), target)));
+    let underway = Some(Box::new(Underway::new(worker, judged, state.clone(), target)));
     let (state, generation) = (state.clone(), permit.generation());
     Ok(Opened { upstream, state, recorder, underway, generation, _active: active })
 }

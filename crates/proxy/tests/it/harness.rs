@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use heddle_ir::workload::MeshTransport;
 use heddle_proxy::configuration::Publisher;
+use heddle_proxy::names::LearnedNames;
 use heddle_proxy::worker::{Overrides, Worker};
 use heddle_proxy::{inbound, outbound};
 use heddle_telemetry::audit::{AuditLevel, AuditLog};
@@ -38,6 +39,8 @@ pub(crate) struct Pair {
     pub(crate) client_worker: Rc<Worker>,
     pub(crate) server_worker: Rc<Worker>,
     pub(crate) server_publisher: Publisher,
+    pub(crate) client_publisher: Publisher,
+    pub(crate) client_names: Arc<LearnedNames>,
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
     pub(crate) server_audit: Audit,
@@ -124,8 +127,9 @@ impl Pair {
         let destination = SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
-        let (client_shared, _) =
+        let (client_shared, client_publisher) =
             shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
+        let client_names = client_shared.names.clone();
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
         spawn_local(outbound::serve(client_worker.clone(), listener));
@@ -135,6 +139,8 @@ impl Pair {
             client_worker,
             server_worker,
             server_publisher,
+            client_publisher,
+            client_names,
             client_registry,
             server_registry,
             server_audit,

@@ -4,6 +4,7 @@
 
 mod authorizers;
 mod changes;
+mod egress;
 mod events;
 mod gateway;
 mod gateway_tls;

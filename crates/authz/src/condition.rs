@@ -181,6 +181,11 @@ impl CompiledCondition {
         matches!(value, ClaimValue::Text(text) if self.any_text(text.as_bytes()))
     }
 
+    /// Whether any value matches a text, negated or not.
+    pub(crate) fn takes_text(&self, text: &str) -> bool {
+        self.any_text(text.as_bytes())
+    }
+
     fn any_text(&self, text: &[u8]) -> bool {
         self.values.iter().any(|value| value.matches_text(text))
     }

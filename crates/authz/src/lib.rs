@@ -23,6 +23,7 @@ mod egress;
 mod evaluate;
 mod explain;
 mod outbound;
+mod packets;
 mod permit;
 mod policies;
 mod question;
@@ -35,6 +36,7 @@ pub use decision::{AllowedBy, Decision, Denial, Verdict};
 pub use egress::CompiledEgress;
 pub use explain::{ConsideredRule, RuleOutcome};
 pub use outbound::{OutboundDenial, OutboundPolicy, OutboundRefusal, OutboundTarget};
+pub use packets::{PacketDirection, packet_rules};
 pub use permit::Permit;
 pub use question::{Approvals, Question};
 

@@ -18,7 +18,7 @@ use heddle_ir::packet::{AddressTest, PacketProtocol, PacketRule, PacketRules};
 use thiserror::Error;
 
 use crate::interception::{OwnPackets, ProxyPorts, RESERVED_PORTS};
-use crate::namespace::NetworkNamespace;
+use crate::namespace::{NamespaceError, NetworkNamespace};
 use crate::netlink::NetlinkError;
 use crate::nftables::{
     Batch, Chain, ChainKind, Connection, Direction, End, Hook, ICMP, ICMPV6, Meta, Policy, Rule,
@@ -54,6 +54,9 @@ pub enum PacketFilterError {
     /// There are more rules than [`RULES_MAX`].
     #[error("{0} rules for packets, more than {RULES_MAX}")]
     TooMany(usize),
+    /// The own namespace cannot be told.
+    #[error("cannot find the network namespace")]
+    Namespace(#[from] NamespaceError),
     /// The kernel refused.
     #[error("cannot {action} in {namespace:?}")]
     Rules {
@@ -64,6 +67,18 @@ pub enum PacketFilterError {
         /// Why not.
         source: NetlinkError,
     },
+}
+
+impl PacketFilterError {
+    /// Whether this process may not change the namespace.
+    pub fn is_not_permitted(&self) -> bool {
+        let Self::Rules { source, .. } = self else { return false };
+        let open_errno = match source {
+            NetlinkError::Open { source } => source.raw_os_error(),
+            _ => None,
+        };
+        matches!(source.errno().or(open_errno), Some(libc::EPERM | libc::EACCES))
+    }
 }
 
 impl PacketFilter {

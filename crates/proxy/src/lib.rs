@@ -25,6 +25,7 @@ pub mod names;
 mod names_file;
 mod origination;
 pub mod outbound;
+mod packets;
 pub mod rate_limits;
 mod record;
 pub mod run;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// How long an answer counts at least and at most.
 const LIFE_MIN: Duration = Duration::from_mins(5);
@@ -29,7 +29,7 @@ pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub struct LearnedNames {
     by_address: RwLock<HashMap<IpAddr, Vec<Learned>>>,
-    changed: Notify,
+    changed: watch::Sender<u64>,
 }
 
 /// A name of an address.
@@ -61,7 +61,7 @@ impl LearnedNames {
             }
         }
         if is_news {
-            self.changed.notify_one();
+            self.changed.send_modify(|count| *count += 1);
         }
     }
 
@@ -72,9 +72,24 @@ impl LearnedNames {
         names.filter(|own| own.until_s > now_s).map(|own| own.name.to_string()).collect()
     }
 
-    /// Ready when something has been learned since it was last ready.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells when something has been learned.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Every address and the names that it was found under and that still count, in order.
+    pub(crate) fn all(&self, now_s: u64) -> Vec<(IpAddr, Vec<String>)> {
+        let known = self.by_address.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<(IpAddr, Vec<String>)> = known
+            .iter()
+            .map(|(address, names)| {
+                let names = names.iter().filter(|own| own.until_s > now_s);
+                (*address, names.map(|own| own.name.to_string()).collect())
+            })
+            .collect();
+        all.retain(|(_, names)| !names.is_empty());
+        all.sort_unstable();
+        all
     }
 
     /// Everything that counts, to be read again by [`LearnedNames::read`]: a line for each name and address.

@@ -32,8 +32,9 @@ pub(crate) fn read(file: &File, names: &LearnedNames) -> io::Result<()> {
 /// process ends.
 pub(crate) async fn keep(file: File, names: Arc<LearnedNames>) {
     let file = Arc::new(file);
-    loop {
-        names.changed().await;
+    let mut changes = names.changes();
+    // The sender lives in the names.
+    while changes.changed().await.is_ok() {
         tokio::time::sleep(PAUSE).await;
         let (file, text) = (file.clone(), names.write(now_s()));
         let written = tokio::task::spawn_blocking(move || write(&file, &text)).await;
@@ -60,6 +61,8 @@ mod tests {
         let names = Arc::new(LearnedNames::default());
         read(&file, &names).unwrap();
         let keeping = tokio::spawn(keep(file.try_clone().unwrap(), names.clone()));
+        // It listens before anything is learned.
+        tokio::task::yield_now().await;
         let address = "192.0.2.1".parse().unwrap();
         names.learn("a.example", &[address], Duration::from_secs(600), now_s());
         let again = LearnedNames::default();

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -38,10 +39,10 @@ use crate::config::{Connector, Demands, Driver, Setup};
 use crate::configuration::Configuration;
 use crate::dns::{self, Names};
 use crate::names::{LearnedNames, now_s};
-use crate::names_file;
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
 use crate::{gateway, inbound, outbound};
+use crate::{names_file, packets};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
 const OUTBOUND_PORT: u16 = 15001;
@@ -122,8 +123,12 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
             if let Some(file) = options.names {
                 tokio::spawn(names_file::keep(file, of_names.clone()));
             }
+            let enforced = Arc::new(AtomicBool::new(false));
+            let enforcing =
+                packets::enforce(configuration.clone(), of_names.clone(), enforced.clone());
+            tokio::spawn(enforcing);
             serve_names(&configuration, client.clone(), of_names)?;
-            serve_admin(&configuration, &identity, &registry)?;
+            serve_admin(&configuration, &identity, &registry, enforced)?;
             // The other end is waited on by the thread that started this one.
             let _ = sender.send(client);
             if let Err(error) = descriptors.run().await {
@@ -243,6 +248,7 @@ fn serve_admin(
     configuration: &Configuration,
     identity: &Arc<Identity>,
     registry: &Registry,
+    enforced: Arc<AtomicBool>,
 ) -> Result<(), ProxyError> {
     let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let (configuration, identity) = (configuration.clone(), identity.clone());
@@ -252,6 +258,7 @@ fn serve_admin(
             (snapshot.settings.is_none(), "settings"),
             (snapshot.inbound.is_none(), "policy"),
             (identity.current().is_none(), "certificate"),
+            (!enforced.load(Ordering::Acquire), "rules for packets"),
         ];
         match missing.iter().find(|(missing, _)| *missing) {
             Some((_, what)) => Err(format!("waiting for the control plane: {what}")),

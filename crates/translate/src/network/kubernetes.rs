@@ -197,16 +197,4 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
             message,
         );
     }
-    let entries = policy.spec.ingress.iter().flat_map(|rule| &rule.ports);
-    for port in entries.chain(policy.spec.egress.iter().flat_map(|rule| &rule.ports)) {
-        if matches!(port.protocol, Some(Protocol::Udp | Protocol::Sctp)) {
-            let why =
-                "datagrams do not pass the proxy, so this allows nothing that is not open already";
-            report.outcome(
-                policy.origin_of(port.at, "protocol"),
-                heddle_diag::Outcome::Unsupported,
-                why,
-            );
-        }
-    }
 }

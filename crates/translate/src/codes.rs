@@ -82,6 +82,14 @@ heddle_diag::codes! {
         "A host of `egress` that no Service and no ServiceEntry has opens nothing. Hosts are written in full here; short names \
          are not completed.";
 
+    HTTP_ON_PASSTHROUGH = "HED0228", "rules for requests where TLS is passed on", [],
+        "A server with the mode PASSTHROUGH relays TLS without decrypting it, so rules under `http` find no request there, and \
+         Istio does not say so. Write the rule under `tls` with `sniHosts`.";
+
+    BINDING_LOST = "HED0229", "an update unbinds the object", [],
+        "The new form of the object names fewer Gateways or parents than the one that it replaces. A VirtualService without \
+         `gateways` is for proxies inside the mesh alone, so requests from outside get 404 from then on.";
+
     BACKEND = "HED0230", "reference leads to nothing", [],
         "A backend, certificate or authority that an object of the Gateway API refers to does not exist, is of another kind, or \
          is in another namespace without a ReferenceGrant there. A backend keeps its share: its requests get 500 (calls of \

@@ -221,6 +221,10 @@ heddle_diag::codes! {
     HIDES_GLOBAL = "HED0719", "global EgressNetworks count no more", [],
         "Clients in a namespace with an EgressNetwork are asked for those of their namespace only. The global ones, of the \
          namespace `linkerd-egress`, are left out for them, also for addresses that no network of their own has.";
+    CROSSING = "HED0720", "an object of another project decides", [],
+        "Objects of several projects say where requests for one service go, and only one of them can: a ServiceProfile before \
+         routes of the Gateway API in the client's namespace, before a VirtualService there, before routes beside the service \
+         and VirtualServices of other namespaces (the older of the two), before a TrafficSplit. Say it in one place.";
     PROBES_NEED_A_ROUTE = "HED0713", "health checks need a route of their own", [],
         "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
          requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \

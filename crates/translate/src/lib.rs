@@ -13,6 +13,7 @@
 mod cilium;
 mod client;
 pub mod codes;
+mod crossing;
 mod destinations;
 mod endpoint;
 mod engine;

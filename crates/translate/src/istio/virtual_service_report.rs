@@ -9,6 +9,7 @@ use heddle_ident::HostPattern;
 
 use crate::client::{Client, MESH, is_mesh};
 use crate::codes;
+use crate::crossing;
 use crate::destinations::Destinations;
 use crate::engine::{Reader, Topic};
 use crate::istio::virtual_service::{Contest, Vs, shadowed_by, shadows};
@@ -33,6 +34,7 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
     check_hosts(reader, object, report);
     check_gateways(reader, object, report);
     passthrough_report::check(reader, object, report);
+    crossing::virtual_service(reader, object, report);
     reach::check(object, report);
     export_to::check(&object.written, object.spec.at, &object.spec.export_to, false, report);
 }

@@ -242,12 +242,19 @@ fn ask(world: &World, question_text: &str) -> String {
 }
 
 /// The texts that an entry wants beside its document, the application first.
-fn beside(entry: &Expected, corpus: &Path) -> Vec<(String, Vec<u8>)> {
-    let application = ("application".to_owned(), application::yaml().into_bytes());
-    let files = entry.with.iter().map(|file| {
-        let path = if file.contains('/') { corpus.join(file) } else { own().join(file) };
-        (file.clone(), std::fs::read(path).unwrap())
-    });
+fn beside(entry: &Expected, document: &[u8], corpus: &Path) -> Vec<(String, Vec<u8>)> {
+    let files: Vec<_> = entry
+        .with
+        .iter()
+        .map(|file| {
+            let path = if file.contains('/') { corpus.join(file) } else { own().join(file) };
+            (file.clone(), std::fs::read(path).unwrap())
+        })
+        .collect();
+    let mut named = String::from_utf8_lossy(document).into_owned();
+    named.extend(files.iter().map(|(_, text)| String::from_utf8_lossy(text).into_owned()));
+    named.extend(entry.lines.iter().map(|(line, _)| line.as_str()));
+    let application = ("application".to_owned(), application::yaml(&named).into_bytes());
     std::iter::once(application).chain(files).collect()
 }
 
@@ -289,7 +296,7 @@ fn every_document_is_as_expected(folder: &str) {
 
 /// Lines that are missing (`-`), that are not expected (`+`) or that have no position (`?`).
 fn compare(name: &str, text: &[u8], entry: &Expected, root: &Path) -> String {
-    let others = beside(entry, root);
+    let others = beside(entry, text, root);
     let Analysis { lines: mut got, nowhere, read, applied } = analysis(name, text, &others);
     // Policies of Cilium have no outcome for each field yet, and other ConfigMaps are data of applications.
     let untold = text.windows(9).any(|word| word == b"cilium.io" || word == b"ConfigMap");

@@ -1,7 +1,8 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
 pub(crate) mod http1;
-mod http2;
+pub(crate) mod http2;
+mod standing;
 mod stream;
 
 use std::cell::{OnceCell, RefCell};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_cert::Serial;
 use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
@@ -33,6 +35,7 @@ use heddle_tls::{MeshIdentity, PeerVerificationError, alpn, default_provider, sh
 use heddle_wire::sniff::ClientHello;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::admission::{connection_refused, peer_refused};
 use crate::built_in;
 use crate::detect::{self, First, Patience, Spoken};
 use crate::events::Parties;
@@ -74,6 +77,8 @@ pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
     pub(crate) client_certificate: Option<String>,
+    /// The number of its certificate, for when that is revoked.
+    serial: Option<Serial>,
     /// For limits that count by connection.
     buckets: ConnectionBuckets,
     /// What counts its requests: of HTTP, and of gRPC.
@@ -87,7 +92,23 @@ impl Peer {
         client_certificate: Option<String>,
     ) -> Self {
         let (recorders, buckets) = Default::default();
-        Self { accepted, facts, client_certificate, buckets, recorders }
+        let serial = None;
+        Self { accepted, facts, client_certificate, serial, buckets, recorders }
+    }
+
+    /// Whether the certificate that it has proven itself with was revoked since.
+    pub(crate) fn is_revoked(&self, worker: &Worker) -> bool {
+        self.serial.is_some_and(|serial| worker.shared.identity.revokes(serial))
+    }
+
+    /// Tells that it is not served any more.
+    pub(crate) fn tell_revoked(&self, worker: &Worker) {
+        let why = "the caller's certificate was revoked while it was connected";
+        let hint = "`heddle certs` shows what is revoked; the caller's proxy gets another certificate by itself";
+        let identity = self.facts.principal().unwrap_or_default();
+        let destination = self.accepted.destination;
+        let parties = parties(self.accepted, identity, &destination);
+        worker.events.failed(parties, Reason::PeerIdentity, &why, hint);
     }
 
     /// Whom limits count.
@@ -318,6 +339,7 @@ async fn shake_hands(
             let parties = parties(accepted, "", &accepted.destination);
             worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
             worker.events.handshake(parties, refusal.as_ref(), &error);
+            peer_refused(worker, accepted, refusal.as_ref(), &error);
             return None;
         }
     };
@@ -327,14 +349,19 @@ async fn shake_hands(
             let parties = parties(accepted, "", &accepted.destination);
             worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
             worker.events.handshake(parties, Some(&error), &error);
+            peer_refused(worker, accepted, Some(&error), &error);
             return None;
         }
     };
     let client_certificate = certificate_header(&identity, &tls, &peer.identity);
     let transport = heddle_authz::Transport::MutualTls;
+    let serial = peer.serial;
     let facts = facts_of(transport, accepted, Some(peer.identity), hello.server_name);
     if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
         let why = format_args!("mutual TLS is off on this port by {}", mutual_tls.origin);
+        let identity = facts.peer_identity().map(ToString::to_string).unwrap_or_default();
+        let rule = Some(&mutual_tls.origin);
+        connection_refused(worker, accepted, &identity, transport.name(), &why, rule);
         let reason = Reason::AuthorizationDenied;
         failed(
             worker,
@@ -351,7 +378,9 @@ async fn shake_hands(
         (Payload::Detect, declared) => undetected(declared),
     };
     let client = Connection { transport: Transport::Tls(tls), buffer };
-    Some((Identified::new(accepted, facts, client, client_certificate), what))
+    let mut identified = Identified::new(accepted, facts, client, client_certificate);
+    identified.peer.serial = serial;
+    Some((identified, what))
 }
 
 /// What a connection carries whose peer has not said.
@@ -383,7 +412,7 @@ fn plaintext(
 ) -> Option<(Identified, What)> {
     let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
     if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
-        plaintext_refused(worker, accepted, "plaintext", &mutual_tls.origin);
+        plaintext_refused(worker, accepted, facts.transport(), "plaintext", &mutual_tls.origin);
         return None;
     }
     let what = match opened {
@@ -393,8 +422,15 @@ fn plaintext(
     Some((Identified::new(accepted, facts, client, None), what))
 }
 
-fn plaintext_refused(worker: &Worker, accepted: Accepted, what: &str, origin: &Origin) {
+fn plaintext_refused(
+    worker: &Worker,
+    accepted: Accepted,
+    transport: heddle_authz::Transport,
+    what: &str,
+    origin: &Origin,
+) {
     let why = format_args!("{what} came where {origin} asks for mutual TLS of the mesh");
+    connection_refused(worker, accepted, "", transport.name(), &why, Some(origin));
     let hint = "run the caller in the mesh, or allow plaintext on this port (mode PERMISSIVE)";
     failed(worker, accepted, Reason::PlaintextRefused, &why, hint);
 }
@@ -414,7 +450,7 @@ fn opaque_tls(
         }
         Acceptance::ProbesOnly(mutual_tls) | Acceptance::Refuse(mutual_tls) => {
             let what = "TLS that is not the mesh's";
-            plaintext_refused(worker, accepted, what, &mutual_tls.origin);
+            plaintext_refused(worker, accepted, transport, what, &mutual_tls.origin);
             None
         }
     }

@@ -4,6 +4,7 @@
 
 mod authz_cases;
 mod conformance_cases;
+mod conformance_manifests;
 mod conformance_world;
 mod corpus;
 mod shared;

@@ -15,6 +15,7 @@ mod real_servers;
 mod resilience;
 mod rollouts;
 mod samples;
+mod soaks;
 
 use heddle_testkit::Mesh;
 

@@ -23,7 +23,7 @@ fn check(bytes: usize, most: usize) {
 #[test]
 fn an_idle_connection_is_small() {
     let worker = any::<&Rc<Worker>>;
-    check(size_of_made(|| outbound::http1::serve(worker(), any(), any(), any())), 1024);
+    check(size_of_made(|| outbound::http1::serve(worker(), any(), any(), any(), any())), 1024);
     check(size_of_made(|| inbound::http1::serve(worker(), any(), any(), any())), 1024);
     check(size_of::<Client>(), 256);
     check(size_of::<heddle_http::TlsStream>(), 1280);

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authorizers;
+mod changes;
 mod events;
+mod gateway;
+mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;
@@ -10,3 +14,4 @@ mod limits;
 mod resilience;
 mod stream;
 mod support;
+mod tokens;

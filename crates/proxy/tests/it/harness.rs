@@ -34,6 +34,7 @@ pub(crate) struct Pair {
     pub(crate) client_worker: Rc<Worker>,
     pub(crate) server_worker: Rc<Worker>,
     pub(crate) server_publisher: Publisher,
+    pub(crate) client_publisher: Publisher,
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
 }
@@ -75,7 +76,7 @@ impl Pair {
         let destination = SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
-        let (client_shared, _) =
+        let (client_shared, client_publisher) =
             shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
@@ -86,6 +87,7 @@ impl Pair {
             client_worker,
             server_worker,
             server_publisher,
+            client_publisher,
             client_registry,
             server_registry,
         }

@@ -11,6 +11,7 @@ mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod limits_http2;
 mod resilience;
 mod stream;
 mod support;

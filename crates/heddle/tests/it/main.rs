@@ -14,6 +14,7 @@ mod real_servers;
 mod resilience;
 mod rollouts;
 mod samples;
+mod tokens;
 
 use heddle_testkit::Mesh;
 

@@ -156,15 +156,12 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    (
-        "provider",
-        Unsupported("no external authoriser is asked yet: what the rules describe is denied"),
-    ),
+    ("provider", Applied),
     ("rules", Applied),
 ];
 
 const REQUEST_AUTHENTICATION: Table = &[
-    ("jwtRules", Unsupported("tokens are not looked at yet; rules that need them fail closed")),
+    ("jwtRules", Applied),
     ("selector", Applied),
     ("targetRef", Applied),
     ("targetRefs", Applied),

@@ -9,6 +9,7 @@ use heddle_control::Lifetimes;
 use heddle_ident::WorkloadId;
 use heddle_proxy::run::{SidecarOptions, run_sidecar};
 use heddle_standalone::StateDirectory;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::log::{LogSettings, init};
 use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
 
@@ -19,6 +20,9 @@ use crate::arguments::{ControlArguments, InternalCommand, ProxyArguments};
 
 /// What is logged, for every part of a mesh: `info`, or `info,heddle_proxy=debug`.
 pub(crate) const LOG_VARIABLE: &str = "HEDDLE_LOG";
+
+/// Where proxies write their audit log: a list of `off`, `stdout`, `all` and a folder.
+pub(crate) const AUDIT_VARIABLE: &str = "HEDDLE_AUDIT";
 
 /// Makes standard error the log, through a writer that a slow reader cannot stall.
 fn start_log() -> Result<SinkGuard> {
@@ -50,7 +54,11 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
     let workload = WorkloadId::new(arguments.workload);
-    run_sidecar(SidecarOptions { workload, supervisor }).context("the proxy ended")?;
+    let audit = match std::env::var(AUDIT_VARIABLE) {
+        Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
+        Err(_) => AuditSettings::default(),
+    };
+    run_sidecar(SidecarOptions { workload, supervisor, audit }).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
 

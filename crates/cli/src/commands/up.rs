@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use heddle_standalone::status::{MeshStatus, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
+use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
 
 use super::files::Sources;
-use super::internal::LOG_VARIABLE;
+use super::internal::{AUDIT_VARIABLE, LOG_VARIABLE};
 use super::objects;
 use super::print::out;
 use super::signals::stop_signal;
@@ -35,8 +36,10 @@ fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
         "--certificate-lifetime-ms".to_owned(),
         certificate_lifetime.as_millis().to_string(),
     ];
-    if let Ok(level) = std::env::var(LOG_VARIABLE) {
-        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
+    for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
+        if let Ok(value) = std::env::var(name) {
+            options.own_environment.push((name.to_owned(), value));
+        }
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -45,7 +48,10 @@ fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
 }
 
 pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCode> {
-    // Files that cannot be read are found before anything is started.
+    // What cannot be read is found before anything is started.
+    if let Ok(text) = std::env::var(AUDIT_VARIABLE) {
+        AuditSettings::parse(&text).context(AUDIT_VARIABLE)?;
+    }
     let sources = Sources::read(&arguments.files)?;
     let directory = directory(mesh)?;
     let client = client(mesh)?;

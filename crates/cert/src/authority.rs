@@ -13,18 +13,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use heddle_ident::{SpiffeId, TrustDomain};
 
-use crate::{
-    BACKDATE, BundleError, LEAF_LIFETIME_DEFAULT, LEAF_LIFETIME_MIN, Root, RootId, TrustBundle,
-    Validity,
-};
+use crate::{BACKDATE, LEAF_LIFETIME_DEFAULT, LEAF_LIFETIME_MIN, Root, RootId, Validity};
 
 mod error;
 mod record;
+mod trust;
 
 pub use error::{AuthorityError, RetireRefusal};
 pub use record::{AuthorityRecord, HolderRecord, LeafRecord};
@@ -83,6 +82,33 @@ impl fmt::Display for Serial {
 impl fmt::Debug for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+/// A text is not a serial number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a serial number has 32 hexadecimal digits, as `heddle certs` shows it")]
+pub struct ParseSerialError;
+
+impl FromStr for Serial {
+    type Err = ParseSerialError;
+
+    /// 32 hexadecimal digits; colons between them, as other tools write them, do not count.
+    fn from_str(text: &str) -> Result<Self, ParseSerialError> {
+        let digits: Vec<u32> = text
+            .chars()
+            .filter(|character| *character != ':')
+            .map(|character| character.to_digit(16).ok_or(ParseSerialError))
+            .collect::<Result<_, _>>()?;
+        let mut serial = [0; 16];
+        if digits.len() != 2 * serial.len() {
+            return Err(ParseSerialError);
+        }
+        for (byte, pair) in serial.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte =
+                pair.iter().fold(0, |byte, digit| byte << 4 | u8::try_from(*digit).unwrap_or(0));
+        }
+        Ok(Self(serial))
     }
 }
 
@@ -183,6 +209,14 @@ pub struct Authority {
     signer: RootId,
     phase: RotationPhase,
     federated: BTreeMap<TrustDomain, Vec<Root>>,
+    /// Other names of the own trust domain: the own roots vouch for their identities too.
+    aliases: Vec<TrustDomain>,
+    /// Roots of the own domain with which others sign.
+    trusted: Vec<Root>,
+    /// Leaves that are not accepted any more, and until when they would be.
+    revoked: BTreeMap<Serial, SystemTime>,
+    /// Revocation lists of authorities above the own one, in DER.
+    revocation_lists: Vec<Arc<[u8]>>,
     holders: BTreeMap<HolderId, Holder>,
     /// For each root, until when leaves may live that are not followed one by one.
     unlisted_until: BTreeMap<RootId, SystemTime>,
@@ -200,6 +234,10 @@ impl Authority {
             roots: vec![root],
             phase: RotationPhase::Steady,
             federated: BTreeMap::new(),
+            aliases: Vec::new(),
+            trusted: Vec::new(),
+            revoked: BTreeMap::new(),
+            revocation_lists: Vec::new(),
             holders: BTreeMap::new(),
             unlisted_until: BTreeMap::new(),
         }
@@ -218,44 +256,6 @@ impl Authority {
     /// The roots in the bundle, oldest first.
     pub fn roots(&self) -> &[Root] {
         &self.roots
-    }
-
-    /// The bundle to distribute, also with every issued leaf.
-    pub fn bundle(&self) -> Result<TrustBundle, BundleError> {
-        let own = TrustBundle::new(
-            self.generation,
-            self.domain.clone(),
-            self.signer.clone(),
-            self.roots.clone(),
-        )?;
-        self.federated
-            .iter()
-            .try_fold(own, |bundle, (domain, roots)| bundle.federate(domain.clone(), roots.clone()))
-    }
-
-    /// Sets the roots of another trust domain; none removes it. Says whether the bundle changed.
-    pub fn federate(
-        &mut self,
-        domain: TrustDomain,
-        roots: Vec<Root>,
-    ) -> Result<Option<AuthorityChange>, AuthorityError> {
-        let before = self.federated.get(&domain).cloned();
-        if before.as_deref().unwrap_or_default() == roots {
-            return Ok(None);
-        }
-        if roots.is_empty() {
-            self.federated.remove(&domain);
-        } else {
-            self.federated.insert(domain.clone(), roots);
-        }
-        if let Err(error) = self.bundle() {
-            match before {
-                Some(before) => self.federated.insert(domain, before),
-                None => self.federated.remove(&domain),
-            };
-            return Err(error.into());
-        }
-        Ok(Some(self.next_generation()))
     }
 
     /// Plans a leaf and takes note of it, before it is signed: a leaf that is never signed costs patience, one
@@ -358,7 +358,7 @@ impl Authority {
     /// confirmations, and now and then, since leaves expire.
     pub fn advance(&mut self, now: SystemTime) -> Vec<AuthorityChange> {
         self.drop_expired(now);
-        let mut changes = Vec::new();
+        let mut changes = self.drop_expired_revocations(now);
         if let RotationPhase::Distribute { new, generation } = self.phase.clone()
             && self.missing_acknowledgement(now, generation).next().is_none()
             && self.unlisted_end(now, None).is_none()

@@ -10,12 +10,20 @@ use std::time::SystemTime;
 
 use heddle_ident::TrustDomain;
 
+use crate::Serial;
+
 /// Roots of one trust domain; a rotation needs two, a botched one a few more.
 const ROOTS_MAX: usize = 16;
 /// Trust domains of one bundle.
 const DOMAINS_MAX: usize = 64;
 /// Bytes of one root in DER; a root with a 4096-bit RSA key takes about 1.5 KB.
 const ROOT_BYTES_MAX: usize = 16 * 1024;
+/// Revoked leaves that are named one by one; whoever has to revoke more replaces the root.
+const REVOKED_MAX: usize = 10_000;
+/// Revocation lists of authorities above the mesh's.
+const REVOCATION_LISTS_MAX: usize = 16;
+/// Bytes of one revocation list in DER: some 30,000 entries.
+const REVOCATION_LIST_BYTES_MAX: usize = 1 << 20;
 
 /// The name of a root: the SHA-256 of its DER in lower-case hex. `tls` computes it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +79,8 @@ pub struct TrustBundle {
     domain: TrustDomain,
     signer: RootId,
     roots: BTreeMap<TrustDomain, Arc<[Root]>>,
+    revoked: Arc<[Serial]>,
+    revocation_lists: Arc<[Arc<[u8]>]>,
 }
 
 impl TrustBundle {
@@ -86,7 +96,8 @@ impl TrustBundle {
             return Err(BundleError::SignerNotARoot { domain, signer });
         }
         let roots = BTreeMap::from([(domain.clone(), check_roots(&domain, roots)?)]);
-        Ok(Self { generation, domain, signer, roots })
+        let (revoked, revocation_lists) = (Arc::default(), Arc::default());
+        Ok(Self { generation, domain, signer, roots, revoked, revocation_lists })
     }
 
     /// Adds a trust domain of others (federation), or an alias of the own one.
@@ -100,6 +111,36 @@ impl TrustBundle {
         let roots = check_roots(&domain, roots)?;
         self.roots.insert(domain, roots);
         Ok(self)
+    }
+
+    /// Names what is not accepted although a root vouches for it: leaves by serial number, and revocation lists in
+    /// DER (RFC 5280 section 5), each of which counts for what its issuer has signed.
+    pub fn revoke(
+        self,
+        revoked: Vec<Serial>,
+        revocation_lists: Vec<Arc<[u8]>>,
+    ) -> Result<Self, BundleError> {
+        if revoked.len() > REVOKED_MAX {
+            return Err(BundleError::TooManyRevoked { count: revoked.len(), max: REVOKED_MAX });
+        }
+        let bytes = revocation_lists.iter().map(|list| list.len()).max().unwrap_or(0);
+        if revocation_lists.len() > REVOCATION_LISTS_MAX || bytes > REVOCATION_LIST_BYTES_MAX {
+            return Err(BundleError::RevocationListsTooLarge {
+                count: revocation_lists.len(),
+                bytes,
+            });
+        }
+        Ok(Self { revoked: revoked.into(), revocation_lists: revocation_lists.into(), ..self })
+    }
+
+    /// Leaves that are not accepted, by serial number.
+    pub fn revoked(&self) -> &[Serial] {
+        &self.revoked
+    }
+
+    /// Revocation lists in DER.
+    pub fn revocation_lists(&self) -> &[Arc<[u8]>] {
+        &self.revocation_lists
     }
 
     /// The order of bundles of one authority: a higher one is newer.
@@ -155,6 +196,17 @@ pub enum BundleError {
         /// The bound.
         max: usize,
     },
+    /// Revocation lists are too many or too large.
+    #[error(
+        "{count} revocation lists, the largest of {bytes} bytes: at most {REVOCATION_LISTS_MAX} of \
+         {REVOCATION_LIST_BYTES_MAX} bytes are accepted"
+    )]
+    RevocationListsTooLarge {
+        /// How many.
+        count: usize,
+        /// The size of the largest.
+        bytes: usize,
+    },
     /// The root named as signer is not among the roots.
     #[error("signer {signer} is not a root of {domain}")]
     SignerNotARoot {
@@ -162,6 +214,14 @@ pub enum BundleError {
         domain: TrustDomain,
         /// The signer.
         signer: RootId,
+    },
+    /// Too many leaves are revoked one by one.
+    #[error("{count} revoked certificates, at most {max} can be named: replace the root instead")]
+    TooManyRevoked {
+        /// How many.
+        count: usize,
+        /// The bound.
+        max: usize,
     },
     /// The bundle would hold too many trust domains.
     #[error("more than {max} trust domains")]

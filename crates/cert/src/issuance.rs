@@ -15,9 +15,10 @@ use crate::{RootId, TrustBundle, Validity};
 
 /// The last error is kept for people, not for machines; longer texts are cut.
 const ERROR_CHARS_MAX: usize = 512;
-/// Renewal falls into this part of what a certificate has left when it arrives, in thousandths: half life,
-/// spread so that proxies that started together do not renew together.
-const RENEW_PERMILLE: (u32, u32) = (450, 550);
+/// Renewal falls into this part of what a certificate has left when it arrives, in thousandths: before half life, so
+/// that an authority that goes away for half a lifetime at the worst moment is back before anything expires; spread so
+/// that proxies that started together do not renew together.
+const RENEW_PERMILLE: (u32, u32) = (400, 460);
 /// While a good certificate remains, a retry waits at most this fraction of the rest of its life.
 const RETRIES_IN_REMAINING: u32 = 8;
 /// While a good certificate remains, an attempt waits at most this fraction of the rest of its life for an answer.

@@ -18,6 +18,7 @@
 mod authority;
 mod bundle;
 mod issuance;
+mod join;
 mod seed;
 
 #[cfg(test)]
@@ -25,13 +26,14 @@ mod simulation;
 
 pub use authority::{
     Authority, AuthorityChange, AuthorityError, AuthorityRecord, HolderId, HolderRecord, IssuePlan,
-    LeafRecord, RetireRefusal, RotationPhase, RotationStatus, Serial,
+    LeafRecord, ParseSerialError, RetireRefusal, RotationPhase, RotationStatus, Serial,
 };
 pub use bundle::{BundleError, Root, RootId, TrustBundle};
 pub use issuance::{
     Crypto, CryptoError, Issuance, IssuanceError, IssuancePolicy, IssuanceStatus, Issued, Step,
     Svid,
 };
+pub use join::{JOIN_TOKEN_LIFETIME_MAX, JoinError, JoinToken, JoinTokens, TokenHash};
 
 use std::time::{Duration, SystemTime};
 

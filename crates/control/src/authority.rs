@@ -304,6 +304,8 @@ impl CertificateAuthority {
             trust_domain: bundle.domain().clone(),
             signer: bundle.signer().as_str().into(),
             domains: domains.collect(),
+            revoked: bundle.revoked().iter().map(|serial| Arc::from(serial.0)).collect(),
+            revocation_lists: bundle.revocation_lists().to_vec(),
         })
     }
 

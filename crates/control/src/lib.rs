@@ -1,7 +1,7 @@
 //! The control plane of a standalone mesh: objects in, configuration, certificates and desired state out. Layer 7.
 //!
 //! Three front doors, one state behind one lock:
-//! - the object API ([`api`]), HTTP and JSON on a Unix socket, for the command line;
+//! - the object API (`api`), HTTP and JSON on a Unix socket, for the command line;
 //! - the config stream and certificates, gRPC on another, for proxies, each under the identity of its workload;
 //! - the node API on the same, for the supervisor.
 //!

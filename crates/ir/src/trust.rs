@@ -16,6 +16,10 @@ pub struct TrustBundle {
     pub signer: Arc<str>,
     /// Each trust domain and its roots.
     pub domains: Vec<TrustedDomain>,
+    /// Serial numbers, of 16 bytes each, of leaves of the own authority that are not accepted any more.
+    pub revoked: Vec<Arc<[u8]>>,
+    /// Revocation lists of authorities above it, in DER (RFC 5280 section 5).
+    pub revocation_lists: Vec<Arc<[u8]>>,
 }
 
 /// A trust domain and its roots.

@@ -132,6 +132,9 @@ pub struct DesiredWorkload {
     /// Host name inside.
     #[prost(string, tag = "19")]
     pub hostname: String,
+    /// It is a gateway: a proxy alone, whose listeners take the connections from the network themselves.
+    #[prost(bool, tag = "20")]
+    pub gateway: bool,
 }
 
 /// What happens when a container ends.
@@ -445,6 +448,10 @@ pub struct PublishedPort {
     /// TCP or UDP.
     #[prost(enumeration = "TransportProtocol", tag = "4")]
     pub protocol: i32,
+    /// The Service whose port it is (`namespace/name`): its workloads share it, and where the host does not let an
+    /// ordinary user have it, another port takes its place. Empty: the port of a container.
+    #[prost(string, tag = "5")]
+    pub service: String,
 }
 
 /// What became of workloads.

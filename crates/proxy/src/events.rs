@@ -100,6 +100,9 @@ impl Events {
             Some(
                 PeerVerificationError::Expired { .. } | PeerVerificationError::NotYetValid { .. },
             ) => "compare the clocks; `heddle certs` shows what is issued",
+            Some(PeerVerificationError::Revoked { .. }) => {
+                "`heddle certs` shows what is revoked; the peer's proxy gets another certificate by itself"
+            }
             Some(_) => "both ends must have certificates of trusted roots: `heddle certs`",
             None => "the log of the proxy at the other end may say more",
         };

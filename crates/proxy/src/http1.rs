@@ -58,10 +58,10 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keeps = decided.idempotent || decided.retry.attempts > 0;
     let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
     let head_bytes = out.len();
-    let pump = Pump::new(out, body, &mut client.connection, keep_bytes_max);
-    let Ok(mut pump) = pump else {
+    // Not by way of a variable of the whole result, which would be held next to the pump until the end.
+    let Ok(mut pump) = Pump::new(out, body, &mut client.connection, keep_bytes_max) else {
         let answer = Answer::bad_request(400);
-        client.answer_instead(begun.asked, &answer, false).await?;
+        Box::pin(client.answer_instead(begun.asked, &answer, false)).await?;
         return Ok(answered(&answer, begun.head_bytes));
     };
     if decided.extra.copies.is_some() {

@@ -1,7 +1,7 @@
 //! From others to the workload: accept, detect, identify, authorize, forward, record.
 
 pub(crate) mod http1;
-mod http2;
+pub(crate) mod http2;
 mod stream;
 
 use std::cell::{OnceCell, RefCell};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_cert::Serial;
 use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
@@ -74,6 +75,8 @@ pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
     pub(crate) client_certificate: Option<String>,
+    /// The number of its certificate, for when that is revoked.
+    serial: Option<Serial>,
     /// For limits that count by connection.
     buckets: ConnectionBuckets,
     /// What counts its requests: of HTTP, and of gRPC.
@@ -87,7 +90,23 @@ impl Peer {
         client_certificate: Option<String>,
     ) -> Self {
         let (recorders, buckets) = Default::default();
-        Self { accepted, facts, client_certificate, buckets, recorders }
+        let serial = None;
+        Self { accepted, facts, client_certificate, serial, buckets, recorders }
+    }
+
+    /// Whether the certificate that it has proven itself with was revoked since.
+    pub(crate) fn is_revoked(&self, worker: &Worker) -> bool {
+        self.serial.is_some_and(|serial| worker.shared.identity.revokes(serial))
+    }
+
+    /// Tells that it is not served any more.
+    pub(crate) fn tell_revoked(&self, worker: &Worker) {
+        let why = "the caller's certificate was revoked while it was connected";
+        let hint = "`heddle certs` shows what is revoked; the caller's proxy gets another certificate by itself";
+        let identity = self.facts.principal().unwrap_or_default();
+        let destination = self.accepted.destination;
+        let parties = parties(self.accepted, identity, &destination);
+        worker.events.failed(parties, Reason::PeerIdentity, &why, hint);
     }
 
     /// Whom limits count.
@@ -332,6 +351,7 @@ async fn shake_hands(
     };
     let client_certificate = certificate_header(&identity, &tls, &peer.identity);
     let transport = heddle_authz::Transport::MutualTls;
+    let serial = peer.serial;
     let facts = facts_of(transport, accepted, Some(peer.identity), hello.server_name);
     if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
         let why = format_args!("mutual TLS is off on this port by {}", mutual_tls.origin);
@@ -351,7 +371,9 @@ async fn shake_hands(
         (Payload::Detect, declared) => undetected(declared),
     };
     let client = Connection { transport: Transport::Tls(tls), buffer };
-    Some((Identified::new(accepted, facts, client, client_certificate), what))
+    let mut identified = Identified::new(accepted, facts, client, client_certificate);
+    identified.peer.serial = serial;
+    Some((identified, what))
 }
 
 /// What a connection carries whose peer has not said.

@@ -24,6 +24,10 @@ pub(crate) fn config(
         Some(path) => read(path)?,
         None => system_roots()?,
     };
+    let revocations_pem = match &settings.revocations_path {
+        Some(path) if !settings.insecure_skip_verify => read(path)?,
+        _ => Arc::default(),
+    };
     let mode = match &settings.client_certificate_paths {
         Some((chain, key)) => {
             ClientTlsMode::Mutual { chain_pem: read(chain)?, key_pem: read(key)? }
@@ -38,6 +42,7 @@ pub(crate) fn config(
     let settings = ClientTls {
         mode,
         roots_pem,
+        revocations_pem,
         subject_alt_names: settings.subject_alt_names.iter().map(ToString::to_string).collect(),
         server_name: (!settings.server_name.is_empty()).then(|| settings.server_name.to_string()),
         skip_verification: settings.insecure_skip_verify,

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use heddle_cert::{Root, RootId, Serial, Validity};
 
@@ -27,6 +29,12 @@ pub enum CertificateError {
     /// The bytes are not an X.509 certificate.
     #[error("not an X.509 certificate: {detail}")]
     Malformed {
+        /// What the parser says.
+        detail: String,
+    },
+    /// The bytes are not a revocation list that can be used.
+    #[error("not a certificate revocation list: {detail}")]
+    MalformedList {
         /// What the parser says.
         detail: String,
     },
@@ -54,6 +62,7 @@ pub(crate) struct LeafFacts {
     /// Names of other kinds, for error texts.
     pub(crate) other_names: Vec<String>,
     pub(crate) validity: Validity,
+    pub(crate) serial: Option<Serial>,
     pub(crate) is_authority: bool,
     /// Key usage allows what TLS 1.3 needs; true where the extension is absent.
     pub(crate) may_sign: bool,
@@ -84,6 +93,7 @@ impl LeafFacts {
             uri_names,
             other_names,
             validity: validity(&certificate),
+            serial: serial(&certificate),
             is_authority: constraints.is_some_and(|constraints| constraints.value.ca)
                 || signs_certificates,
             may_sign: key_usage.is_none_or(|usage| usage.value.digital_signature()),
@@ -133,15 +143,18 @@ impl LeafNames {
 
 /// The serial number of the certificate `der`; none where it is longer than any that an authority of ours gives.
 pub fn serial_of(der: &[u8]) -> Result<Option<Serial>, CertificateError> {
-    let certificate = parse(der)?;
+    parse(der).map(|certificate| serial(&certificate))
+}
+
+fn serial(certificate: &X509Certificate<'_>) -> Option<Serial> {
     let bytes = certificate.raw_serial();
     // DER writes as many bytes as are needed, and one more where the first bit is set.
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
     let significant = bytes.get(start..).unwrap_or_default();
     let mut serial = [0; 16];
-    let Some(from) = serial.len().checked_sub(significant.len()) else { return Ok(None) };
+    let from = serial.len().checked_sub(significant.len())?;
     serial[from..].copy_from_slice(significant);
-    Ok(Some(Serial(serial)))
+    Some(Serial(serial))
 }
 
 /// When the certificate `der` may be used.
@@ -172,6 +185,32 @@ pub fn root_from_pem(provider: &CryptoProvider, pem: &str) -> Result<Vec<Root>, 
         .iter()
         .map(|certificate| root_from_der(provider, certificate))
         .collect()
+}
+
+/// The revocation lists of a PEM text (label `X509 CRL`), in DER, each of which can be read; none when the text has
+/// nothing but white space.
+pub fn revocation_lists_from_pem(pem: &[u8]) -> Result<Vec<Arc<[u8]>>, CertificateError> {
+    let mut lists = Vec::new();
+    for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+        let list = list.map_err(malformed_list)?;
+        revocation_list(&list)?;
+        lists.push(Arc::from(list.as_ref()));
+    }
+    if lists.is_empty() && !pem.trim_ascii().is_empty() {
+        return Err(malformed_list("no revocation list in the PEM text"));
+    }
+    Ok(lists)
+}
+
+/// Reads a revocation list.
+pub(crate) fn revocation_list(der: &[u8]) -> Result<CertRevocationList<'static>, CertificateError> {
+    OwnedCertRevocationList::from_der(der).map(Into::into).map_err(malformed_list)
+}
+
+/// When the issuer of a revocation list is going to replace it, or should have.
+pub fn revocation_list_due(der: &[u8]) -> Result<Option<SystemTime>, CertificateError> {
+    let (_, list) = CertificateRevocationList::from_der(der).map_err(malformed_list)?;
+    Ok(list.next_update().map(|time| from_unix_seconds(time.timestamp())))
 }
 
 /// Writes DER in PEM (RFC 7468): `label` is `CERTIFICATE` or `CERTIFICATE REQUEST`.
@@ -229,4 +268,8 @@ fn from_unix_seconds(seconds: i64) -> SystemTime {
 
 fn malformed(detail: impl fmt::Display) -> CertificateError {
     CertificateError::Malformed { detail: detail.to_string() }
+}
+
+fn malformed_list(detail: impl fmt::Display) -> CertificateError {
+    CertificateError::MalformedList { detail: detail.to_string() }
 }

@@ -19,7 +19,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, CommonState, ServerConfig, version};
 use rustls_pki_types::CertificateDer;
 
-use heddle_cert::{Svid, TrustBundle};
+use heddle_cert::{Serial, Svid, TrustBundle};
 
 use crate::clock::{Clock, RustlsClock};
 use crate::keys::WorkloadKey;
@@ -85,6 +85,11 @@ impl Identity {
     /// Number of the present generation, 0 for none; cheap, for pools that ask whether a connection is of today.
     pub fn generation(&self) -> u64 {
         self.current.load().as_ref().map_or(0, |current| current.generation)
+    }
+
+    /// Whether a peer that was accepted before is not acceptable any more: its certificate was revoked since.
+    pub fn revokes(&self, serial: Serial) -> bool {
+        self.current.load().as_ref().is_some_and(|current| current.verifier.revokes(serial))
     }
 
     /// The clock that decides about validity.

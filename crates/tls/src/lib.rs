@@ -34,8 +34,8 @@ mod verify;
 
 pub use authority::{SignError, SigningRoot};
 pub use certificate::{
-    CertificateError, LeafNames, certificates_from_pem, pem_of, root_from_der, root_from_pem,
-    serial_of,
+    CertificateError, LeafNames, certificates_from_pem, pem_of, revocation_list_due,
+    revocation_lists_from_pem, root_from_der, root_from_pem, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use data_key::{DATA_KEY_BYTES, DataKey, DataKeyError};

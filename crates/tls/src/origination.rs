@@ -14,9 +14,16 @@ use rustls::{
     OtherError, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, IpAddr, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, IpAddr, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptionsBuilder,
+};
 
-use crate::certificate::{CertificateError, LeafFacts, certificates_from_pem};
+use crate::certificate::{
+    CertificateError, LeafFacts, certificates_from_pem, revocation_list, revocation_lists_from_pem,
+};
 use crate::clock::{Clock, RustlsClock};
 
 /// Sessions kept per configuration.
@@ -62,6 +69,9 @@ pub struct ClientTls {
     pub mode: ClientTlsMode,
     /// The authorities that may vouch for the server, in PEM. Ignored with `skip_verification`.
     pub roots_pem: Arc<[u8]>,
+    /// Revocation lists in PEM; empty: nothing is revoked. Where there is one, each certificate of a chain must be covered by
+    /// one that is not overdue (as in Envoy), or the server is refused. Ignored with `skip_verification`.
+    pub revocations_pem: Arc<[u8]>,
     /// Names of which the certificate must have one: DNS names, addresses, or URIs. Empty: the name that was
     /// connected to.
     pub subject_alt_names: Vec<String>,
@@ -89,6 +99,9 @@ pub enum OriginationError {
     /// The provider refused the configuration.
     #[error("TLS library refused the configuration")]
     Provider(#[source] Error),
+    /// The revocation lists cannot be used.
+    #[error("revocation lists cannot be used")]
+    Revocations(#[source] CertificateError),
     /// The roots cannot be used.
     #[error("certificates of authorities cannot be used")]
     Roots(#[source] CertificateError),
@@ -139,6 +152,7 @@ impl OriginationConfig {
         } else {
             Check::Chain {
                 roots: roots_of(&settings.roots_pem)?,
+                lists: lists_of(&settings.revocations_pem)?,
                 names: settings.subject_alt_names.clone(),
             }
         };
@@ -194,9 +208,50 @@ fn roots_of(pem: &[u8]) -> Result<RootCertStore, OriginationError> {
     Ok(roots)
 }
 
+fn lists_of(pem: &[u8]) -> Result<Vec<CertRevocationList<'static>>, OriginationError> {
+    let lists = revocation_lists_from_pem(pem).map_err(OriginationError::Revocations)?;
+    let read = lists.iter().map(|der| revocation_list(der));
+    read.collect::<Result<_, _>>().map_err(OriginationError::Revocations)
+}
+
+/// Nothing in the chain below the root is revoked, as lists that are not overdue say. Without any list nothing is asked.
+fn check_revocation(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    lists: &[CertRevocationList<'static>],
+    now: UnixTime,
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Result<(), Error> {
+    let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+    let Ok(builder) = RevocationOptionsBuilder::new(&lists) else { return Ok(()) };
+    let options = builder.with_expiration_policy(ExpirationPolicy::Enforce).build();
+    let usage = KeyUsage::server_auth();
+    let refused = |error: webpki::Error| {
+        Error::InvalidCertificate(match error {
+            webpki::Error::CertRevoked => RustlsCertificateError::Revoked,
+            webpki::Error::UnknownRevocationStatus => {
+                RustlsCertificateError::UnknownRevocationStatus
+            }
+            other => RustlsCertificateError::Other(OtherError(Arc::new(other))),
+        })
+    };
+    let leaf = EndEntityCert::try_from(leaf).map_err(refused)?;
+    let verified = leaf.verify_for_usage(
+        algorithms,
+        &roots.roots,
+        intermediates,
+        now,
+        usage,
+        Some(options),
+        None,
+    );
+    verified.map(|_| ()).map_err(refused)
+}
+
 #[derive(Debug)]
 enum Check {
-    Chain { roots: RootCertStore, names: Vec<String> },
+    Chain { roots: RootCertStore, lists: Vec<CertRevocationList<'static>>, names: Vec<String> },
     Nothing,
 }
 
@@ -215,12 +270,13 @@ impl ServerCertVerifier for WebVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Check::Chain { roots, names } = &self.check else {
+        let Check::Chain { roots, lists, names } = &self.check else {
             return Ok(ServerCertVerified::assertion());
         };
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms)?;
+        check_revocation(end_entity, intermediates, roots, lists, now, algorithms)?;
         if names.is_empty() {
             verify_server_name(&leaf, server_name)?;
         } else if !names.iter().any(|name| has_name(&leaf, end_entity, name)) {

@@ -4,19 +4,22 @@
 //! to 5). Authorisation is not decided here, only identity. The same code serves both directions, and
 //! `identity` asks it again about resumed sessions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    CertRevocationList, EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
+    anchor_from_trusted_cert,
+};
 
-use heddle_cert::{TrustBundle, Validity};
+use heddle_cert::{Serial, TrustBundle, Validity};
 use heddle_ident::{SpiffeId, TrustDomain};
 
-use crate::certificate::{CertificateError, LeafFacts, validity_of};
+use crate::certificate::{CertificateError, LeafFacts, revocation_list, validity_of};
 
 mod error;
 mod rustls_verifier;
@@ -77,6 +80,8 @@ pub struct Peer {
     pub identity: SpiffeId,
     /// When its chain may be used: the time that all its certificates have in common.
     pub validity: Validity,
+    /// The serial number of its certificate; none where it is longer than any of the mesh's own.
+    pub serial: Option<Serial>,
 }
 
 /// In which role the peer's certificate is used.
@@ -92,6 +97,8 @@ pub(crate) struct PeerVerifier {
     provider: Arc<CryptoProvider>,
     generation: u64,
     anchors: HashMap<TrustDomain, Vec<TrustAnchor<'static>>>,
+    revoked: HashSet<Serial>,
+    revocation_lists: Vec<CertRevocationList<'static>>,
     /// A chain's bytes, leaf first, to what verification found. Signatures do not change, so that only time
     /// has to be asked again; everything else in a verification depends on the chain and the bundle alone.
     verified: [Mutex<HashMap<Box<[u8]>, Peer>>; 2],
@@ -118,8 +125,20 @@ impl PeerVerifier {
                 anchors.entry(domain.clone()).or_default().push(anchor.to_owned());
             }
         }
-        let generation = bundle.generation();
-        Ok(Self { provider, generation, anchors, verified: [Mutex::default(), Mutex::default()] })
+        let lists = bundle.revocation_lists().iter().map(|der| revocation_list(der));
+        Ok(Self {
+            provider,
+            generation: bundle.generation(),
+            anchors,
+            revoked: bundle.revoked().iter().copied().collect(),
+            revocation_lists: lists.collect::<Result<_, _>>()?,
+            verified: [Mutex::default(), Mutex::default()],
+        })
+    }
+
+    /// Whether the leaf of this serial number is revoked.
+    pub(crate) fn revokes(&self, serial: Serial) -> bool {
+        self.revoked.contains(&serial)
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -204,6 +223,12 @@ impl PeerVerifier {
             Usage::Server => KeyUsage::server_auth(),
         };
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let lists: Vec<&CertRevocationList<'_>> = self.revocation_lists.iter().collect();
+        // Lists are there for some authorities of a chain only: the mesh's own names what it has revoked. One that is
+        // overdue still counts, since what it names stays revoked; that it is overdue is warned of where it came from.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok();
+        let revocation = revocation
+            .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
         certificate
             .verify_for_usage(
                 self.provider.signature_verification_algorithms.all,
@@ -211,7 +236,7 @@ impl PeerVerifier {
                 intermediates,
                 UnixTime::since_unix_epoch(since_epoch),
                 key_usage,
-                None,
+                revocation,
                 None,
             )
             .map_err(|error| chain_error(identity.clone(), self.generation, now, error))?;
@@ -221,7 +246,11 @@ impl PeerVerifier {
             validity.not_before = validity.not_before.max(own.not_before);
             validity.not_after = validity.not_after.min(own.not_after);
         }
-        Ok(Peer { identity, validity })
+        let serial = facts.serial;
+        if serial.is_some_and(|serial| self.revokes(serial)) {
+            return Err(PeerVerificationError::Revoked { presented: identity, serial });
+        }
+        Ok(Peer { identity, validity, serial })
     }
 }
 
@@ -278,6 +307,8 @@ fn chain_error(
             PeerVerificationError::NotYetValid { presented, not_before, now }
         }
         Error::RequiredEkuNotFoundContext(_) => PeerVerificationError::WrongUsage { presented },
+        // The leaf's own number may be in the list, or that of an intermediate.
+        Error::CertRevoked => PeerVerificationError::Revoked { presented, serial: None },
         Error::CaUsedAsEndEntity => PeerVerificationError::LeafIsAuthority { presented },
         other => PeerVerificationError::Chain { presented, detail: other.to_string() },
     }

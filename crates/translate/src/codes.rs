@@ -206,6 +206,13 @@ heddle_diag::codes! {
     GROUP_INFERRED = "HED0712", "reference without group", [],
         "A reference without `group` means the core group, which has no such kind: Linkerd's admission refuses it. heddle \
          reads it as the group of Linkerd's policy.";
+    SECOND_LIMIT = "HED0717", "another rate limit of the Server counts", [],
+        "A Server has one HTTPLocalRateLimitPolicy: the oldest. Linkerd says so only in the status of the others.";
+    UNLIMITED = "HED0718", "limit that counts nothing", [],
+        "The policy is there and limits no request: it names no rate, or requests cannot be seen on the port of its Server.";
+    HIDES_GLOBAL = "HED0719", "global EgressNetworks count no more", [],
+        "Clients in a namespace with an EgressNetwork are asked for those of their namespace only. The global ones, of the \
+         namespace `linkerd-egress`, are left out for them, also for addresses that no network of their own has.";
     PROBES_NEED_A_ROUTE = "HED0713", "health checks need a route of their own", [],
         "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
          requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \

@@ -2,7 +2,7 @@
 //!
 //! [`Translator`] holds objects (Kubernetes' and Istio's) and answers for each resource that a proxy may hold, for each
 //! object what there is to say about it, and for each field what became of it. Everything is a keyed derivation with
-//! recorded inputs ([`engine`]), so a change costs what depends on it, and an endpoint change never touches routes.
+//! recorded inputs (`engine`), so a change costs what depends on it, and an endpoint change never touches routes.
 //! [`workloads`] makes pods and addresses out of Deployments and their kin where no cluster does.
 //!
 //! A dialect is a module of this crate (`istio`) and nothing else. This crate enforces nothing and sends nothing.

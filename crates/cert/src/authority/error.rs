@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use heddle_ident::{SpiffeId, TrustDomain};
 
-use super::RotationPhase;
+use super::{RotationPhase, Serial};
 use crate::{BundleError, RootId};
 
 /// Why the authority does not do what was asked.
@@ -26,6 +26,12 @@ pub enum AuthorityError {
         asked: Duration,
         /// The bound.
         min: Duration,
+    },
+    /// No leaf of this serial number lives.
+    #[error("no certificate with serial number {serial} is in use")]
+    UnknownLeaf {
+        /// The serial number.
+        serial: Serial,
     },
     /// The identity belongs to a trust domain this authority does not sign for.
     #[error("{identity} is not of trust domain {domain}")]

@@ -23,6 +23,8 @@ pub struct AuthorityRecord {
     pub phase: RotationPhase,
     /// Roots of other trust domains.
     pub federated: BTreeMap<TrustDomain, Vec<Root>>,
+    /// Leaves that are revoked, and until when they would be valid.
+    pub revoked: BTreeMap<Serial, SystemTime>,
     /// Holders of live leaves. A store may leave them out when it sets `unlisted_until` to the latest expiry.
     pub holders: Vec<HolderRecord>,
     /// For each root, until when leaves may live that are not in `holders`.
@@ -74,6 +76,7 @@ impl Authority {
             signer: self.signer.clone(),
             phase: self.phase.clone(),
             federated: self.federated.clone(),
+            revoked: self.revoked.clone(),
             holders: self
                 .holders
                 .iter()
@@ -92,7 +95,8 @@ impl Authority {
         }
     }
 
-    /// The authority of a stored state.
+    /// The authority of a stored state. Aliases, further roots and revocation lists are configuration, not state: the
+    /// caller sets them again.
     pub fn restore(record: AuthorityRecord) -> Self {
         let holders = record.holders.into_iter().map(|stored| {
             let mut holder = Holder::new(stored.seen_at);
@@ -110,6 +114,10 @@ impl Authority {
             signer: record.signer,
             phase: record.phase,
             federated: record.federated,
+            aliases: Vec::new(),
+            trusted: Vec::new(),
+            revoked: record.revoked,
+            revocation_lists: Vec::new(),
             holders: holders.collect(),
             unlisted_until: record.unlisted_until,
         }

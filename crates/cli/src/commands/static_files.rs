@@ -65,6 +65,8 @@ pub(crate) fn write(arguments: &StaticArguments) -> Result<ExitCode> {
                 trust_domain: options.trust_domain.clone(),
                 roots: vec![root.der.clone()],
             }],
+            revoked: Vec::new(),
+            revocation_lists: Vec::new(),
         })),
     );
     let name = arguments.workload.rsplit('/').next().unwrap_or(&arguments.workload);

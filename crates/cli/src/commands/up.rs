@@ -238,22 +238,47 @@ pub(crate) fn why(workload: &WorkloadStatus) -> String {
 }
 
 fn print_published(status: &MeshStatus) -> Result<()> {
+    for line in published(status) {
+        out(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// A line for each port of this machine that leads, or should lead, into the mesh.
+pub(crate) fn published(status: &MeshStatus) -> Vec<String> {
+    let mut lines = Vec::new();
     for workload in &status.workloads {
         for port in &workload.published {
-            let name = format!("{}/{}", workload.namespace, workload.name);
-            match &port.error {
-                None => out(&format!(
-                    "http://{}:{} leads to {name} port {}\n",
-                    port.host_address, port.host_port, port.workload_port
-                ))?,
-                Some(error) => out(&format!(
-                    "port {} of this machine is not open for {name}: {error}\n",
-                    port.host_port
-                ))?,
+            let name = if port.service.is_empty() {
+                format!("{}/{} port {}", workload.namespace, workload.name, port.workload_port)
+            } else {
+                format!("the Service {}, port {}", port.service, port.wanted_port)
+            };
+            let why = if port.wanted_port == 0 || port.wanted_port == port.host_port {
+                ""
+            } else if port.wanted_port < 1024 {
+                " (ports below 1024 of this machine are root's)"
+            } else {
+                " (that port of this machine is another Service's)"
+            };
+            let line = match &port.error {
+                None => {
+                    let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
+                    let (host, number) = (port.host_address, port.host_port);
+                    let host = std::net::SocketAddr::new(host, number);
+                    format!("{scheme}://{host} leads to {name}{why}")
+                }
+                Some(error) => {
+                    format!("port {} of this machine is not open: {error}", port.host_port)
+                }
+            };
+            // Replicas share the ports of their Service.
+            if !lines.contains(&line) {
+                lines.push(line);
             }
         }
     }
-    Ok(())
+    lines
 }
 
 pub(crate) fn down(mesh: &MeshArguments, arguments: &DownArguments) -> Result<ExitCode> {

@@ -21,6 +21,9 @@ pub(super) struct Record {
     signer: String,
     phase: Phase,
     federated: BTreeMap<String, Vec<String>>,
+    /// Revoked leaves that have not expired, by serial number in hexadecimal; milliseconds since 1970.
+    #[serde(default)]
+    revoked_until_ms: BTreeMap<String, u64>,
     /// Milliseconds since 1970 by root.
     leaves_until_ms: BTreeMap<String, u64>,
     holders: Vec<Holder>,
@@ -85,6 +88,11 @@ impl Record {
                 .iter()
                 .map(|(domain, roots)| (domain.to_string(), pems(roots)))
                 .collect(),
+            revoked_until_ms: record
+                .revoked
+                .into_iter()
+                .map(|(serial, until)| (serial.to_string(), millis(until)))
+                .collect(),
             leaves_until_ms: until
                 .into_iter()
                 .map(|(root, until)| (root.as_str().to_owned(), millis(until)))
@@ -129,6 +137,13 @@ impl Record {
                 Phase::Steady => RotationPhase::Steady,
             },
             federated,
+            revoked: self
+                .revoked_until_ms
+                .iter()
+                .map(|(text, until)| {
+                    Ok((text.parse::<Serial>().map_err(|e| e.to_string())?, time(*until)))
+                })
+                .collect::<Result<_, String>>()?,
             holders: self
                 .holders
                 .into_iter()

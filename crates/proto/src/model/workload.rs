@@ -23,5 +23,7 @@ message!(Limits {
     1 connections_max, 2 head_bytes_max, 3 headers_max, 4 retry_body_bytes_max, 5 idle_timeout,
     6 head_timeout, 7 concurrent_streams_max, 8 config_wait_max,
 });
-message!(TrustBundle { 1 generation, 2 domains, 3 trust_domain, 4 signer });
+message!(TrustBundle {
+    1 generation, 2 domains, 3 trust_domain, 4 signer, 5 revoked, 6 revocation_lists,
+});
 message!(TrustedDomain { 1 trust_domain, 2 roots });

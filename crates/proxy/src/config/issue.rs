@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use heddle_cert::{Issuance, IssuancePolicy, Issued, Step, TrustBundle};
+use heddle_cert::{Issuance, IssuancePolicy, Issued, Serial, Step, TrustBundle};
 use heddle_diag::error_chain;
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateRequest, CertificateResponse, InstalledCertificate};
@@ -11,11 +11,13 @@ use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::rfc3339;
 use heddle_tls::{
     CryptoProvider, Identity, Keys, WorkloadKey, certificates_from_pem, pem_of, root_from_der,
+    serial_of,
 };
 use tracing::{info, warn};
 
-/// When nothing is known to be due.
-const REST: Duration = Duration::from_hours(1);
+/// The longest sleep. Sleeps do not follow the wall clock when it is set, certificates do: a clock that jumps is noticed
+/// after this time, and a certificate that is not valid on it any more is replaced.
+const REST: Duration = Duration::from_secs(5);
 
 /// On one machine few proxies share an authority: after a change of the root all may renew within seconds.
 const SIGNER_CHANGE_SPREAD: Duration = Duration::from_secs(5);
@@ -77,10 +79,17 @@ impl Issuer {
     ) -> Result<(), String> {
         let bundle = Arc::new(self.read_bundle(bundle)?);
         let now = self.now();
-        if let Some((_, issuance)) = &mut self.issuance {
+        if let Some((identity, issuance)) = &mut self.issuance {
             issuance.handle_bundle(now, bundle.clone());
+            if own_is_revoked(issuance, now, &bundle) {
+                let hint = "another key and certificate are asked for at once";
+                warn!(%identity, hint, "this proxy's certificate is revoked: peers refuse it");
+                issuance.renew_within(now, Duration::ZERO);
+            }
         }
         self.bundle = Some(bundle);
+        // Before the snapshot of the same update is published: who is told of that looks at these roots.
+        self.install();
         Ok(())
     }
 
@@ -106,7 +115,10 @@ impl Issuer {
         for (domain, roots) in others {
             read = read.federate(domain, roots).map_err(|error| error.to_string())?;
         }
-        Ok(read)
+        let serial = |bytes: &Arc<[u8]>| <[u8; 16]>::try_from(&**bytes).map(Serial);
+        let revoked = bundle.revoked.iter().map(serial).collect::<Result<_, _>>();
+        let revoked = revoked.map_err(|_| "a revoked serial number has not 16 bytes".to_owned())?;
+        read.revoke(revoked, bundle.revocation_lists.clone()).map_err(|error| error.to_string())
     }
 
     /// What is due now, and how long until something is due next.
@@ -217,6 +229,13 @@ impl Issuer {
         }
         self.identity.clear();
     }
+}
+
+/// Whether the certificate in use is among the revoked.
+fn own_is_revoked(issuance: &Issuance<WorkloadKey>, now: SystemTime, bundle: &TrustBundle) -> bool {
+    let leaf = issuance.current(now).and_then(|svid| svid.chain.first().cloned());
+    let serial = leaf.and_then(|leaf| serial_of(&leaf).ok().flatten());
+    serial.is_some_and(|serial| bundle.revoked().contains(&serial))
 }
 
 /// Issues once, from an authority at hand.

@@ -32,7 +32,7 @@ pub(crate) struct Decided<'a> {
     pub(crate) state: &'a Arc<DestinationState>,
     pub(crate) permit: &'a Permit,
     pub(crate) retry: &'a RetryPolicy,
-    /// What stands for [`Picked::OriginalDestination`].
+    /// What stands for [`heddle_balance::Picked::OriginalDestination`].
     pub(crate) original: Target,
     /// For consistent hashing.
     pub(crate) hash: Option<u64>,
@@ -137,14 +137,15 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let attempt = tries.attempt(&target, asked, pump, client).await;
-        let (endpoint, mut upstream, outcome) = match attempt {
-            Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
-            Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
-                Some(answer) => return ended.give_up(&tries.retries, answer),
-                None => continue,
-            },
-        };
+        // Not by way of a variable of the whole result, which would be held next to its parts.
+        let (endpoint, mut upstream, outcome) =
+            match tries.attempt(&target, asked, pump, client).await {
+                Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
+                Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
+                    Some(answer) => return ended.give_up(&tries.retries, answer),
+                    None => continue,
+                },
+            };
         ended.mutual_tls = endpoint.is_mutual_tls();
         ended.endpoint = Some(endpoint.clone());
         let mut response = match outcome {

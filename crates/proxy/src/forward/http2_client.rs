@@ -60,6 +60,16 @@ pub(crate) async fn connect(
     if let Some(place) = take(state, endpoint) {
         return Ok(place);
     }
+    // In memory of its own, which most requests do not need.
+    Box::pin(connect_new(worker, state, endpoint, permit)).await
+}
+
+async fn connect_new(
+    worker: &Rc<Worker>,
+    state: &DestinationState,
+    endpoint: &Rc<UpstreamEndpoint>,
+    permit: &Permit,
+) -> Result<Place, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
     let _connecting = endpoint.http2_connecting.lock().await;
     if let Some(place) = take(state, endpoint) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
+use heddle_authz::{CompiledAuthorization, Permit};
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::proxy::Limits;
@@ -17,6 +18,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
+use crate::rate_limits::CompiledLimits;
 use crate::worker::Worker;
 
 /// Serves the requests of one connection, one after the other.
@@ -54,65 +56,84 @@ pub(crate) async fn serve_request(
     let begun = Begun::of(&mut request, client);
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = snapshot.inbound.clone() else {
-        http1::answer(client, &begun, request, Answer::no_destination()).await?;
+        Box::pin(http1::answer(client, &begun, request, Answer::no_destination())).await?;
         return Ok(false);
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
-    if request.head(&client.connection).form() == TargetForm::Authority {
-        let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        let denied = http1::answer(client, &begun, request, Answer::denied());
+        let finished = Box::pin(denied).await?;
         record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+        return Ok(false);
     }
-    let policy = inbound.inbound();
-    let head = request.head(&client.connection);
-    let Ok(normal) = path::normalize(head.path_text(), policy.path_normalization) else {
-        let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let admitted = admit(worker, peer, &inbound, limits.as_deref(), client, &mut request);
+    let finished = match admitted {
+        // In memory of its own: what few requests get must not make all of them larger.
+        Err(answer) => Box::pin(http1::answer(client, &begun, request, answer)).await?,
+        Ok(Admitted { permit, out, idempotent }) => {
+            let policy = inbound.inbound();
+            let state = worker.applications.on(peer.accepted.destination.port(), policy);
+            let decided = Decided {
+                worker,
+                state: &state,
+                permit: &permit,
+                retry: &policy.retry,
+                original: application(worker, peer.accepted.destination),
+                hash: None,
+                due: None,
+                idempotent,
+                extra: Extra::default(),
+            };
+            http1::forward(client, &begun, request, out, &decided, std::iter::empty).await?
+        }
     };
+    record_request(worker, peer, &begun, &finished);
+    Ok(finished.keep)
+}
+
+/// A request that may go on, as it goes on.
+struct Admitted {
+    permit: Permit,
+    out: Output,
+    idempotent: bool,
+}
+
+/// Decides whether a request goes on, and writes its head; else what it is answered. Nothing in here waits, so that
+/// nothing of what it looks at is held while the request is under way.
+fn admit(
+    worker: &Worker,
+    peer: &Peer,
+    inbound: &CompiledAuthorization,
+    limits: Option<&CompiledLimits>,
+    client: &Client,
+    request: &mut Request,
+) -> Result<Admitted, Answer> {
+    let head = request.head(&client.connection);
+    if head.form() == TargetForm::Authority {
+        return Err(Answer::bad_request(405));
+    }
+    let normal = path::normalize(head.path_text(), inbound.inbound().path_normalization)
+        .map_err(|_| Answer::bad_request(400))?;
     let head = match &normal {
         Some(path) => head.with_path(path),
         None => head,
     };
-    let decision = inbound.decide_request(&peer.facts, &head);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(denial) => {
-            let what = format_args!("{} {}", head.method_text(), head.path_text());
-            super::denied(worker, peer, &what, denial.origin());
-            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
-    };
-    if let Some(limits) = &limits
-        && let Err(refusal) = limits.check(worker, peer.asking(), &head)
-    {
-        let finished = http1::answer(client, &begun, request, refusal).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let permit = inbound.decide_request(&peer.facts, &head).verdict.into_permit();
+    let permit = permit.map_err(|denial| {
+        let what = format_args!("{} {}", head.method_text(), head.path_text());
+        super::denied(worker, peer, &what, denial.origin());
+        Answer::denied()
+    })?;
+    if let Some(limits) = limits {
+        limits.check(worker, peer.asking(), &head)?;
     }
-    let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();
     let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
     let headers = || own_edits(peer.client_certificate.as_deref());
     wire::write_request(&head, &edits, headers, &mut out);
-    let decided = Decided {
-        worker,
-        state: &state,
-        permit: &permit,
-        retry: &policy.retry,
-        original: application(worker, peer.accepted.destination),
-        hash: None,
-        due: None,
-        idempotent: http1::is_idempotent(head.method_text()),
-        extra: Extra::default(),
-    };
-    let edits = std::iter::empty;
-    let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;
-    record_request(worker, peer, &begun, &finished);
-    Ok(finished.keep)
+    Ok(Admitted { permit, out, idempotent: http1::is_idempotent(head.method_text()) })
 }
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,

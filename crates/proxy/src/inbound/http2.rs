@@ -45,7 +45,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: &Rc<Worker>,
     peer: &Peer,
     stream: Stream,
@@ -58,6 +58,10 @@ async fn serve_request(
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
+    if peer.is_revoked(worker) {
+        peer.tell_revoked(worker);
+        return answered(&head, &Answer::denied(), &mut respond);
+    }
     if head.method == http::Method::CONNECT {
         return answered(&head, &Answer::bad_request(405), &mut respond);
     }

@@ -102,6 +102,9 @@ async fn newly_denied(worker: &Worker, peer: &Peer) {
     let mut changes = worker.shared.configuration.changes();
     changes.mark_unchanged();
     while changes.changed().await.is_ok() {
+        if peer.is_revoked(worker) {
+            return peer.tell_revoked(worker);
+        }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
         if let Err(denial) = inbound.decide_stream(&peer.facts).verdict.into_permit() {

@@ -132,6 +132,14 @@ struct Routed<'a> {
     session: Option<Box<RequestSession<'a>>>,
 }
 
+/// A request as it goes on.
+struct Written {
+    out: Output,
+    hash: Option<u64>,
+    idempotent: bool,
+    copies: Option<Rc<Copies>>,
+}
+
 impl Routed<'_> {
     async fn serve(
         &self,
@@ -223,6 +231,38 @@ impl Routed<'_> {
         })
     }
 
+    /// Writes the head as it goes on. Nothing in here waits, so that nothing of what it looks at is held while the
+    /// request is under way.
+    fn write(
+        &self,
+        head: &RequestHead<'_>,
+        state: &DestinationState,
+        response_headers: &mut Vec<(&'static str, Vec<u8>)>,
+    ) -> Written {
+        let (worker, decision) = (self.worker, &self.decision);
+        let mut out = Output::new();
+        let source = self.entered.map_or(self.accepted.source.ip(), |entered| entered.client);
+        let policy = &state.destination.load_balancing;
+        let hashed = HashedRequest::new(policy, head, source, worker.random());
+        if let Some(cookie) = &hashed.set_cookie {
+            response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
+        }
+        let own = OwnEdits::new(worker, head, self.entered);
+        let mut path = String::new();
+        let rewritten = decision.write_path(head.path_text(), &mut path);
+        let edits = RequestEdits {
+            path: rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path)),
+            authority: decision.authority(),
+            close: false,
+        };
+        let headers =
+            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        wire::write_request(head, &edits, headers, &mut out);
+        let copies = if head.upgrade().is_some() { None } else { self.copies(head, &edits, &own) };
+        let idempotent = http1::is_idempotent(head.method_text());
+        Written { out, hash: hashed.hash, idempotent, copies }
+    }
+
     async fn forward(
         &self,
         client: &mut Client,
@@ -239,35 +279,18 @@ impl Routed<'_> {
             return http1::answer(client, begun, request, Answer::no_destination()).await;
         };
         drop(snapshot);
-        let mut out = Output::new();
         let head = seen(request.head(&client.connection), self.entered);
-        let source = self.entered.map_or(self.accepted.source.ip(), |entered| entered.client);
-        let policy = &state.destination.load_balancing;
-        let hashed = HashedRequest::new(policy, &head, source, worker.random());
-        if let Some(cookie) = &hashed.set_cookie {
-            response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
-        }
-        let own = OwnEdits::new(worker, &head, self.entered);
-        let mut path = String::new();
-        let rewritten = decision.write_path(head.path_text(), &mut path);
-        let edits = RequestEdits {
-            path: rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path)),
-            authority: decision.authority(),
-            close: false,
-        };
-        let headers =
-            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
-        wire::write_request(&head, &edits, headers, &mut out);
-        let copies = if head.upgrade().is_some() { None } else { self.copies(&head, &edits, &own) };
+        let Written { out, hash, idempotent, copies } =
+            self.write(&head, state, &mut response_headers);
         let decided = Decided {
             worker,
             state,
             permit: &permit,
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
-            hash: hashed.hash,
+            hash,
             due: decision.rule.timeout.map(|timeout| begun.started + timeout),
-            idempotent: http1::is_idempotent(head.method_text()),
+            idempotent,
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),

@@ -54,7 +54,7 @@ pub(crate) async fn serve(
 }
 
 /// The phases of a request.
-async fn serve_request(
+pub(crate) async fn serve_request(
     worker: Rc<Worker>,
     accepted: Accepted,
     edge: Option<Rc<Edge>>,

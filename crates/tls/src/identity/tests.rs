@@ -436,3 +436,69 @@ fn keys_are_not_printed() {
         assert!(text.len() < 4_000, "{text}");
     }
 }
+
+#[test]
+fn a_revoked_certificate_is_refused_by_both_sides_and_named() {
+    let fixture = Fixture::new();
+    let leaf = |uri| {
+        fixture.root.leaf(&fixture.provider, uri, |params| {
+            params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x41; 16]));
+        })
+    };
+    let good = |uri| fixture.root.leaf(&fixture.provider, uri, |_| {});
+    let number = Serial([0x41; 16]);
+    let revoking = || bundle(2, "td", &[&fixture.root]).revoke(vec![number], Vec::new()).unwrap();
+
+    let client = fixture.identity_of(good(CLIENT), &revoking());
+    let server = fixture.identity_of(leaf(SERVER), &bundle(1, "td", &[&fixture.root]));
+    let refusal = connect(&client_of(&client), server.current().unwrap().sidecar_server());
+    let Err(Refusal::Client(error)) = refusal else { panic!("{refusal:?}") };
+    let error = PeerVerificationError::from_handshake(&error).unwrap();
+    assert_eq!(error.reason(), "revoked");
+    let text = format!("certificate {number} of {SERVER} is revoked");
+    assert_eq!(error.to_string(), text);
+
+    let client = fixture.identity_of(leaf(CLIENT), &bundle(1, "td", &[&fixture.root]));
+    let server = fixture.identity(SERVER);
+    let current = server.current().unwrap();
+    let pair = connect(&client_of(&client), current.sidecar_server()).unwrap();
+    let peer = current.sidecar_server().peer(&pair.server).unwrap();
+    assert!(!server.revokes(peer.serial.unwrap()));
+    server.install(good(SERVER), &revoking()).unwrap();
+    assert!(server.revokes(peer.serial.unwrap()), "a connection that is open can be told");
+    // The client has a ticket of the former generation: it helps nobody.
+    let refusal = connect(&client_of(&client), server.current().unwrap().sidecar_server());
+    let Err(Refusal::Server(error)) = refusal else { panic!("{refusal:?}") };
+    let error = PeerVerificationError::from_handshake(&error).unwrap();
+    assert_eq!((error.reason(), error.presented()), ("revoked", Some(&id(CLIENT))));
+}
+
+#[test]
+fn an_authoritys_revocation_list_counts_for_what_it_has_signed() {
+    let fixture = Fixture::new();
+    let other = TestRoot::new(&fixture.provider, "other");
+    let refused = |list: Vec<u8>| {
+        let revoking = bundle(2, "td", &[&fixture.root]).revoke(vec![], vec![list.into()]).unwrap();
+        let client =
+            fixture.identity_of(fixture.root.leaf(&fixture.provider, CLIENT, |_| {}), &revoking);
+        let leaf = fixture.root.leaf(&fixture.provider, SERVER, |params| {
+            params.serial_number = Some(rcgen::SerialNumber::from(7));
+        });
+        let server = fixture.identity_of(leaf, &bundle(1, "td", &[&fixture.root]));
+        match connect(&client_of(&client), server.current().unwrap().sidecar_server()) {
+            Ok(_) => None,
+            Err(Refusal::Client(e)) => {
+                PeerVerificationError::from_handshake(&e).map(|e| e.reason())
+            }
+            Err(Refusal::Server(e)) => panic!("{e}"),
+        }
+    };
+    let list = |root: &TestRoot, serial| root.revocation_list(&[serial], start() + DAY);
+    assert_eq!(refused(list(&fixture.root, 7)), Some("revoked"));
+    assert_eq!(refused(list(&fixture.root, 8)), None);
+    assert_eq!(refused(list(&other, 7)), None, "a foreign list says nothing");
+    let overdue = fixture.root.revocation_list(&[7], start() - DAY / 2);
+    assert_eq!(refused(overdue), Some("revoked"), "what was revoked stays revoked");
+    let due = crate::revocation_list_due(&list(&fixture.root, 7)).unwrap();
+    assert_eq!(due, Some(start() + DAY));
+}

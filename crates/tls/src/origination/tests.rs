@@ -23,6 +23,7 @@ impl Web {
         ClientTls {
             mode: ClientTlsMode::Simple,
             roots_pem: self.roots_pem.clone(),
+            revocations_pem: Arc::default(),
             subject_alt_names: Vec::new(),
             server_name: None,
             skip_verification: false,
@@ -195,4 +196,45 @@ fn settings_that_cannot_work_are_told_apart() {
     settings.mode =
         ClientTlsMode::Mutual { chain_pem: Arc::default(), key_pem: other.into_bytes().into() };
     assert!(matches!(make(&settings), Err(OriginationError::ClientCertificate(_))));
+}
+
+/// A list of the fixture's root, valid until then, with these serial numbers.
+fn list(web: &Web, serials: &[u64], until: std::time::SystemTime) -> Arc<[u8]> {
+    let der = web.fixture.root.revocation_list(serials, until);
+    crate::pem_of("X509 CRL", &der).into_bytes().into()
+}
+
+#[test]
+fn a_server_is_refused_when_a_list_names_it_or_is_overdue() {
+    let web = Web::new();
+    let connect = |revocations_pem| {
+        let settings = ClientTls { revocations_pem, ..web.settings() };
+        let server = web.server(false, |params| {
+            dns("api.example.com")(params);
+            params.serial_number = Some(rcgen::SerialNumber::from(7));
+        });
+        match web.connect(&settings, "api.example.com", server) {
+            Ok(_) => None,
+            Err(Refusal::Client(Error::InvalidCertificate(error))) => Some(error),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(connect(list(&web, &[8], start() + DAY)), None);
+    let revoked = Some(RustlsCertificateError::Revoked);
+    assert_eq!(connect(list(&web, &[7, 8], start() + DAY)), revoked);
+    assert!(connect(list(&web, &[8], start())).is_some(), "a list that is overdue says nothing");
+    let stranger = Web::new();
+    assert!(connect(list(&stranger, &[8], start() + DAY)).is_some(), "another signed it");
+}
+
+#[test]
+fn what_is_no_revocation_list_makes_no_configuration() {
+    let web = Web::new();
+    for text in ["nothing", &*crate::pem_of("X509 CRL", b"nothing")] {
+        let revocations_pem = Arc::from(text.as_bytes());
+        let settings = ClientTls { revocations_pem, ..web.settings() };
+        let provider = web.fixture.provider.clone();
+        let made = OriginationConfig::new(provider, web.fixture.clock.clone(), &settings);
+        assert!(matches!(made, Err(OriginationError::Revocations(_))));
+    }
 }

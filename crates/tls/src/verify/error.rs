@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use heddle_cert::Serial;
 use heddle_ident::{ParseSpiffeIdError, SpiffeId};
 
 use super::Expected;
@@ -75,6 +76,14 @@ pub enum PeerVerificationError {
         /// When it was looked at.
         now: SystemTime,
     },
+    /// The certificate, or one above it, was revoked.
+    #[error("certificate{} of {presented} is revoked", number(*.serial))]
+    Revoked {
+        /// Whom the leaf names.
+        presented: SpiffeId,
+        /// Its serial number where the mesh has revoked it; none: it is in an authority's list, or one above it is.
+        serial: Option<Serial>,
+    },
     /// The leaf has several URIs, so that nobody can say who the peer is.
     #[error("certificate has {} URI names, exactly one is allowed: {}", .presented.len(), .presented.join(", "))]
     SeveralUris {
@@ -125,6 +134,7 @@ impl PeerVerificationError {
             Self::NoCertificate => "no_certificate",
             Self::NoSpiffeId { .. } => "spiffe_id_missing",
             Self::NotYetValid { .. } => "not_yet_valid",
+            Self::Revoked { .. } => "revoked",
             Self::SeveralUris { .. } => "several_uris",
             Self::UnknownAuthority { .. } => "unknown_authority",
             Self::UntrustedDomain { .. } => "untrusted_domain",
@@ -140,6 +150,7 @@ impl PeerVerificationError {
             | Self::Expired { presented, .. }
             | Self::LeafIsAuthority { presented }
             | Self::NotYetValid { presented, .. }
+            | Self::Revoked { presented, .. }
             | Self::UnknownAuthority { presented, .. }
             | Self::UntrustedDomain { presented, .. }
             | Self::WrongIdentity { presented, .. }
@@ -183,6 +194,10 @@ fn ago(later: SystemTime, earlier: SystemTime) -> String {
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
     }
+}
+
+fn number(serial: Option<Serial>) -> String {
+    serial.map_or_else(String::new, |serial| format!(" {serial}"))
 }
 
 fn others(names: &[String]) -> String {

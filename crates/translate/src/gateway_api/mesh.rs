@@ -42,6 +42,12 @@ pub(crate) struct Acting {
     service: ObjectKey,
 }
 
+/// The Services that a route names as parents.
+pub(crate) fn parents(route: &Route) -> Vec<ObjectKey> {
+    let parents = route.parents().iter().map(|parent| route.parent_key(parent));
+    parents.filter(|key| key.group.is_empty() && &*key.kind == "Service").collect()
+}
+
 /// Which class a route has towards a service.
 pub(crate) fn class_of(route: &Route, service_namespace: &str) -> Class {
     if route.meta().namespace == service_namespace { Class::Producer } else { Class::Consumer }
@@ -139,7 +145,7 @@ impl Acting {
             .routes
             .iter()
             .flat_map(|route| {
-                let mut rules = servers::http_rules(reader, route, destinations);
+                let mut rules = servers::http_rules(reader, route, &parents(route), destinations);
                 self.annotate(reader, route, &mut rules);
                 rules
             })
@@ -172,14 +178,16 @@ impl Acting {
             RouteKind::Grpc | RouteKind::Http => None,
             // Of opaque streams nothing tells whose they are: the oldest route has them.
             RouteKind::Tcp | RouteKind::Udp => {
-                let rules =
-                    self.routes.first().map(|route| servers::tcp_rule(reader, route, destinations));
+                let rules = self
+                    .routes
+                    .first()
+                    .map(|route| servers::tcp_rule(reader, route, &parents(route), destinations));
                 Some((Vec::new(), rules.into_iter().collect()))
             }
             RouteKind::Tls => {
                 let mut rules: Vec<TlsRule> = Vec::new();
                 for route in &self.routes {
-                    let rule = servers::tcp_rule(reader, route, destinations);
+                    let rule = servers::tcp_rule(reader, route, &parents(route), destinations);
                     let names = route.hostnames().iter();
                     let mut names: Vec<_> = names
                         .filter_map(|name| heddle_ident::HostPattern::parse(name).ok())

@@ -46,7 +46,7 @@ const LISTENER_SET: Table = &[
     ("parentRef", Applied),
 ];
 
-const HTTP_ROUTE: Table = &[
+pub(crate) const HTTP_ROUTE: Table = &[
     ("hostnames", Applied),
     ("parentRefs", Applied),
     ("rules", Applied),

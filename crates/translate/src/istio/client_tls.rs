@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use heddle_api::Written;
 use heddle_api::istio::{ClientTlsMode, ClientTlsSettings};
+use heddle_diag::Origin;
 use heddle_ir::destination::{ClientTls, TlsOrigination};
 
 use crate::codes;
@@ -121,7 +122,7 @@ impl Policies<'_> {
             insecure_skip_verify: skip,
             credential,
             ca_certificates: authorities,
-            revocations_path: None,
+            revocations_path: text(value.ca_crl.as_ref()),
         }
     }
 }
@@ -204,7 +205,23 @@ fn check(
         ClientTlsMode::Simple | ClientTlsMode::Disable => {}
     }
     if set(&value.ca_crl) {
-        let why = "revocation lists come from the key `ca.crl` of the Secret, not from a file";
-        report.unsupported(of("caCrl"), why);
+        check_revocations(value, of("caCrl"), report);
     }
+}
+
+/// A revocation list is read where a certificate is verified with files.
+fn check_revocations(value: &ClientTlsSettings, origin: Origin, report: &mut Report) {
+    let by_secret = value.credential_name.as_deref().is_some_and(|name| !name.is_empty());
+    let why = match value.mode.unwrap_or(ClientTlsMode::Disable) {
+        ClientTlsMode::Disable => "without TLS there is no certificate that could be revoked",
+        ClientTlsMode::IstioMutual => {
+            "with ISTIO_MUTUAL the mesh's own revocations count: `heddle certs revoke`"
+        }
+        _ if value.insecure_skip_verify == Some(true) => {
+            "`insecureSkipVerify` leaves nothing to verify with it"
+        }
+        _ if by_secret => "`credentialName` excludes files; the key `ca.crl` of its Secret counts",
+        _ => return,
+    };
+    report.rejected(origin, why);
 }

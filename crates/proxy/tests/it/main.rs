@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authority;
 mod events;
 mod gateway;
 mod gateway_tls;
@@ -9,6 +10,7 @@ mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod origination;
 mod resilience;
 mod stream;
 mod support;

@@ -323,7 +323,7 @@ mod tests {
         let provider = default_provider();
         let root = TestRoot::new(&provider, "theirs").root;
         let read = |text: &str| roots_from_bundle(&provider, text);
-        assert_eq!(read(&pem_of("CERTIFICATE", &root.der)).unwrap(), [root.clone()]);
+        assert_eq!(read(&pem_of("CERTIFICATE", &root.der)).unwrap(), std::slice::from_ref(&root));
         let der = base64::engine::general_purpose::STANDARD.encode(&root.der);
         let x509 = format!(r#"{{"kty": "EC", "use": "x509-svid", "x5c": ["{der}"]}}"#);
         let jwt = r#"{"kty": "EC", "use": "jwt-svid", "kid": "a"}"#;

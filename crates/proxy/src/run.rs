@@ -17,6 +17,7 @@ use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
+use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -132,6 +133,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
+        audit: AuditLog::default(),
+        token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
     };

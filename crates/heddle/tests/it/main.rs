@@ -10,6 +10,7 @@ mod http_features;
 mod life;
 mod ordinary_user;
 mod policy;
+mod real_clients;
 mod real_servers;
 mod resilience;
 mod rollouts;

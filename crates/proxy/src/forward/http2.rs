@@ -233,6 +233,20 @@ pub(crate) fn rewritten(parts: &Parts, path: Option<&str>, authority: Option<&st
     request
 }
 
+/// Replaces the query of a request; empty: it has none then. One that is not valid leaves the request without.
+pub(crate) fn set_query(request: &mut Request<()>, query: &str) {
+    let path = request.uri().path().to_owned();
+    let with = |text: String| {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(text.parse().ok()?);
+        http::Uri::from_parts(parts).ok()
+    };
+    let whole = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+    if let Some(uri) = with(whole).or_else(|| with(path)) {
+        *request.uri_mut() = uri;
+    }
+}
+
 /// Answers a request itself. gRPC clients get the status in the head (a trailers-only response).
 pub(crate) fn answer(
     respond: &mut SendResponse<Bytes>,

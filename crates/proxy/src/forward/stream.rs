@@ -20,6 +20,8 @@ pub(crate) struct Opened {
     pub(crate) upstream: PooledConnection,
     pub(crate) state: Arc<DestinationState>,
     pub(crate) recorder: Option<Arc<TcpRecorder>>,
+    /// The generation of the configuration that let it through.
+    pub(crate) generation: u64,
     /// Counted as under way at the endpoint.
     pub(crate) _active: Option<ActiveRequest>,
 }

@@ -145,7 +145,8 @@ async fn connect(
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
     let upstream = Upstream::new(opened?, token);
-    Ok(Opened { upstream, state: state.clone(), recorder, _active: active })
+    let (state, generation) = (state.clone(), permit.generation());
+    Ok(Opened { upstream, state, recorder, generation, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod authority;
+mod authorizers;
+mod changes;
 mod events;
 mod gateway;
 mod gateway_tls;
@@ -14,3 +16,4 @@ mod origination;
 mod resilience;
 mod stream;
 mod support;
+mod tokens;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod analyzers;
+mod conformance;
 mod everything;
 mod samples;
 mod shared;

@@ -206,9 +206,17 @@ enum Place {
     Outside,
 }
 
+fn is_loopback(address: &EndpointAddress) -> bool {
+    matches!(address, EndpointAddress::Address(address) if address.ip().to_canonical().is_loopback())
+}
+
 fn place_of(worker: &Worker, target: &Target) -> Place {
     let address = match target {
         Target::Application(_) => return Place::Application,
+        // Something beside the application, as an authoriser in the same pod; never the host that the broker lives on.
+        Target::Endpoint(endpoint, _) if is_loopback(&endpoint.address) => {
+            return Place::Application;
+        }
         Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,

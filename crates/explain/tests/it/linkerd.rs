@@ -285,6 +285,16 @@ spec:
     assert_eq!(of(&[("shop.yaml", &service)]), (4, Some(1000), Some(9000)));
     // No limit of the route's means one, not four; the Service's time limits hold, as the route has none.
     assert_eq!(of(&[("shop.yaml", &service), ("route.yaml", route)]), (1, None, Some(9000)));
+    // What a rule says itself goes before its Service.
+    let rule = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web, port: 80}]
+  rules: [{retry: {codes: [503], attempts: 2}, timeouts: {request: 7s}, backendRefs: [{name: next, port: 80}]}]
+";
+    assert_eq!(of(&[("shop.yaml", &service), ("route.yaml", rule)]), (2, None, Some(7000)));
     let profile = "
 apiVersion: linkerd.io/v1alpha2
 kind: ServiceProfile
@@ -338,4 +348,25 @@ fn the_clients_own_profile_goes_first() {
     let world = world(&[("shop.yaml", &shop("")), ("own.yaml", &own), ("theirs.yaml", &theirs)]);
     let timeout = |from: &str| ask(&world, from, "web.shop:80", "GET /").timeout_ms;
     assert_eq!((timeout("shop/caller"), timeout("other/caller")), (Some(1000), Some(2000)));
+}
+
+/// API.md 7.13: whether a request is over a limit is for the running mesh to say, and which limits there are is told.
+#[test]
+fn limits_of_a_server_are_told() {
+    let limit = "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: Server, name: web}
+  total: {requestsPerSecond: 10}
+";
+    let server = SERVER.replace("port: http", "port: http, accessPolicy: all-unauthenticated");
+    let world = world(&[("shop.yaml", &shop("")), ("server.yaml", &server), ("limit.yaml", limit)]);
+    let limited = ask(&world, "shop/caller", "web:80", "GET /");
+    let told =
+        limited.destinations[0].servers[0].depends_on.join(" ") + &limited.depends_on.join(" ");
+    assert!(told.contains("HTTPLocalRateLimitPolicy"), "{told}");
+    let free = ask(&world, "shop/caller", "next:80", "GET /");
+    assert!(free.depends_on.is_empty(), "{:?}", free.depends_on);
 }

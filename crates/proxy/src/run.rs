@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use heddle_ident::{Host, WorkloadId};
 use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
@@ -231,9 +232,12 @@ fn serve_admin(
     let (configuration, identity) = (configuration.clone(), identity.clone());
     let readiness: Readiness = Arc::new(move || {
         let snapshot = configuration.snapshot();
+        let is_at_edge = |settings: &Arc<ProxySettings>| settings.role == ProxyRole::Gateway;
+        let is_at_edge = snapshot.settings.as_ref().is_some_and(is_at_edge);
         let missing = [
             (snapshot.settings.is_none(), "settings"),
             (snapshot.inbound.is_none(), "policy"),
+            (is_at_edge && snapshot.gateway.is_none(), "listeners"),
             (identity.current().is_none(), "certificate"),
         ];
         match missing.iter().find(|(missing, _)| *missing) {

@@ -17,7 +17,7 @@ use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
-use heddle_telemetry::audit::AuditLog;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -54,6 +54,8 @@ pub struct SidecarOptions {
     pub workload: WorkloadId,
     /// The socket pair that descriptors are asked for on.
     pub supervisor: OwnedFd,
+    /// Where decisions are written that somebody may have to account for.
+    pub audit: AuditSettings,
 }
 
 /// Why a proxy could not start, or ended.
@@ -82,6 +84,10 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
     let registry = Registry::new(RegistrySettings::default());
     record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let (audit, _audit_writers) = options
+        .audit
+        .open(options.workload.as_str(), &registry)
+        .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
     let certificate_metrics = mesh_metrics.clone();
     let (sender, receiver) = oneshot::channel();
@@ -133,7 +139,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
-        audit: AuditLog::default(),
+        audit,
         token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authz_rows;
 mod bad_input;
 mod http_features;
 mod life;
@@ -17,6 +18,7 @@ mod resilience;
 mod rollouts;
 mod samples;
 mod soaks;
+mod tokens;
 
 use heddle_testkit::Mesh;
 

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use heddle_authz::{OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
@@ -21,6 +21,7 @@ use http::request::Parts;
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::admission::http2::Received;
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
@@ -67,10 +68,11 @@ pub(crate) async fn serve_request(
     let lent = finder.borrow_mut().take();
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
     let mut entered = None;
+    let mut body = Received::from(body);
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
     } else if let Some(edge) = &edge {
-        edge.enter(&worker, &Head::new(&head)).map(|(own, outbound)| {
+        Box::pin(edge.enter_http2(&worker, &head, &mut body)).await.map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
@@ -101,7 +103,15 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            match outbound.routes.decide(&request.seen(), worker.random()) {
+            let random = worker.random();
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&request.seen(), random),
+                token => {
+                    let head = &request.seen();
+                    outbound.routes.decide(&Known { head, token, route: None }, random)
+                }
+            };
+            match decision {
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
@@ -122,7 +132,7 @@ pub(crate) async fn serve_request(
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -142,7 +152,7 @@ impl<'a> Asked<'a> {
         decided: &Decided<'_>,
         path: Option<&str>,
         authority: Option<&str>,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         request_edits: impl Fn() -> I,
         response_edits: impl Fn() -> J,
@@ -152,6 +162,9 @@ impl<'a> Asked<'a> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
+        if let Some(query) = self.entered.and_then(Entered::query) {
+            http2::set_query(&mut request, query);
+        }
         for change in request_edits() {
             http2::edit(request.headers_mut(), change);
         }
@@ -172,7 +185,7 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -231,7 +244,7 @@ impl Routed<'_> {
 
     async fn forward(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         state: &Arc<DestinationState>,
         mut response_headers: Vec<(&'static str, Vec<u8>)>,
@@ -280,7 +293,7 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                standing: None,
+                standing: entered.and_then(Entered::standing),
             },
         };
         let response_edits = || {
@@ -289,7 +302,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let entered = entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)

@@ -49,8 +49,17 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let _log = start_log()?;
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
+    let workload_api = arguments.workload_api_fd.map(heddle_net::process::inherited_descriptor);
+    let workload_api = workload_api
+        .transpose()
+        .context("the listening socket of the Workload API is not there")?;
     let workload = WorkloadId::new(arguments.workload);
-    run_sidecar(SidecarOptions { workload, supervisor }).context("the proxy ended")?;
+    let svid_source = arguments.spiffe_endpoint_socket.map(|socket| {
+        let path = socket.strip_prefix("unix://").or_else(|| socket.strip_prefix("unix:"));
+        PathBuf::from(path.unwrap_or(&socket))
+    });
+    let options = SidecarOptions { workload, supervisor, workload_api, svid_source };
+    run_sidecar(options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: direct, an Envoy pair and a heddle pair, interleaved, in one run.
+//! `cargo xtask bench`: nothing, pairs of the peers and a heddle pair, interleaved, in one run.
 //!
 //! Everything listens on loopback and real interception is off for both, so that the proxies are measured and
 //! not the kernel's NAT. What counts are ratios of one run: absolute figures move with the machine. The method and
@@ -24,10 +24,11 @@ pub(crate) struct Options {
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
     cargo(&["build", "--release", "--quiet"])?;
+    let systems = System::there();
     let bench = Bench::new(&root())?;
     let mut rounds: Vec<Vec<(System, Figures)>> = Vec::new();
     for round in 0..options.rounds {
-        let mut order = System::ALL.to_vec();
+        let mut order = systems.clone();
         if round % 2 == 1 {
             order.reverse();
         }
@@ -41,7 +42,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         }
         rounds.push(results);
     }
-    std::io::stdout().write_all(report(&rounds).as_bytes())?;
+    std::io::stdout().write_all(report(&systems, &rounds).as_bytes())?;
     let of = |system, value: fn(&Figures) -> f64| median_of(&rounds, system, value);
     let direct = of(System::Direct, |figures| figures.throughput);
     let envoy = of(System::EnvoyPair, |figures| figures.throughput);
@@ -58,19 +59,21 @@ fn median_of(rounds: &[Vec<(System, Figures)>], system: System, value: fn(&Figur
 }
 
 /// The table: medians, and heddle's ratios to the Envoy pair.
-fn report(rounds: &[Vec<(System, Figures)>]) -> String {
+fn report(systems: &[System], rounds: &[Vec<(System, Figures)>]) -> String {
     let base = median_of(rounds, System::Direct, |figures| figures.p50_us);
     let mut text = String::from(
-        "| | req/s, 32 connections | added p50 at 1,000 req/s, us | proxy CPU s per 10k req | RSS MB idle (in / out) | RSS MB 1,000 conn (in / out) | start ms |\n|---|---|---|---|---|---|---|\n",
+        "| | req/s, 32 connections | added p50 at 1,000 req/s, us | proxy CPU s per 10k req, full load | at 1,000 req/s | new conn/s | RSS MB idle (in / out) | RSS MB 1,000 conn (in / out) | start ms |\n|---|---|---|---|---|---|---|---|---|\n",
     );
-    for system in System::ALL {
+    for &system in systems {
         let of = |value| median_of(rounds, system, value);
         text.push_str(&format!(
-            "| {} | {:.0} | {:.0} | {:.3} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} |\n",
+            "| {} | {:.0} | {:.0} | {:.3} | {:.3} | {:.0} | {:.1} / {:.1} | {:.1} / {:.1} | {:.0} |\n",
             system.name(),
             of(|figures| figures.throughput),
             of(|figures| figures.p50_us) - base,
             of(|figures| figures.cpu_per_10k),
+            of(|figures| figures.cpu_per_10k_steady),
+            of(|figures| figures.connections),
             of(|figures| figures.rss_idle_mb.0),
             of(|figures| figures.rss_idle_mb.1),
             of(|figures| figures.rss_connections_mb.0),
@@ -78,15 +81,29 @@ fn report(rounds: &[Vec<(System, Figures)>]) -> String {
             of(|figures| figures.start_ms),
         ));
     }
-    let ratio = |value: fn(&Figures) -> f64, less: f64| {
-        (median_of(rounds, System::HeddlePair, value) - less)
-            / (median_of(rounds, System::EnvoyPair, value) - less)
+    let ratio = |own, peer, value: fn(&Figures) -> f64, less: f64| {
+        (median_of(rounds, own, value) - less) / (median_of(rounds, peer, value) - less)
     };
-    text.push_str(&format!(
-        "\nheddle / Envoy: throughput {:.2} (bar 1.8 or more), added p50 {:.2} (bar 0.5 or less), CPU per request {:.2} (bar 0.5 or less)\n",
-        ratio(|figures| figures.throughput, 0.0),
-        ratio(|figures| figures.p50_us, base),
-        ratio(|figures| figures.cpu_per_10k, 0.0),
-    ));
+    for (own, peer, what, bars) in [
+        (
+            System::HeddlePair,
+            System::EnvoyPair,
+            "L7",
+            [" (bar 1.8 or more)", " (bar 0.5 or less)", " (bar 0.5 or less)"],
+        ),
+        (System::HeddleTcpPair, System::EnvoyTcpPair, "TCP", [""; 3]),
+    ] {
+        text.push_str(&format!(
+            "\nheddle / Envoy, {what}: throughput {:.2}{}, added p50 {:.2}{}, CPU per request {:.2}{}, at 1,000 req/s {:.2}, new connections {:.2}\n",
+            ratio(own, peer, |figures| figures.throughput, 0.0),
+            bars[0],
+            ratio(own, peer, |figures| figures.p50_us, base),
+            bars[1],
+            ratio(own, peer, |figures| figures.cpu_per_10k, 0.0),
+            bars[2],
+            ratio(own, peer, |figures| figures.cpu_per_10k_steady, 0.0),
+            ratio(own, peer, |figures| figures.connections, 0.0),
+        ));
+    }
     text
 }

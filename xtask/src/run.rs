@@ -38,3 +38,9 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("xtask: done in {:.1} s: {line}", begun.elapsed().as_secs_f64());
     Ok(())
 }
+
+/// Whether a program of that name is on the search path.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

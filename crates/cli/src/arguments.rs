@@ -396,7 +396,7 @@ pub(crate) struct ExplainArguments {
     /// Who asks: NAMESPACE/WORKLOAD, sa:NAMESPACE/NAME, outside, or gateway:NAMESPACE/NAME
     #[arg(long, value_name = "CLIENT", requires = "to")]
     pub(crate) from: Option<String>,
-    /// For what: HOST[:PORT] as the client writes it, ADDRESS[:PORT], or NAMESPACE/WORKLOAD:PORT
+    /// For what: a host or an address, with :PORT behind it where it has several, or NAMESPACE/WORKLOAD:PORT
     #[arg(long, value_name = "HOST", requires = "from")]
     pub(crate) to: Option<String>,
     /// What the client speaks: http1, http2, grpc, tcp, tls or udp; what fits the port when left out

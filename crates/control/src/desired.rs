@@ -5,15 +5,20 @@ mod environment;
 mod traffic;
 mod volumes;
 
-use heddle_api::kubernetes::{ConfigMap, PodSpec, RestartPolicy, Secret};
+use std::sync::Arc;
+
+use heddle_api::kubernetes::{ConfigMap, PodSpec, RestartPolicy, Secret, Service};
 use heddle_api::{Object, Resource as AnyObject};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::MeshTransport;
 use heddle_proto::node;
-use heddle_translate::workloads::pod_status;
+use heddle_translate::workloads::{is_proxy, pod_status};
 use heddle_translate::{ObjectKey, Translator};
 
 use crate::plan::PodEntry;
+
+pub(crate) use traffic::published_services;
 
 /// A pod that does not say otherwise has this long to end (Kubernetes' default).
 const TERMINATION_GRACE_MS: u64 = 30_000;
@@ -29,7 +34,7 @@ pub(crate) struct Surroundings<'a> {
 
 impl<'a> Surroundings<'a> {
     /// A ConfigMap of the pod's namespace.
-    fn config_map(&self, name: &str) -> Option<std::sync::Arc<Object<ConfigMap>>> {
+    fn config_map(&self, name: &str) -> Option<Arc<Object<ConfigMap>>> {
         match self.object("ConfigMap", name)? {
             AnyObject::ConfigMap(map) => Some(map),
             _ => None,
@@ -37,7 +42,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// A Secret of the pod's namespace.
-    fn secret(&self, name: &str) -> Option<std::sync::Arc<Object<Secret>>> {
+    fn secret(&self, name: &str) -> Option<Arc<Object<Secret>>> {
         match self.object("Secret", name)? {
             AnyObject::Secret(secret) => Some(secret),
             _ => None,
@@ -56,11 +61,13 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// What shall run for a pod. `folder` is where commands start that name no other directory.
+/// What shall run for a pod. `folder` is where commands start that name no other directory, `services` are those whose
+/// ports are opened on the host.
 pub(crate) fn workload(
     entry: &PodEntry,
     translator: &Translator,
     folder: &str,
+    services: &[Arc<Object<Service>>],
 ) -> Option<node::DesiredWorkload> {
     let AnyObject::Pod(pod) = &entry.pod else { return None };
     let addresses: Vec<String> =
@@ -69,8 +76,13 @@ pub(crate) fn workload(
     let (meta, spec) = (&pod.meta, &pod.spec);
     let owner = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
     let grace = spec.termination_grace_period_seconds.map(u64::try_from);
-    let containers: Vec<_> =
-        spec.containers.iter().map(|c| container::container(c, &surroundings)).collect();
+    // What stands for the proxy is not run as a container: the mesh brings its own.
+    let containers = spec.containers.iter().filter(|container| !is_proxy(container));
+    let containers: Vec<_> = containers.map(|c| container::container(c, &surroundings)).collect();
+    let settings = settings(entry, translator);
+    let role = settings.as_ref().map(|settings| settings.role);
+    let meshed =
+        settings.is_some_and(|settings| settings.workload.transport == MeshTransport::MutualTls);
     Some(node::DesiredWorkload {
         id: entry.workload.to_string(),
         namespace: meta.namespace.clone(),
@@ -82,7 +94,8 @@ pub(crate) fn workload(
         owner_kind: owner.map(|owner| owner.kind.clone()).unwrap_or_default(),
         owner_name: owner.map(|owner| owner.name.clone()).unwrap_or_default(),
         addresses,
-        meshed: is_meshed(entry, translator),
+        meshed,
+        gateway: role == Some(ProxyRole::Gateway),
         restart_policy: match spec.restart_policy {
             None | Some(RestartPolicy::Always) => node::RestartPolicy::Always,
             Some(RestartPolicy::Never) => node::RestartPolicy::Never,
@@ -97,7 +110,7 @@ pub(crate) fn workload(
             .iter()
             .map(|c| container::container(c, &surroundings))
             .collect(),
-        published_ports: traffic::published(spec),
+        published_ports: traffic::published(pod, services),
         containers,
         dns: Some(traffic::dns(&surroundings)),
         traffic: Some(traffic::settings(&meta.annotations)),
@@ -105,11 +118,10 @@ pub(crate) fn workload(
     })
 }
 
-/// Whether the mesh gives the pod a proxy.
-fn is_meshed(entry: &PodEntry, translator: &Translator) -> bool {
-    let name = ResourceName::Proxy(entry.workload.clone());
-    match translator.resource(&name) {
-        Some(Resource::Proxy(settings)) => settings.workload.transport == MeshTransport::MutualTls,
-        _ => false,
+/// What the proxy of the pod is told about it.
+fn settings(entry: &PodEntry, translator: &Translator) -> Option<Arc<ProxySettings>> {
+    match translator.resource(&ResourceName::Proxy(entry.workload.clone()))? {
+        Resource::Proxy(settings) => Some(settings),
+        _ => None,
     }
 }

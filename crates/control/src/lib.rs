@@ -1,7 +1,7 @@
 //! The control plane of a standalone mesh: objects in, configuration, certificates and desired state out. Layer 7.
 //!
 //! Three front doors, one state behind one lock:
-//! - the object API ([`api`]), HTTP and JSON on a Unix socket, for the command line;
+//! - the object API (`api`), HTTP and JSON on a Unix socket, for the command line;
 //! - the config stream and certificates, gRPC on another, for proxies, each under the identity of its workload;
 //! - the node API on the same, for the supervisor.
 //!
@@ -118,7 +118,8 @@ impl ControlError {
             Self::Store(error) | Self::Authority(CertificateAuthorityError::Store(error)) => {
                 Some(error.hint())
             }
-            Self::Authority(
+            Self::Serve { .. }
+            | Self::Authority(
                 CertificateAuthorityError::Authority(_) | CertificateAuthorityError::PluggedIn,
             ) => None,
             Self::Authority(_) | Self::Document(_) => Some(
@@ -128,7 +129,6 @@ impl ControlError {
             Self::Plugged(_) => Some(
                 "the folder of --ca holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, as Istio's cacerts",
             ),
-            Self::Serve { .. } => None,
         }
     }
 }

@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use heddle_api::Resource as AnyObject;
 use heddle_ident::WorkloadId;
 use heddle_ir::resource::ResourceName;
-use heddle_translate::workloads::{Allocation, expand, stand_in, stand_in_name, with_status};
+use heddle_translate::workloads::{
+    Allocation, expand, gateways, stand_in, stand_in_name, with_status,
+};
 use heddle_translate::{Change, Changed, ObjectKey, Options, Translator};
 
 use crate::digest::digest;
@@ -130,7 +132,7 @@ impl Plan {
     /// Puts objects into the translator for a moment, with the pods that they would make, so that it can be asked about
     /// them; the next [`Plan::set_objects`] puts everything right.
     pub(crate) fn try_objects(&mut self, objects: Vec<AnyObject>) -> Consequences {
-        let expansion = expand(objects, self.allocation.clone(), false);
+        let expansion = expand(with_gateways(objects), self.allocation.clone(), false);
         let mut changes = Vec::new();
         for object in expansion.objects {
             let key = ObjectKey::of(&object);
@@ -162,7 +164,7 @@ impl Plan {
         facts: &Facts,
         now_ms: u64,
     ) -> Consequences {
-        let expansion = expand(objects, self.allocation.clone(), false);
+        let expansion = expand(with_gateways(objects), self.allocation.clone(), false);
         self.allocation = expansion.allocation;
         let (pods, others): (Vec<_>, Vec<_>) =
             expansion.objects.into_iter().partition(|object| matches!(object, AnyObject::Pod(_)));
@@ -458,6 +460,13 @@ impl Plan {
             status: None,
         }
     }
+}
+
+/// The objects, with the workloads that their Gateways need.
+fn with_gateways(mut objects: Vec<AnyObject>) -> Vec<AnyObject> {
+    let made = gateways(&objects);
+    objects.extend(made);
+    objects
 }
 
 /// Tells apart what the translator must be told again: content, position and what expansion added.

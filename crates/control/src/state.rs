@@ -403,8 +403,11 @@ impl State {
             .plan
             .pods()
             .filter(|entry| matches!(entry.stage, Stage::Draining { .. } | Stage::Wanted));
+        let services = desired::published_services(translator);
         let workloads: Vec<_> = wanted
-            .filter_map(|entry| desired::workload(entry, translator, &self.folder_of(entry)))
+            .filter_map(|entry| {
+                desired::workload(entry, translator, &self.folder_of(entry), &services)
+            })
             .collect();
         let has_plain = workloads.iter().any(|workload| !workload.meshed);
         let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -431,8 +434,10 @@ impl State {
         let translator = self.plan.translator();
         let domain = &translator.options().cluster_domain;
         let mut names = BTreeMap::new();
-        for stored in self.objects.iter() {
-            let heddle_api::Resource::Service(service) = &stored.candidate.object else { continue };
+        for key in translator.objects().filter(|key| &*key.kind == "Service") {
+            let Some(heddle_api::Resource::Service(service)) = translator.object(key) else {
+                continue;
+            };
             let Some(port) = service.spec.ports.first() else { continue };
             let name = format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace);
             let Ok(host) = heddle_ident::Host::parse(&name) else { continue };

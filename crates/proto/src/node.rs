@@ -132,6 +132,9 @@ pub struct DesiredWorkload {
     /// Host name inside.
     #[prost(string, tag = "19")]
     pub hostname: String,
+    /// It is a gateway: a proxy alone, whose listeners take the connections from the network themselves.
+    #[prost(bool, tag = "20")]
+    pub gateway: bool,
 }
 
 /// What happens when a container ends.
@@ -196,6 +199,12 @@ pub struct Container {
     /// any more, or none: `/`.
     #[prost(string, tag = "15")]
     pub folder: String,
+    /// The user that it sees itself as; 0: the one that the mesh's processes see. To the host it is who started the mesh.
+    #[prost(uint32, tag = "16")]
+    pub run_as_user: u32,
+    /// The same for the group.
+    #[prost(uint32, tag = "17")]
+    pub run_as_group: u32,
 }
 
 /// A variable of the environment.
@@ -445,6 +454,10 @@ pub struct PublishedPort {
     /// TCP or UDP.
     #[prost(enumeration = "TransportProtocol", tag = "4")]
     pub protocol: i32,
+    /// The Service whose port it is (`namespace/name`): its workloads share it, and where the host does not let an
+    /// ordinary user have it, another port takes its place. Empty: the port of a container.
+    #[prost(string, tag = "5")]
+    pub service: String,
 }
 
 /// What became of workloads.

@@ -16,6 +16,7 @@ use crate::forward::client::{Client, Request};
 use crate::forward::copies;
 use crate::forward::exchange::Asked;
 use crate::forward::stream;
+use crate::forward::watch::within;
 
 /// What is known of a request before it is forwarded or answered.
 #[derive(Clone, Copy, Debug)]
@@ -58,10 +59,10 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keeps = decided.idempotent || decided.retry.attempts > 0;
     let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
     let head_bytes = out.len();
-    let pump = Pump::new(out, body, &mut client.connection, keep_bytes_max);
-    let Ok(mut pump) = pump else {
+    // Not by way of a variable of the whole result, which would be held next to the pump until the end.
+    let Ok(mut pump) = Pump::new(out, body, &mut client.connection, keep_bytes_max) else {
         let answer = Answer::bad_request(400);
-        client.answer_instead(begun.asked, &answer, false).await?;
+        Box::pin(client.answer_instead(begun.asked, &answer, false)).await?;
         return Ok(answered(&answer, begun.head_bytes));
     };
     if decided.extra.copies.is_some() {
@@ -79,7 +80,12 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
         Next::Tunnel(mut upstream) => {
             let idle = decided.state.destination.connection_pool.tcp_idle_timeout;
-            stream::copy(&mut client.connection, &mut upstream.connection, idle).await;
+            let server = &mut upstream.connection;
+            let copying = Box::pin(stream::copy(&mut client.connection, server, idle));
+            if let Err(why) = within(decided.extra.standing, None, copying).await {
+                ended.flags = ended.flags.with(why.flag());
+                ended.reason = why.reason();
+            }
             false
         }
     };

@@ -1,6 +1,6 @@
 //! What runs and how it fares: the JSON of the supervisor's API, and the reports to the control plane.
 //!
-//! Values only. The supervisor's tasks write them to a [`Board`], and whoever wants to know reads them there.
+//! Values only. The supervisor's tasks write them to a `Board`, and whoever wants to know reads them there.
 
 mod board;
 mod report;
@@ -85,6 +85,12 @@ pub struct PublishedStatus {
     pub host_port: u16,
     /// The workload's port.
     pub workload_port: u16,
+    /// The port of the host that was asked for; another one than `host_port` where that may not be had.
+    #[serde(default)]
+    pub wanted_port: u16,
+    /// The Service that it is a port of (`namespace/name`); empty: a container's own.
+    #[serde(default)]
+    pub service: String,
     /// Why it is not open; none when it is.
     pub error: Option<String>,
 }
@@ -106,6 +112,9 @@ pub struct WorkloadStatus {
     pub addresses: Vec<IpAddr>,
     /// Whether it has a proxy.
     pub meshed: bool,
+    /// Whether it is a gateway: a proxy alone.
+    #[serde(default)]
+    pub gateway: bool,
     /// Where in its life it is.
     pub phase: Phase,
     /// All containers are ready, and the proxy where there is one.
@@ -144,6 +153,11 @@ impl WorkloadStatus {
         let of = |kind| self.containers.iter().filter(move |c| c.kind == kind);
         let in_phase = |c: &ContainerStatus, phases: &[Phase]| phases.contains(&c.process.phase);
         let applications = || of(ContainerKind::Application);
+        if let (true, Some(proxy)) = (self.gateway && self.containers.is_empty(), &self.proxy) {
+            self.ready = proxy.ready;
+            self.phase = proxy.phase;
+            return;
+        }
         self.ready = self.proxy.as_ref().is_none_or(|proxy| proxy.ready)
             && applications().chain(of(ContainerKind::Sidecar)).all(|c| c.process.ready);
         self.phase = if applications().all(|c| in_phase(c, &[Phase::Succeeded])) {

@@ -6,7 +6,7 @@ use crate::Reason;
 use crate::metrics::{Group, GroupDefinition, Kind, Metric, Registry};
 
 /// Connections that failed or were refused, by direction (`inbound`, `outbound`) and
-/// [`Reason`](crate::Reason).
+/// [`Reason`].
 pub static CONNECTIONS: GroupDefinition = GroupDefinition {
     labels: &["direction", "reason"],
     metrics: &[Metric {
@@ -140,6 +140,7 @@ mod tests {
             &CONNECTIONS,
             &PEERS,
             &CERTIFICATES,
+            &crate::audit::LINES,
             &istio::REQUESTS,
             &istio::MESSAGES,
             &istio::TCP,

@@ -373,7 +373,6 @@ pub(crate) struct Missing {
     pub(crate) hint: Option<String>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is another part of what decides")]
 fn destination(
     reader: &Reader<'_>,
     client: &Client<'_>,

@@ -1,8 +1,8 @@
 //! The Kubernetes Gateway API: Gateways and their routes, and routes of the mesh (a Service as parent).
 //!
-//! Each Gateway has one [`view`] (its listeners with those of its ListenerSets, checked and merged) and one
-//! [`attach`]ment of routes to them; servers of gateway workloads, tables of the mesh, statuses and findings are made
-//! out of these two by the same code. References are [`backend`]'s, rules [`rules`]', statuses [`status`]'.
+//! Each Gateway has one `view` (its listeners with those of its ListenerSets, checked and merged) and one
+//! `attach`ment of routes to them; servers of gateway workloads, tables of the mesh, statuses and findings are made
+//! out of these two by the same code. References are `backend`'s, rules `rules`', statuses `status`'.
 
 pub(crate) mod attach;
 pub(crate) mod backend;

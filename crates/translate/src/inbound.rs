@@ -72,7 +72,10 @@ impl Derivation for InboundKey {
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
             rate_limits: RateLimits {
-                local: envoy_filter::inbound_limits(reader, &facts, &services),
+                local: envoy_filter::inbound_limits(reader, &facts, &services)
+                    .into_iter()
+                    .chain(linkerd::rate_limit::limits(reader, &facts))
+                    .collect(),
                 global: Vec::new(),
             },
         }))

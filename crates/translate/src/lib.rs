@@ -2,7 +2,7 @@
 //!
 //! [`Translator`] holds objects (Kubernetes' and Istio's) and answers for each resource that a proxy may hold, for each
 //! object what there is to say about it, and for each field what became of it. Everything is a keyed derivation with
-//! recorded inputs ([`engine`]), so a change costs what depends on it, and an endpoint change never touches routes.
+//! recorded inputs (`engine`), so a change costs what depends on it, and an endpoint change never touches routes.
 //! [`workloads`] makes pods and addresses out of Deployments and their kin where no cluster does.
 //!
 //! A dialect is a module of this crate (`istio`) and nothing else. This crate enforces nothing and sends nothing.
@@ -13,6 +13,7 @@
 mod cilium;
 mod client;
 pub mod codes;
+mod crossing;
 mod destinations;
 mod endpoint;
 mod engine;
@@ -34,6 +35,7 @@ pub mod outcomes;
 mod pod;
 mod protocol;
 mod proxy;
+mod replacement;
 mod report;
 mod scope;
 mod secret;
@@ -48,6 +50,7 @@ pub mod workloads;
 pub use mesh::{MeshAuthority, TrustSettings};
 pub use object::{ObjectKey, duplicates};
 pub use options::{Enrolment, LinkerdOptions, Options, Profile};
+pub use replacement::losses;
 pub use report::Report;
 pub use status::{Condition, Status};
 pub use translator::{Change, Changed, Translator};

@@ -7,6 +7,7 @@ pub(crate) mod annotations;
 pub(crate) mod authentication;
 pub(crate) mod balancer;
 mod condition;
+pub(crate) mod egress_network;
 mod identity;
 pub(crate) mod inbound;
 pub(crate) mod inbound_route;
@@ -14,6 +15,7 @@ pub(crate) mod opaque_ports;
 pub(crate) mod outcomes;
 pub(crate) mod policy;
 pub(crate) mod policy_report;
+pub(crate) mod rate_limit;
 pub(crate) mod retry;
 pub(crate) mod route;
 pub(crate) mod server;
@@ -29,6 +31,8 @@ use crate::report::Report;
 /// What there is to say about an object as far as Linkerd is concerned.
 pub(crate) fn report(reader: &Reader<'_>, object: &AnyObject, report: &mut Report) {
     match object {
+        AnyObject::EgressNetwork(object) => egress_network::report(reader, object, report),
+        AnyObject::HttpLocalRateLimitPolicy(object) => rate_limit::report(reader, object, report),
         AnyObject::LinkerdAuthorizationPolicy(object) => {
             policy_report::authorization_policy(reader, object, report);
         }

@@ -7,10 +7,11 @@ use heddle_ir::authorization::Authorization;
 use heddle_ir::proxy::{Limits, ProxyRole, ProxySettings};
 
 use crate::engine::{Derivation, Reader};
+use crate::linkerd;
 use crate::mesh::MeshKey;
 use crate::network::{self, Direction};
 use crate::object::ObjectKey;
-use crate::workload::{WorkloadKey, workload};
+use crate::workload::{Facts, WorkloadKey, workload};
 
 /// Settings of the proxy of a Pod.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -30,10 +31,17 @@ impl Derivation for ProxyKey {
             drain_duration: mesh.drain_duration,
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
-            egress: network::system(reader, &facts, Direction::Egress).map(|system| {
-                Arc::new(Authorization { systems: vec![system], authorizers: Vec::new() })
-            }),
+            egress: egress(reader, &facts),
             role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))
     }
+}
+
+/// What the workload may do to others: what network policies and Linkerd's EgressNetworks say; none where neither refuses
+/// anything.
+fn egress(reader: &Reader<'_>, facts: &Facts) -> Option<Arc<Authorization>> {
+    let of_policies = network::system(reader, facts, Direction::Egress);
+    let of_networks = linkerd::egress_network::system(reader, facts);
+    let systems: Vec<_> = of_policies.into_iter().chain(of_networks).collect();
+    (!systems.is_empty()).then(|| Arc::new(Authorization { systems, authorizers: Vec::new() }))
 }

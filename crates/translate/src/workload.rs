@@ -80,7 +80,8 @@ impl Derivation for WorkloadKey {
             label("service.istio.io/workload-name").unwrap_or_else(|| workload_name(meta));
         let network = label("topology.istio.io/network")
             .map_or_else(|| options.network.clone(), NetworkName::new);
-        let meshed = is_meshed(&pod, options.enrolment);
+        let meshed =
+            is_meshed(&pod, options.enrolment) && !linkerd::settings::is_left_out(reader, &pod);
         Some(Arc::new(Facts {
             id: WorkloadId::new(format!(
                 "{}/Pod/{}/{}",
@@ -101,7 +102,7 @@ impl Derivation for WorkloadKey {
             locality: locality(reader, &labels, spec),
             scope: Scope::new(&meta.namespace, &labels, &network).id(),
             network,
-            is_gateway: is_gateway(&pod),
+            is_gateway: is_gateway(&pod.meta.labels, &pod.meta.annotations, &pod.spec),
             transport: if meshed { MeshTransport::MutualTls } else { MeshTransport::None },
             linkerd: linkerd::settings::of(reader, &pod, &ports(spec)),
             ports: ports(spec),
@@ -170,21 +171,26 @@ fn is_meshed(pod: &Object<PodSpec>, enrolment: Enrolment) -> bool {
 
 /// Whether a pod is a gateway: its template says so (Istio's injection template, the label of pods that are made for a
 /// Gateway of the Gateway API), or all its containers are proxies that an injector or Istio's charts bring.
-fn is_gateway(pod: &Object<PodSpec>) -> bool {
-    let meta = &pod.meta;
-    let templates = meta.annotations.get("inject.istio.io/templates");
+pub(crate) fn is_gateway(
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    spec: &PodSpec,
+) -> bool {
+    let templates = annotations.get("inject.istio.io/templates");
     let by_template = templates
         .is_some_and(|templates| templates.split(',').any(|template| template.trim() == "gateway"));
-    let is_proxy = |container: &Container| {
-        let image = container.image.as_deref().unwrap_or_default();
-        let name = image.rsplit('/').next().unwrap_or_default();
-        let name = name.split([':', '@']).next().unwrap_or_default();
-        container.command.is_empty() && matches!(name, "auto" | "proxyv2")
-    };
-    let containers = &pod.spec.containers;
+    let containers = &spec.containers;
     by_template
-        || meta.labels.contains_key("gateway.networking.k8s.io/gateway-name")
+        || labels.contains_key("gateway.networking.k8s.io/gateway-name")
         || (!containers.is_empty() && containers.iter().all(is_proxy))
+}
+
+/// Whether a container stands for the proxy that the mesh brings: an image of Istio's, and nothing to run.
+pub fn is_proxy(container: &Container) -> bool {
+    let image = container.image.as_deref().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    let name = name.split([':', '@']).next().unwrap_or_default();
+    container.command.is_empty() && matches!(name, "auto" | "proxyv2")
 }
 
 /// The name of what made the pod: its controller, or the Deployment behind a ReplicaSet, else the pod itself.

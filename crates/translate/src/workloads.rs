@@ -5,6 +5,7 @@
 
 mod address;
 pub(crate) mod fields;
+mod gateways;
 mod replicas;
 #[cfg(test)]
 mod tests;
@@ -21,11 +22,13 @@ use heddle_ident::HostPattern;
 pub use self::address::{Allocation, Slots};
 use self::address::{RangeV4, address_v6};
 pub use self::fields::{is_known_field, report};
+pub use self::gateways::{MADE_FOR, gateways};
 pub use self::replicas::{
     COMPLETION_INDEX, PodPhase, PodStatus, pod_status, stand_in_name, with_status,
 };
 use crate::object::ObjectKey;
 use crate::service::ALLOCATED_ADDRESSES;
+pub use crate::workload::is_proxy;
 
 /// Addresses of pods.
 pub const POD_RANGE_V4: &str = "10.244.0.0/16";

@@ -15,13 +15,13 @@ pub enum PathError {
 }
 
 /// Normalises a path, without query. Answers nothing where it is normal already, so that most requests cost one
-/// scan. Without a leading `/` (`*` of OPTIONS) it stays as it is.
+/// scan. In the order of Envoy: encoded slashes are decoded, where the mode says so; unreserved characters are decoded and
+/// dot segments removed; slashes are merged. Without a leading `/` (`*` of OPTIONS) it stays as it is.
 pub fn normalize(path: &str, mode: PathNormalization) -> Result<Option<String>, PathError> {
     if mode == PathNormalization::None || !path.starts_with('/') || is_normal(path, mode) {
         return Ok(None);
     }
     let decoded = decode(path, mode)?;
-    let merge = mode != PathNormalization::Base;
     let mut normal = String::with_capacity(decoded.len());
     let mut segments = decoded.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -35,7 +35,6 @@ pub fn normalize(path: &str, mode: PathNormalization) -> Result<Option<String>, 
                     normal.push('/');
                 }
             }
-            "" if merge && !is_last => {}
             _ => {
                 normal.push('/');
                 normal.push_str(segment);
@@ -45,7 +44,21 @@ pub fn normalize(path: &str, mode: PathNormalization) -> Result<Option<String>, 
     if normal.is_empty() {
         normal.push('/');
     }
+    if mode != PathNormalization::Base {
+        merge_slashes(&mut normal);
+    }
     Ok((normal != path).then_some(normal))
+}
+
+/// Makes one slash of several. Only once dot segments are gone, as Envoy does: an empty segment is a segment, so that
+/// `/a//../b` is `/a/b`; merged before, it would be `/b`, which a server that keeps empty segments does not serve.
+fn merge_slashes(path: &mut String) {
+    let mut after_slash = false;
+    path.retain(|character| {
+        let doubled = after_slash && character == '/';
+        after_slash = character == '/';
+        !doubled
+    });
 }
 
 /// Whether nothing in the path can need a change. May say no for a normal path, never yes for another.
@@ -135,6 +148,16 @@ mod tests {
             ("/a/%2e%2E/b", "/b", "/b", "/b"),
             ("/a\\..\\b", "/b", "/b", "/b"),
             ("//a///b/", "//a///b/", "/a/b/", "/a/b/"),
+            ("/a//../b", "/a/b", "/a/b", "/a/b"),
+            ("/a/..//b", "//b", "/b", "/b"),
+            ("/a/b//../../c", "/a/c", "/a/c", "/a/c"),
+            ("//..//b", "//b", "/b", "/b"),
+            ("/a//.", "/a//", "/a/", "/a/"),
+            ("/a//..", "/a/", "/a/", "/a/"),
+            ("/a/%2e%2e//b//", "//b//", "/b/", "/b/"),
+            ("/a\\\\..\\b", "/a/b", "/a/b", "/a/b"),
+            ("/a/%2F../b", "/a/%2F../b", "/a/%2F../b", "/a/b"),
+            ("/a%2F%2e%2E%2Fb", "/a%2F..%2Fb", "/a%2F..%2Fb", "/b"),
             ("/a%2fb", "/a%2fb", "/a%2fb", "/a/b"),
             ("/a%2F..%5Cb", "/a%2F..%5Cb", "/a%2F..%5Cb", "/b"),
             ("/a%20b%zz%", "/a%20b%zz%", "/a%20b%zz%", "/a%20b%zz%"),
@@ -156,13 +179,23 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_normal_path_stays_normal(path in "/[a.%25\\\\/2eéfF5c]{0,12}") {
-            use PathNormalization::{Base, MergeSlashes};
-            for mode in [Base, MergeSlashes] {
+            use PathNormalization::{Base, DecodeAndMergeSlashes, MergeSlashes};
+            for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
                 if let Ok(Some(once)) = normalize(&path, mode) {
                     // `%2525` may decode into nothing further: only unreserved characters are decoded.
                     proptest::prop_assert_eq!(normalize(&once, mode), Ok(None), "{}", once);
                 }
             }
+        }
+
+        #[test]
+        fn what_is_merged_is_the_base_without_doubled_slashes(path in "/[a./]{0,12}") {
+            use PathNormalization::{Base, MergeSlashes};
+            let mut base = normal(&path, Base);
+            while base.contains("//") {
+                base = base.replace("//", "/");
+            }
+            proptest::prop_assert_eq!(normal(&path, MergeSlashes), base);
         }
     }
 }

@@ -8,10 +8,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Requests per second, and how many there were.
+/// Requests per second over 32 connections, and how many there were.
 pub(crate) fn throughput(target: SocketAddr, seconds: u32) -> Result<(f64, f64)> {
+    wrk(target, seconds, &[])
+}
+
+/// Connections per second that carry a request each.
+pub(crate) fn connections(target: SocketAddr, seconds: u32) -> Result<f64> {
+    Ok(wrk(target, seconds, &["-H", "Connection: close"])?.0)
+}
+
+fn wrk(target: SocketAddr, seconds: u32, arguments: &[&str]) -> Result<(f64, f64)> {
     let output = Command::new("wrk")
-        .args(["-t1", "-c32", &format!("-d{seconds}s"), &format!("http://{target}/")])
+        .args(["-t1", "-c32", &format!("-d{seconds}s")])
+        .args(arguments)
+        .arg(format!("http://{target}/"))
         .output()
         .context("cannot run wrk (Debian package wrk)")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -30,8 +41,8 @@ pub(crate) fn throughput(target: SocketAddr, seconds: u32) -> Result<(f64, f64)>
     Ok((rate, total))
 }
 
-/// Median latency in microseconds at 1,000 requests per second over 16 connections.
-pub(crate) fn p50_us(program: &Path, target: SocketAddr, seconds: u32) -> Result<f64> {
+/// Median latency in microseconds at 1,000 requests per second over 16 connections, and how many requests there were.
+pub(crate) fn steady(program: &Path, target: SocketAddr, seconds: u32) -> Result<(f64, f64)> {
     let output = Command::new(program)
         .args(["sample", "load", "-o", "json", "--rate", "1000", "--connections", "16"])
         .args(["--duration", &format!("{seconds}s"), &format!("http://{target}/")])
@@ -40,7 +51,9 @@ pub(crate) fn p50_us(program: &Path, target: SocketAddr, seconds: u32) -> Result
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout)
         .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     ensure!(summary["failed"] == 0, "requests failed: {summary}");
-    summary["p50_us"].as_f64().context("no p50 in the summary")
+    let figure =
+        |name: &str| summary[name].as_f64().with_context(|| format!("no {name}: {summary}"));
+    Ok((figure("p50_us")?, figure("requests")?))
 }
 
 /// Connections that have each had one answer, and are kept.

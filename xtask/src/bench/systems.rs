@@ -1,6 +1,8 @@
 //! What is measured: how each system is set up on loopback, started, measured and stopped.
 
+mod certificates;
 mod envoy;
+mod haproxy;
 mod heddle;
 
 use std::fs::File;
@@ -13,28 +15,54 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::load;
 use super::measure::{Figures, cpu_seconds, rss_mb};
+use crate::run::is_there;
 
 /// Connections held while memory is read.
 const HELD_CONNECTIONS: usize = 1000;
 /// How long a process may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How the proxies of a pair treat what passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    /// As HTTP: routed, authorised and counted by request.
+    Http,
+    /// As bytes.
+    Tcp,
+}
+
 /// What stands between client and server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
     Direct,
+    HaproxyPair,
     EnvoyPair,
     HeddlePair,
+    EnvoyTcpPair,
+    HeddleTcpPair,
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 3] = [Self::Direct, Self::EnvoyPair, Self::HeddlePair];
+    /// Those that this machine has the programs for; what is left out is said. Envoy must be there: the bars are ratios to it.
+    pub(crate) fn there() -> Vec<Self> {
+        let mut all = vec![Self::Direct];
+        if is_there("haproxy") {
+            all.push(Self::HaproxyPair);
+        } else {
+            eprintln!("bench: no HAProxy (Debian package haproxy): its pair is left out");
+        }
+        all.extend([Self::EnvoyPair, Self::HeddlePair, Self::EnvoyTcpPair, Self::HeddleTcpPair]);
+        all
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "nothing",
+            Self::HaproxyPair => "HAProxy pair, L7, HTTP/2 between",
             Self::EnvoyPair => "Envoy pair, L7, HTTP/1.1 between",
             Self::HeddlePair => "heddle pair, L7, HTTP/1.1 between",
+            Self::EnvoyTcpPair => "Envoy pair, TCP only",
+            Self::HeddleTcpPair => "heddle pair, TCP only",
         }
     }
 }
@@ -88,7 +116,7 @@ impl Bench {
         std::fs::create_dir_all(&folder)?;
         let server = free_address(Ipv4Addr::LOCALHOST)?;
         let nginx = start_nginx(&folder, server)?;
-        envoy::make_certificates(&folder)?;
+        certificates::make(&folder)?;
         Ok(Self {
             program: root.join("target/release/heddle"),
             envoy: envoy::program()?,
@@ -100,11 +128,17 @@ impl Bench {
 
     /// Starts a system, measures it, stops it.
     pub(crate) fn run(&self, system: System, seconds: u32) -> Result<Figures> {
+        let envoy = |layer| envoy::start(&self.folder, &self.envoy, self.server, layer);
+        let heddle = |layer| heddle::start(&self.folder, &self.program, self.server, layer);
         let pair = match system {
             System::Direct => None,
-            System::EnvoyPair => Some(envoy::start(&self.folder, &self.envoy, self.server)?),
-            System::HeddlePair => Some(heddle::start(&self.folder, &self.program, self.server)?),
+            System::HaproxyPair => Some(haproxy::start(&self.folder, self.server)?),
+            System::EnvoyPair => Some(envoy(Layer::Http)?),
+            System::EnvoyTcpPair => Some(envoy(Layer::Tcp)?),
+            System::HeddlePair => Some(heddle(Layer::Http)?),
+            System::HeddleTcpPair => Some(heddle(Layer::Tcp)?),
         };
+        let cpu = || pair.as_ref().map_or(Ok(0.0), Pair::cpu_seconds);
         let target = pair.as_ref().map_or(self.server, |pair| pair.target);
         let mut figures = Figures::default();
         if let Some(pair) = &pair {
@@ -112,12 +146,15 @@ impl Bench {
             figures.rss_idle_mb = pair.rss_mb()?;
         }
         load::throughput(target, 2)?;
-        let before = pair.as_ref().map_or(Ok(0.0), Pair::cpu_seconds)?;
+        let before = cpu()?;
         let (rate, total) = load::throughput(target, seconds)?;
-        let after = pair.as_ref().map_or(Ok(0.0), Pair::cpu_seconds)?;
+        let after = cpu()?;
         figures.throughput = rate;
         figures.cpu_per_10k = (after - before) / total * 10_000.0;
-        figures.p50_us = load::p50_us(&self.program, target, seconds)?;
+        let (p50_us, total) = load::steady(&self.program, target, seconds)?;
+        figures.p50_us = p50_us;
+        figures.cpu_per_10k_steady = (cpu()? - after) / total * 10_000.0;
+        figures.connections = load::connections(target, seconds)?;
         if let Some(pair) = &pair {
             let held = load::hold(target, HELD_CONNECTIONS)?;
             figures.rss_connections_mb = pair.rss_mb()?;

@@ -9,6 +9,7 @@ use heddle_control::Lifetimes;
 use heddle_ident::WorkloadId;
 use heddle_proxy::run::{SidecarOptions, run_sidecar};
 use heddle_standalone::StateDirectory;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::log::{LogSettings, init};
 use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
 
@@ -19,6 +20,9 @@ use crate::arguments::{ControlArguments, InternalCommand, ProxyArguments};
 
 /// What is logged, for every part of a mesh: `info`, or `info,heddle_proxy=debug`.
 pub(crate) const LOG_VARIABLE: &str = "HEDDLE_LOG";
+
+/// Where proxies write their audit log: a list of `off`, `stdout`, `all` and a folder.
+pub(crate) const AUDIT_VARIABLE: &str = "HEDDLE_AUDIT";
 
 /// Makes standard error the log, through a writer that a slow reader cannot stall.
 fn start_log() -> Result<SinkGuard> {
@@ -58,7 +62,11 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
         let path = socket.strip_prefix("unix://").or_else(|| socket.strip_prefix("unix:"));
         PathBuf::from(path.unwrap_or(&socket))
     });
-    let options = SidecarOptions { workload, supervisor, workload_api, svid_source };
+    let audit = match std::env::var(AUDIT_VARIABLE) {
+        Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
+        Err(_) => AuditSettings::default(),
+    };
+    let options = SidecarOptions { workload, supervisor, workload_api, svid_source, audit };
     run_sidecar(options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }

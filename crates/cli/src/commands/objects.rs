@@ -300,6 +300,9 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
             ]);
         }
         out(&table(&rows))?;
+        for line in super::up::published(&processes) {
+            out(&format!("{}\n", line.unwrap_or_else(|error| format!("not open: {error}"))))?;
+        }
         match control {
             Ok(control) => {
                 let proxies = control["proxies"].as_array().map_or(0, Vec::len);

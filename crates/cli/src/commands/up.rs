@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use heddle_standalone::status::{MeshStatus, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
+use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
 
 use super::files::Sources;
-use super::internal::LOG_VARIABLE;
+use super::internal::{AUDIT_VARIABLE, LOG_VARIABLE};
 use super::objects;
 use super::print::out;
 use super::signals::stop_signal;
@@ -38,8 +39,10 @@ fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) 
     if let Some(ca) = ca {
         options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
     }
-    if let Ok(level) = std::env::var(LOG_VARIABLE) {
-        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
+    for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
+        if let Ok(value) = std::env::var(name) {
+            options.own_environment.push((name.to_owned(), value));
+        }
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -48,15 +51,18 @@ fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) 
 }
 
 pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCode> {
-    // Files that cannot be read are found before anything is started.
+    // What cannot be read is found before anything is started.
+    if let Ok(text) = std::env::var(AUDIT_VARIABLE) {
+        AuditSettings::parse(&text).context(AUDIT_VARIABLE)?;
+    }
     let sources = Sources::read(&arguments.files)?;
     let directory = directory(mesh)?;
     let client = client(mesh)?;
     if client.state().running().is_some() {
         out("the mesh runs already; the files are applied to it\n")?;
         return runtime()?.block_on(async {
-            bring_up(&client, &sources, arguments.timeout).await?;
-            Ok(ExitCode::SUCCESS)
+            let published = bring_up(&client, &sources, arguments.timeout).await?;
+            Ok(exit_code(published))
         });
     }
     if arguments.detach {
@@ -141,8 +147,10 @@ async fn detached(
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
-    std::fs::create_dir_all(&logs)
-        .with_context(|| format!("cannot make the folder {}", logs.display()))?;
+    std::fs::create_dir_all(&logs).map_err(|error| {
+        let what = format!("cannot make the folder {}", logs.display());
+        hinted(anyhow::Error::new(error).context(what), "name another folder with --state")
+    })?;
     let log = logs.join("mesh.log");
     let file =
         std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -159,15 +167,16 @@ async fn detached(
         .spawn()
         .context("cannot start the mesh")?;
     let up = bring_up(client, sources, arguments.timeout);
-    tokio::select! {
-        result = up => result?,
+    let result = tokio::select! {
+        result = up => result,
         status = child.wait() => {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             bail!("the mesh ended at its start ({}): {}", status?, text.trim());
         }
-    }
+    };
+    // Whatever became of the files, there is a mesh now.
     out("the mesh runs in the background; `heddle down` stops it\n")?;
-    Ok(ExitCode::SUCCESS)
+    result.map(exit_code)
 }
 
 /// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.
@@ -185,12 +194,22 @@ fn usable_authority(folder: Option<&Path>) -> Result<Option<PathBuf>> {
     Ok(Some(folder))
 }
 
-/// Applies the files and waits until everything is ready, saying how it goes.
-pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
+/// A port that could not be opened is a failure, though the mesh goes on.
+fn exit_code(published: bool) -> ExitCode {
+    if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes. False: a port of this machine that leads
+/// into the mesh could not be opened.
+pub(crate) async fn bring_up(
+    client: &Client,
+    sources: &Sources,
+    timeout: Duration,
+) -> Result<bool> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
-        return Ok(());
+        return Ok(true);
     }
     let errors = objects::apply_and_print(client, sources).await?;
     if errors > 0 {
@@ -263,23 +282,53 @@ pub(crate) fn why(workload: &WorkloadStatus) -> String {
     }
 }
 
-fn print_published(status: &MeshStatus) -> Result<()> {
-    for workload in &status.workloads {
-        for port in &workload.published {
-            let name = format!("{}/{}", workload.namespace, workload.name);
-            match &port.error {
-                None => out(&format!(
-                    "http://{}:{} leads to {name} port {}\n",
-                    port.host_address, port.host_port, port.workload_port
-                ))?,
-                Some(error) => out(&format!(
-                    "port {} of this machine is not open for {name}: {error}\n",
-                    port.host_port
-                ))?,
+fn print_published(status: &MeshStatus) -> Result<bool> {
+    let mut open = true;
+    for line in published(status) {
+        match line {
+            Ok(line) => out(&format!("{line}\n"))?,
+            Err(line) => {
+                crate::failure::print(&anyhow::anyhow!(line));
+                open = false;
             }
         }
     }
-    Ok(())
+    Ok(open)
+}
+
+/// A line for each port of this machine that leads into the mesh, or (the errors) should.
+pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
+    let mut lines = Vec::new();
+    for workload in &status.workloads {
+        for port in &workload.published {
+            let name = if port.service.is_empty() {
+                format!("{}/{} port {}", workload.namespace, workload.name, port.workload_port)
+            } else {
+                format!("the Service {}, port {}", port.service, port.wanted_port)
+            };
+            let why = if port.wanted_port == 0 || port.wanted_port == port.host_port {
+                ""
+            } else if port.wanted_port < 1024 {
+                " (ports below 1024 of this machine are root's)"
+            } else {
+                " (that port of this machine is another Service's)"
+            };
+            let line = match &port.error {
+                None => {
+                    let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
+                    let (host, number) = (port.host_address, port.host_port);
+                    let host = std::net::SocketAddr::new(host, number);
+                    Ok(format!("{scheme}://{host} leads to {name}{why}"))
+                }
+                Some(error) => Err(error.clone()),
+            };
+            // Replicas share the ports of their Service.
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
 }
 
 pub(crate) fn down(mesh: &MeshArguments, arguments: &DownArguments) -> Result<ExitCode> {

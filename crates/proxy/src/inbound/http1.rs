@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
+use heddle_authz::CompiledAuthorization;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::proxy::Limits;
@@ -12,11 +13,14 @@ use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
 
+use super::standing::{Admission, Kept};
 use super::{Peer, application};
+use crate::admission::{self, Admitted};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::http1::{self, Begun, Finished};
+use crate::rate_limits::CompiledLimits;
 use crate::worker::Worker;
 
 /// Serves the requests of one connection, one after the other.
@@ -52,73 +56,100 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let head = request.head(&client.connection);
+    let kept = Kept::Http1(head.bytes().to_vec(), client.limits.head);
+    let admission = Admission::new(worker, peer, kept);
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = snapshot.inbound.clone() else {
-        http1::answer(client, &begun, request, Answer::no_destination()).await?;
+        Box::pin(http1::answer(client, &begun, request, Answer::no_destination())).await?;
         return Ok(false);
     };
     let limits = snapshot.inbound_limits.clone();
     drop(snapshot);
     if peer.is_revoked(worker) {
         peer.tell_revoked(worker);
-        let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
+        let denied = http1::answer(client, &begun, request, Answer::denied());
+        let finished = Box::pin(denied).await?;
         record_request(worker, peer, &begun, &finished);
         return Ok(false);
     }
-    if request.head(&client.connection).form() == TargetForm::Authority {
-        let finished = http1::answer(client, &begun, request, Answer::bad_request(405)).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let limits = limits.as_deref();
+    let mut ready = admit(worker, peer, &inbound, limits, client, &mut request, None);
+    if let Ok(None) = ready {
+        // In memory of its own, too.
+        let asking = admission::http1::admit(worker, peer, &inbound, client, &mut request);
+        ready = Box::pin(asking).await.and_then(|known| {
+            admit(worker, peer, &inbound, limits, client, &mut request, Some(known))
+        });
     }
-    let policy = inbound.inbound();
-    let head = request.head(&client.connection);
-    let Ok(normal) = path::normalize(head.path_text(), policy.path_normalization) else {
-        let finished = http1::answer(client, &begun, request, Answer::bad_request(400)).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let finished = match ready.and_then(|ready| ready.ok_or_else(Answer::denied)) {
+        // In memory of its own: what few requests get must not make all of them larger.
+        Err(answer) => Box::pin(http1::answer(client, &begun, request, answer)).await?,
+        Ok(Ready { admitted, out, idempotent }) => {
+            let policy = inbound.inbound();
+            let state = worker.applications.on(peer.accepted.destination.port(), policy);
+            let decided = Decided {
+                worker,
+                state: &state,
+                permit: &admitted.permit,
+                retry: &policy.retry,
+                original: application(worker, peer.accepted.destination),
+                hash: None,
+                due: None,
+                idempotent,
+                extra: Extra { standing: Some(&admission), ..Extra::default() },
+            };
+            let edits = || admitted.response_edits();
+            http1::forward(client, &begun, request, out, &decided, edits).await?
+        }
     };
+    record_request(worker, peer, &begun, &finished);
+    Ok(finished.keep)
+}
+
+/// A request that may go on, as it goes on.
+struct Ready {
+    admitted: Admitted,
+    out: Output,
+    idempotent: bool,
+}
+
+/// Decides whether a request goes on, and writes its head; else what it is answered. Nothing in here waits, so that
+/// nothing of what it looks at is held while the request is under way. None: somebody must be waited for, whose word
+/// is to be brought as `known`.
+fn admit(
+    worker: &Worker,
+    peer: &Peer,
+    inbound: &CompiledAuthorization,
+    limits: Option<&CompiledLimits>,
+    client: &Client,
+    request: &mut Request,
+    known: Option<Admitted>,
+) -> Result<Option<Ready>, Answer> {
+    let head = request.head(&client.connection);
+    if head.form() == TargetForm::Authority {
+        return Err(Answer::bad_request(405));
+    }
+    let normal = path::normalize(head.path_text(), inbound.inbound().path_normalization)
+        .map_err(|_| Answer::bad_request(400))?;
     let head = match &normal {
         Some(path) => head.with_path(path),
         None => head,
     };
-    let decision = inbound.decide_request(&peer.facts, &head);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(denial) => {
-            let what = format_args!("{} {}", head.method_text(), head.path_text());
-            super::denied(worker, peer, &what, denial.origin());
-            let finished = http1::answer(client, &begun, request, Answer::denied()).await?;
-            record_request(worker, peer, &begun, &finished);
-            return Ok(finished.keep);
-        }
-    };
-    if let Some(limits) = &limits
-        && let Err(refusal) = limits.check(worker, peer.asking(), &head)
-    {
-        let finished = http1::answer(client, &begun, request, refusal).await?;
-        record_request(worker, peer, &begun, &finished);
-        return Ok(finished.keep);
+    let known = known.map(Ok).or_else(|| admission::at_once(worker, peer, inbound, &head));
+    let Some(admitted) = known.transpose()? else { return Ok(None) };
+    if let Some(limits) = limits {
+        limits.check(worker, peer.asking(), &head)?;
     }
-    let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let mut out = Output::new();
-    let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
-    let headers = || own_edits(peer.client_certificate.as_deref());
+    let other_target = admitted.target(head.path_text());
+    let path = other_target.as_deref().or(normal.as_deref());
+    let edits = RequestEdits { path, ..RequestEdits::default() };
+    let own = || own_edits(peer.client_certificate.as_deref());
+    let headers = || admitted.request_edits().chain(own());
     wire::write_request(&head, &edits, headers, &mut out);
-    let decided = Decided {
-        worker,
-        state: &state,
-        permit: &permit,
-        retry: &policy.retry,
-        original: application(worker, peer.accepted.destination),
-        hash: None,
-        due: None,
-        idempotent: http1::is_idempotent(head.method_text()),
-        extra: Extra::default(),
-    };
-    let edits = std::iter::empty;
-    let finished = http1::forward(client, &begun, request, out, &decided, edits).await?;
-    record_request(worker, peer, &begun, &finished);
-    Ok(finished.keep)
+    let idempotent = http1::is_idempotent(head.method_text());
+    Ok(Some(Ready { admitted, out, idempotent }))
 }
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,

@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use crate::harness::{Pair, Peer, application, pattern, run};
 
 /// A server: `serve` plays each request.
-async fn h2_application<F: Future<Output = ()> + 'static>(
+pub(crate) async fn h2_application<F: Future<Output = ()> + 'static>(
     serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Clone + 'static,
 ) -> SocketAddr {
     application(move |Peer { stream, .. }| {
@@ -35,7 +35,7 @@ async fn h2_application<F: Future<Output = ()> + 'static>(
     .await
 }
 
-async fn client(pair: &Pair) -> SendRequest<Bytes> {
+pub(crate) async fn client(pair: &Pair) -> SendRequest<Bytes> {
     let Peer { stream, .. } = pair.connect().await;
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     spawn_local(async move {
@@ -44,7 +44,7 @@ async fn client(pair: &Pair) -> SendRequest<Bytes> {
     sender.ready().await.unwrap()
 }
 
-fn request(path: &str) -> Request<()> {
+pub(crate) fn request(path: &str) -> Request<()> {
     let uri = format!("http://server:8080{path}");
     Request::builder()
         .method("POST")
@@ -55,7 +55,7 @@ fn request(path: &str) -> Request<()> {
         .unwrap()
 }
 
-async fn send_all(sink: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
+pub(crate) async fn send_all(sink: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
     while !data.is_empty() {
         sink.reserve_capacity(data.len());
         while sink.capacity() == 0 {
@@ -70,13 +70,13 @@ async fn send_all(sink: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
 }
 
 /// Some bytes of a body; none at its end.
-async fn receive(body: &mut RecvStream) -> Option<Bytes> {
+pub(crate) async fn receive(body: &mut RecvStream) -> Option<Bytes> {
     let data = body.data().await?.unwrap();
     body.flow_control().release_capacity(data.len()).unwrap();
     Some(data)
 }
 
-async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
+pub(crate) async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(data) = receive(body).await {
         all.extend_from_slice(&data);
@@ -84,7 +84,7 @@ async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
     all
 }
 
-fn trailers(status: u16) -> HeaderMap {
+pub(crate) fn trailers(status: u16) -> HeaderMap {
     HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from(status),
@@ -92,7 +92,7 @@ fn trailers(status: u16) -> HeaderMap {
 }
 
 /// Sends back what it gets while it gets it, and status 0 at the end.
-async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let response = Response::builder().header("x-path", request.uri().path()).body(()).unwrap();
     let mut sink = respond.send_response(response, false).unwrap();
     while let Some(data) = receive(request.body_mut()).await {

@@ -41,6 +41,7 @@ pub(super) fn workload_report(status: &WorkloadStatus) -> node::WorkloadReport {
                 host_port: port.host_port.into(),
                 workload_port: port.workload_port.into(),
                 protocol: node::TransportProtocol::Tcp.into(),
+                service: port.service.clone(),
             })
             .collect(),
     }

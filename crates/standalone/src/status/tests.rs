@@ -77,6 +77,8 @@ fn a_report_says_what_failed_and_which_ports_are_open() {
         host_address: "127.0.0.1".parse().unwrap(),
         host_port,
         workload_port: 80,
+        wanted_port: host_port,
+        service: String::new(),
         error: error.map(Into::into),
     };
     let mut failed = container(ContainerKind::Application, Phase::BackOff, false);
@@ -93,4 +95,19 @@ fn a_report_says_what_failed_and_which_ports_are_open() {
     assert_eq!(report.message, "port 8080 is taken");
     let open: Vec<_> = report.published_ports.iter().map(|port| port.host_port).collect();
     assert_eq!(open, [8081]);
+}
+
+#[test]
+fn a_gateway_is_what_its_proxy_is() {
+    let mut status = WorkloadStatus {
+        gateway: true,
+        proxy: Some(ProcessStatus::default()),
+        ..WorkloadStatus::default()
+    };
+    status.settle();
+    assert_eq!((status.ready, status.phase), (false, Phase::Pending));
+    let proxy = status.proxy.as_mut().unwrap();
+    (proxy.ready, proxy.phase) = (true, Phase::Running);
+    status.settle();
+    assert_eq!((status.ready, status.phase), (true, Phase::Running));
 }

@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     pub(crate) target: SocketAddr,
     /// Who wishes it, for messages.
     pub(crate) workload: String,
+    /// The Service whose port it is (`namespace/name`); empty: the port of a container.
+    pub(crate) service: String,
     /// Whether connections may go there now.
     pub(crate) ready: bool,
 }
@@ -46,8 +48,13 @@ pub(crate) struct Publisher {
     relays: JoinSet<()>,
 }
 
-/// Wishes for any free port are not shared: each is of its own workload.
+/// The ports of Services are theirs; wishes for any free port are not shared: each is of its own workload.
 type PortKey = (SocketAddr, Option<(String, u16)>);
+
+/// Ports that only root may open, on most hosts.
+const PRIVILEGED: u16 = 1024;
+/// What an ordinary user gets in place of such a port: 8080 for 80, 8443 for 443.
+const PRIVILEGED_SHIFT: u16 = 8000;
 
 struct Port {
     address: SocketAddr,
@@ -97,7 +104,7 @@ impl Publisher {
             if self.ports.contains_key(key) || failures.contains_key(key) {
                 continue;
             }
-            match self.open(wish.host).await {
+            match self.open_for(wish).await {
                 Ok(port) => drop(self.ports.insert(key.clone(), port)),
                 Err(error) => drop(failures.insert(key, explain(wish, &error))),
             }
@@ -113,6 +120,32 @@ impl Publisher {
         wanted.iter().map(outcome).collect()
     }
 
+    /// Opens what is wished. The port of a Service that an ordinary user may not have, or that another Service of this
+    /// mesh has already, is replaced by another one.
+    async fn open_for(&mut self, wish: &Wish) -> Result<Port, Error> {
+        let error = match self.open(wish.host).await {
+            Err(error) if !wish.service.is_empty() => error,
+            result => return result,
+        };
+        let Error::Refused(refusal) = &error else { return Err(error) };
+        let port = wish.host.port();
+        let replaced = match refusal.kind {
+            RefusalKind::Denied => port < PRIVILEGED,
+            RefusalKind::AddressInUse => self.ports.values().any(|own| own.address == wish.host),
+            _ => false,
+        };
+        if !replaced {
+            return Err(error);
+        }
+        let others = [Some(port + PRIVILEGED_SHIFT).filter(|_| port < PRIVILEGED), Some(0)];
+        for other in others.into_iter().flatten() {
+            if let Ok(opened) = self.open(SocketAddr::new(wish.host.ip(), other)).await {
+                return Ok(opened);
+            }
+        }
+        Err(error)
+    }
+
     async fn open(&mut self, host: SocketAddr) -> Result<Port, Error> {
         let descriptor = self.broker.descriptor(&Request::Listen(host)).await?;
         let listener = std::net::TcpListener::from(descriptor);
@@ -125,13 +158,20 @@ impl Publisher {
 }
 
 fn key(wish: &Wish) -> PortKey {
+    if !wish.service.is_empty() {
+        return (wish.host, Some((wish.service.clone(), 0)));
+    }
     let own = (wish.host.port() == 0).then(|| (wish.workload.clone(), wish.target.port()));
     (wish.host, own)
 }
 
 fn explain(wish: &Wish, error: &Error) -> String {
     let (address, port) = (wish.host.ip(), wish.host.port());
-    let who = &wish.workload;
+    let who = if wish.service.is_empty() {
+        wish.workload.clone()
+    } else {
+        format!("the Service {}", wish.service)
+    };
     match error {
         Error::Refused(refusal) if refusal.kind == RefusalKind::AddressInUse => format!(
             "port {port} of {address}, which {who} publishes, is taken by another program of this host; \

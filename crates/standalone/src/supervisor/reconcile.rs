@@ -193,6 +193,8 @@ impl Running {
                 host_address: address.ip(),
                 host_port: address.port(),
                 workload_port: wish.target.port(),
+                wanted_port: wish.host.port(),
+                service: wish.service.clone(),
                 error: outcome.err(),
             });
         }
@@ -249,6 +251,7 @@ fn wishes(desired: &DesiredState, status: &MeshStatus) -> (Vec<Wish>, Vec<(Strin
                 host: SocketAddr::new(host, host_port),
                 target: SocketAddr::new(*address, target_port),
                 workload: format!("{}/{}", workload.namespace, workload.name),
+                service: port.service.clone(),
                 ready: entry.ready,
             });
             owners.push((workload.id.clone(), workload.uid.clone()));

@@ -242,6 +242,10 @@ impl Parts {
             let orders = self.applications.subscribe();
             self.application_tasks.spawn(async move { task.run(orders).await });
         }
+        if context.desired.gateway && context.desired.containers.is_empty() {
+            // Its proxy is all there is, and is started again for as long as it is wanted.
+            while self.proxy_task.join_next().await.is_some() {}
+        }
         while self.application_tasks.join_next().await.is_some() {}
     }
 
@@ -258,7 +262,13 @@ impl Parts {
         self.sidecars.send_modify(order);
         while self.sidecar_tasks.join_next().await.is_some() {}
         // Nobody is left whom the proxy could serve.
-        self.proxy.send_modify(|own| own.stop_by = Some(Instant::now() + proxy::LAST_WORDS));
+        let last_words = if self.context.desired.gateway && serving {
+            // It is what clients are connected to.
+            by.min(Instant::now() + proxy::GATEWAY_DRAIN_MAX)
+        } else {
+            Instant::now() + proxy::LAST_WORDS
+        };
+        self.proxy.send_modify(|own| own.stop_by = Some(last_words));
         while self.proxy_task.join_next().await.is_some() {}
     }
 
@@ -309,6 +319,7 @@ fn first_status(desired: &node::DesiredWorkload) -> WorkloadStatus {
         owner: desired.owner_name.clone(),
         addresses: desired.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
         meshed: desired.meshed,
+        gateway: desired.gateway,
         proxy: desired.meshed.then(ProcessStatus::default),
         containers: init.chain(applications).collect(),
         ..WorkloadStatus::default()

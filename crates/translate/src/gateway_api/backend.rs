@@ -9,6 +9,7 @@ use crate::gateway_api::certificates::Unresolved;
 use crate::gateway_api::grants::{self, From, To};
 use crate::gateway_api::route::RouteKind;
 use crate::names::service_host;
+use crate::object::ObjectKey;
 use crate::service::ServiceKey;
 
 /// A reference to a backend, of whichever type.
@@ -42,14 +43,25 @@ reference_of!(BackendObjectReference, BackendRef, HttpBackendRef);
 /// The group of Istio's `Hostname` backends.
 const ISTIO: &str = "networking.istio.io";
 
+/// Who refers to a backend.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Referrer<'a> {
+    /// The route's group.
+    pub(crate) group: &'a str,
+    pub(crate) kind: RouteKind,
+    pub(crate) namespace: &'a str,
+    /// Services of whose requests the rules decide: a reference back to one needs no grant (docs/decisions/0057).
+    pub(crate) parents: &'a [ObjectKey],
+}
+
 /// The index of the destination that a route's reference means.
 pub(crate) fn resolve(
     reader: &Reader<'_>,
-    (route_group, kind): (&str, RouteKind),
-    namespace: &str,
+    referrer: Referrer<'_>,
     reference: Reference<'_>,
     destinations: &mut Destinations<'_>,
 ) -> Result<usize, Unresolved> {
+    let Referrer { group: route_group, kind, namespace, parents } = referrer;
     let target = reference.namespace.unwrap_or(namespace);
     let host = match (reference.group, reference.kind) {
         ("" | "core", "Service") if reference.group.is_empty() || route_group != GROUP => {
@@ -66,8 +78,9 @@ pub(crate) fn resolve(
     let from = From { group: route_group, kind: kind.as_str(), namespace };
     let (group, name) = (reference.group, reference.name);
     let to = To { group, kind: reference.kind, namespace: target, name };
+    let is_parent = || parents.contains(&ObjectKey::new(group, reference.kind, target, name));
     // Linkerd's own routes refer to other namespaces without a grant.
-    if route_group == GROUP && !grants::permits(reader, from, to) {
+    if route_group == GROUP && !grants::permits(reader, from, to) && !is_parent() {
         let message = format!(
             "no ReferenceGrant in `{target}` lets a {} of `{namespace}` refer to the {} `{name}`",
             kind.as_str(),

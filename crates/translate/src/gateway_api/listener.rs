@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use heddle_api::gateway_api::{
     AllowedRoutes, FrontendTls, FrontendValidation, FrontendValidationMode, GROUP, Listener,
-    ListenerTlsMode, RouteNamespacesFrom,
+    ListenerTls, ListenerTlsMode, RouteNamespacesFrom,
 };
 use heddle_api::{LabelSelector, Resource as AnyObject, Written};
 use heddle_diag::Origin;
@@ -231,7 +231,7 @@ fn tls(
     unresolved: &mut Option<Unresolved>,
     refused: &mut Option<Unresolved>,
 ) -> ServerTls {
-    let mode = listener.tls.as_ref().map_or(ListenerTlsMode::Terminate, |tls| tls.mode());
+    let mode = listener.tls.as_ref().map_or(ListenerTlsMode::Terminate, ListenerTls::mode);
     if mode == ListenerTlsMode::Passthrough {
         return ServerTls::Passthrough;
     }

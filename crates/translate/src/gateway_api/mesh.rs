@@ -42,6 +42,12 @@ pub(crate) struct Acting {
     service: ObjectKey,
 }
 
+/// The Services that a route names as parents.
+pub(crate) fn parents(route: &Route) -> Vec<ObjectKey> {
+    let parents = route.parents().iter().map(|parent| route.parent_key(parent));
+    parents.filter(|key| key.group.is_empty() && &*key.kind == "Service").collect()
+}
+
 /// Which class a route has towards a service.
 pub(crate) fn class_of(route: &Route, service_namespace: &str) -> Class {
     if route.meta().namespace == service_namespace { Class::Producer } else { Class::Consumer }
@@ -70,6 +76,14 @@ pub(crate) fn candidates(reader: &Reader<'_>, service: &Service, port: &ServiceP
         .collect();
     routes.sort_by(|left, right| by_age(left.meta(), right.meta()));
     routes
+}
+
+/// Whether any route for streams names a service.
+pub(crate) fn has_stream_routes(reader: &Reader<'_>, service: &Service) -> bool {
+    let key = ObjectKey::new("", "Service", &service.namespace, &service.name);
+    let routes = reader.objects(Topic::RoutesOf(key));
+    let mut kinds = routes.iter().filter_map(Route::of).map(|route| route.kind());
+    kinds.any(|kind| matches!(kind, RouteKind::Tls | RouteKind::Tcp))
 }
 
 /// Whether a kind of route can act on a port that declares this protocol.
@@ -139,7 +153,7 @@ impl Acting {
             .routes
             .iter()
             .flat_map(|route| {
-                let mut rules = servers::http_rules(reader, route, destinations);
+                let mut rules = servers::http_rules(reader, route, &parents(route), destinations);
                 self.annotate(reader, route, &mut rules);
                 rules
             })
@@ -172,14 +186,16 @@ impl Acting {
             RouteKind::Grpc | RouteKind::Http => None,
             // Of opaque streams nothing tells whose they are: the oldest route has them.
             RouteKind::Tcp | RouteKind::Udp => {
-                let rules =
-                    self.routes.first().map(|route| servers::tcp_rule(reader, route, destinations));
+                let rules = self
+                    .routes
+                    .first()
+                    .map(|route| servers::tcp_rule(reader, route, &parents(route), destinations));
                 Some((Vec::new(), rules.into_iter().collect()))
             }
             RouteKind::Tls => {
                 let mut rules: Vec<TlsRule> = Vec::new();
                 for route in &self.routes {
-                    let rule = servers::tcp_rule(reader, route, destinations);
+                    let rule = servers::tcp_rule(reader, route, &parents(route), destinations);
                     let names = route.hostnames().iter();
                     let mut names: Vec<_> = names
                         .filter_map(|name| heddle_ident::HostPattern::parse(name).ok())

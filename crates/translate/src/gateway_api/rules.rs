@@ -17,12 +17,13 @@ use heddle_ir::http_route::{
 use crate::codes;
 use crate::destinations::Destinations;
 use crate::engine::Reader;
-use crate::gateway_api::backend::{self, INVALID_DESTINATION, Reference};
+use crate::gateway_api::backend::{self, INVALID_DESTINATION, Reference, Referrer};
 use crate::gateway_api::certificates::Unresolved;
 use crate::gateway_api::filters::{self, Filtered};
 use crate::gateway_api::route::RouteKind;
 use crate::gateway_api::{grpc, matches};
 use crate::mesh::MeshKey;
+use crate::object::ObjectKey;
 use crate::report::Report;
 
 /// What a request gets whose backend, or a filter of whose rule, leads to nothing (API.md hazard 13).
@@ -45,6 +46,8 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) reader: &'a Reader<'a>,
     pub(crate) namespace: &'a str,
     pub(crate) kind: RouteKind,
+    /// Services of whose requests the rules decide; empty at a gateway.
+    pub(crate) parents: &'a [ObjectKey],
     pub(crate) places: &'a Places,
     pub(crate) destinations: &'a mut Destinations<'d>,
     pub(crate) report: &'a mut Report,
@@ -130,7 +133,7 @@ fn action(
     let parts = ["filters", "retry", "sessionPersistence", "timeouts", "name"];
     let broken =
         |field: &&str| places.field(written.at, field).is_some_and(|at| places.is_broken(at));
-    if places.broken().contains(&written.at) || parts.iter().any(|field| broken(&field)) {
+    if places.broken().contains(&written.at) || parts.iter().any(broken) {
         return answer(origin, "the rule has an error, see `analyze`");
     }
     if let Some(redirect) = &filtered.redirect {
@@ -232,10 +235,14 @@ pub(crate) fn resolve(
     origin: &Origin,
     context: &mut Context<'_, '_>,
 ) -> Result<usize, Unresolved> {
-    let (kind, namespace) = (context.kind, context.namespace);
-    let group = &context.places.origin().group;
-    let route = (&**group, kind);
-    let found = backend::resolve(context.reader, route, namespace, reference, context.destinations);
+    let kind = context.kind;
+    let referrer = Referrer {
+        group: &context.places.origin().group,
+        kind,
+        namespace: context.namespace,
+        parents: context.parents,
+    };
+    let found = backend::resolve(context.reader, referrer, reference, context.destinations);
     found.inspect_err(|error| {
         let effect = match (kind, error.reason) {
             (RouteKind::Http, INVALID_DESTINATION) => "requests for it get 503",

@@ -109,10 +109,14 @@ fn shifted(mut served: Served, first: usize) -> Served {
         }
         ServerProtocol::HttpsRedirect => {}
         ServerProtocol::Tcp(rules) => {
-            rules.iter_mut().for_each(|rule| shift_backends(&mut rule.backends));
+            for rule in rules {
+                shift_backends(&mut rule.backends);
+            }
         }
         ServerProtocol::Tls(rules) => {
-            rules.iter_mut().for_each(|rule| shift_backends(&mut rule.backends));
+            for rule in rules {
+                shift_backends(&mut rule.backends);
+            }
         }
     }
     served
@@ -168,7 +172,7 @@ fn servers(
         }
         Protocol::Tcp => {
             let oldest = routes.first().and_then(|attached| route(reader, attached));
-            let rules = oldest.map(|route| tcp_rule(reader, &route, destinations));
+            let rules = oldest.map(|route| tcp_rule(reader, &route, &[], destinations));
             vec![server(own(), ServerProtocol::Tcp(rules.into_iter().collect()))]
         }
         Protocol::Tls => tls_servers(reader, listener, routes, destinations, &server),
@@ -187,7 +191,7 @@ fn tls_servers(
     let mut by_name: Vec<(HostPattern, TcpRule)> = Vec::new();
     for attached in routes {
         let Some(route) = route(reader, attached) else { continue };
-        let rule = tcp_rule(reader, &route, destinations);
+        let rule = tcp_rule(reader, &route, &[], destinations);
         for host in &attached.hosts {
             // The oldest route has a name.
             if !by_name.iter().any(|(known, _)| known == host) {
@@ -221,10 +225,11 @@ fn route(reader: &Reader<'_>, attached: &Attached) -> Option<Route> {
     reader.object(&attached.route).and_then(|object| Route::of(&object))
 }
 
-/// The rule of a route for streams.
+/// The rule of a route for streams; `parents` are the Services for which it acts, none at a gateway.
 pub(crate) fn tcp_rule(
     reader: &Reader<'_>,
     route: &Route,
+    parents: &[ObjectKey],
     destinations: &mut Destinations<'_>,
 ) -> TcpRule {
     // What there is to say about objects is said by their own reports.
@@ -233,6 +238,7 @@ pub(crate) fn tcp_rule(
         reader,
         namespace: &route.meta().namespace,
         kind: route.kind(),
+        parents,
         places: route.written(),
         destinations,
         report: &mut report,
@@ -243,10 +249,11 @@ pub(crate) fn tcp_rule(
     TcpRule { origin, destination_ranges: Vec::new(), backends }
 }
 
-/// The rules of a route for HTTP or gRPC.
+/// The rules of a route for HTTP or gRPC; `parents` as for [`tcp_rule`].
 pub(crate) fn http_rules(
     reader: &Reader<'_>,
     route: &Route,
+    parents: &[ObjectKey],
     destinations: &mut Destinations<'_>,
 ) -> Vec<HttpRule> {
     let (mut report, mut told) = (Report::default(), Told::default());
@@ -254,6 +261,7 @@ pub(crate) fn http_rules(
         reader,
         namespace: &route.meta().namespace,
         kind: route.kind(),
+        parents,
         places: route.written(),
         destinations,
         report: &mut report,
@@ -284,7 +292,7 @@ fn virtual_hosts(
         .iter()
         .map(|attached| {
             let route = route(reader, attached);
-            route.map(|route| http_rules(reader, &route, destinations)).unwrap_or_default()
+            route.map(|route| http_rules(reader, &route, &[], destinations)).unwrap_or_default()
         })
         .collect();
     let table = |host: &&HostPattern| {

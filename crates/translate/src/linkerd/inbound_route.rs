@@ -68,7 +68,7 @@ pub(crate) fn table(reader: &Reader<'_>, server: &ServerObject) -> Option<Arc<Ro
     let mut rules = Vec::new();
     for InboundRoute { route, name } in &routes {
         let broken = broken(route);
-        for rule in servers::http_rules(reader, route, &mut destinations) {
+        for rule in servers::http_rules(reader, route, &[], &mut destinations) {
             if !broken.contains(&rule.origin) {
                 rules.push(inbound(rule, route.hostnames(), name));
             }
@@ -156,7 +156,7 @@ pub(crate) fn is_inbound(route: &Route) -> bool {
 /// What there is to say about the rules of a route all of whose parents are Servers.
 pub(crate) fn report(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     let mut found = Report::default();
-    crate::gateway_api::report::translate(reader, route, &route.meta().namespace, &mut found);
+    crate::gateway_api::report::translate(reader, route, &[], &mut found);
     // Where backends lead to does not matter.
     found.findings.retain(|finding| finding.code != codes::BACKEND);
     report.findings.append(&mut found.findings);

@@ -31,9 +31,17 @@ const MESH_TLS_AUTHENTICATION: Table = &[("identities", Applied), ("identityRefs
 
 const NETWORK_AUTHENTICATION: Table = &[("networks", Applied)];
 
+const EGRESS_NETWORK: Table = &[("trafficPolicy", Applied), ("networks", Applied)];
+
+const RATE_LIMIT: Table =
+    &[("targetRef", Applied), ("total", Applied), ("identity", Applied), ("overrides", Applied)];
+
 /// The tables, by kind.
 pub(crate) const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
+    ("EgressNetwork", EGRESS_NETWORK),
+    ("HTTPLocalRateLimitPolicy", RATE_LIMIT),
+    ("HTTPRoute", crate::gateway_api::outcomes::HTTP_ROUTE),
     ("MeshTLSAuthentication", MESH_TLS_AUTHENTICATION),
     ("NetworkAuthentication", NETWORK_AUTHENTICATION),
     ("Server", SERVER),
@@ -42,5 +50,10 @@ pub(crate) const TABLES: &[(&str, Table)] = &[
 ];
 
 /// Kinds of which nothing is done.
-pub(crate) const NOT_ENFORCED: &[(&str, &str)] =
-    &[("Link", "other clusters are not linked yet: nothing is mirrored")];
+pub(crate) const NOT_ENFORCED: &[(&str, &str)] = &[
+    (
+        "ExternalWorkload",
+        "machines outside are not endpoints of Services yet; write a ServiceEntry with the address",
+    ),
+    ("Link", "other clusters are not linked yet: nothing is mirrored"),
+];

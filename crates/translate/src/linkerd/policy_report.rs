@@ -167,7 +167,7 @@ pub(crate) fn authorization_policy(
     }
 }
 
-fn inferred<T>(object: &Object<T>, at: heddle_api::At, kind: &str, report: &mut Report) {
+pub(super) fn inferred<T>(object: &Object<T>, at: heddle_api::At, kind: &str, report: &mut Report) {
     let origin = object.origin_of(at, "kind");
     let how = format!("`{kind}` is read as of the group `{}`", authentication::GROUP);
     report.warning(codes::GROUP_INFERRED, origin.clone(), how.clone());

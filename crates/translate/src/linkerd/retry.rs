@@ -190,7 +190,9 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         let days: u32 = days.trim().parse().ok()?;
         return Some(Duration::from_hours(24).saturating_mul(days));
     }
-    WrittenDuration::parse(text).filter(|duration| duration.as_nanos() >= 0).map(|d| d.as_std())
+    WrittenDuration::parse(text)
+        .filter(|duration| duration.as_nanos() >= 0)
+        .map(WrittenDuration::as_std)
 }
 
 /// The duration in an annotation; `0` means none.

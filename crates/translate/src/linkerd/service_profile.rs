@@ -80,7 +80,10 @@ pub(crate) fn http(
         rules.push(HttpRule {
             name: route.name.as_str().into(),
             matches,
-            timeout: route.timeout.map(|t| t.as_std()).filter(|timeout| !timeout.is_zero()),
+            timeout: route
+                .timeout
+                .map(heddle_api::Duration::as_std)
+                .filter(|timeout| !timeout.is_zero()),
             retry: retry(profile, route, default_retry),
             failures: failures(route),
             ..rule(profile.origin_at(route.at), &backends, default_retry.clone())
@@ -217,7 +220,7 @@ fn rate(
     )]
     let share_ppm =
         (written.retry_ratio.unwrap_or(0.2).clamp(0.0, 4_000.0) * 1_000_000.0).round() as u32;
-    let ttl = written.ttl.map_or(Duration::from_secs(10), |ttl| ttl.as_std());
+    let ttl = written.ttl.map_or(Duration::from_secs(10), heddle_api::Duration::as_std);
     let window = ttl.clamp(Duration::from_secs(1), Duration::from_mins(1));
     if window != ttl {
         let how = format!("requests count for {} seconds", window.as_secs());

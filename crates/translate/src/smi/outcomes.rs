@@ -13,6 +13,10 @@ const PORTS_ROUTE: Table = &[("matches", Applied)];
 
 const HTTP_ROUTE_GROUP: Table = &[("matches", Applied)];
 
+/// Kinds of which nothing is done.
+pub(crate) const NOT_ENFORCED: &[(&str, &str)] =
+    &[("UDPRoute", "datagrams are not proxied: targets that refer to it allow nothing")];
+
 /// The tables, by kind.
 pub(crate) const TABLES: &[(&str, Table)] = &[
     ("HTTPRouteGroup", HTTP_ROUTE_GROUP),

@@ -4,7 +4,8 @@
 //! says offline what would become of them, asks here.
 
 use heddle_api::kubernetes::{
-    Container, CronJob, Deployment, Job, PodSpec, PodTemplate, Protocol, StatefulSet, Volume,
+    Container, CronJob, Deployment, Job, PodSpec, PodTemplate, Protocol, Service, ServiceType,
+    StatefulSet, Volume,
 };
 
 use heddle_api::{At, Decode, LabelSelector, Resource as AnyObject, Written};
@@ -20,6 +21,7 @@ const ONE_NODE: &str = "there is one node, this machine";
 const NO_IMAGES: &str =
     "images are not run; the command is a program of this machine, as `command` says";
 const NO_TOKEN: &str = "no token is mounted; the proxy proves the identity";
+const OWN_NUMBERS: &str = "the process sees itself so; on this machine it is whoever started the mesh, as without root there is one user";
 const OWN_VIEW: &str = "each container has its own view of processes and devices";
 
 /// `spec` of a pod. What depends on values is told by [`pod_values`].
@@ -148,6 +150,7 @@ pub fn report(object: &AnyObject) -> Report {
             job_values(object, &job.spec, &mut report);
             fill(object, &<Job as Decode>::SCHEMA, JOB, &mut report);
         }
+        AnyObject::Service(service) => service_values(object, &service.spec, &mut report),
         AnyObject::CronJob(_) => {
             let why = "nothing is started by the clock; write a Job to run it once";
             let origin = object.origin().clone();
@@ -160,6 +163,33 @@ pub fn report(object: &AnyObject) -> Report {
         _ => {}
     }
     report
+}
+
+/// What a Service asks of the machine: ports of the host are opened, other addresses are not.
+fn service_values(object: &AnyObject, service: &Service, report: &mut Report) {
+    let at = service.at;
+    if !service.external_ips.is_empty() {
+        let why = "addresses of the host are not taken; `type: LoadBalancer` opens the ports of 127.0.0.1";
+        warn(object, at, "externalIPs", why, report);
+    }
+    let published = matches!(service.kind, Some(ServiceType::LoadBalancer | ServiceType::NodePort));
+    let headless = service.cluster_ip.as_deref() == Some("None");
+    for port in &service.ports {
+        match port.protocol {
+            Some(Protocol::Udp) if published => {
+                let why = "UDP ports are not published on the host, nor carried to the Service's address; `clusterIP: None` leads its name to the pods";
+                warn(object, port.at, "protocol", why, report);
+            }
+            Some(Protocol::Udp) if !headless => {
+                let why = "datagrams are not carried to the Service's address; `clusterIP: None` leads its name to the pods";
+                warn(object, port.at, "protocol", why, report);
+            }
+            Some(Protocol::Sctp) => {
+                warn(object, port.at, "protocol", "SCTP is not carried", report);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A template that its workload's selector does not select is refused by every cluster.
@@ -269,9 +299,11 @@ fn security_context(object: &AnyObject, context: At, report: &mut Report) {
         let Some(key) = tree.key(child) else { continue };
         let value = &**tree.text(child);
         let why = match &**key {
-            "runAsUser"
-            | "runAsGroup"
-            | "fsGroup"
+            "runAsUser" | "runAsGroup" => {
+                report.translated(written.origin_at(child), OWN_NUMBERS);
+                continue;
+            }
+            "fsGroup"
             | "supplementalGroups"
             | "runAsNonRoot"
             | "fsGroupChangePolicy"
@@ -295,7 +327,13 @@ fn security_context(object: &AnyObject, context: At, report: &mut Report) {
 
 fn container_values(object: &AnyObject, container: &Container, report: &mut Report) {
     let (written, at) = (object.written(), container.at);
-    if container.command.is_empty() {
+    if crate::workload::is_proxy(container) {
+        report.outcome(
+            written.origin_of(at, "image"),
+            Outcome::Ignored,
+            "the mesh brings the proxy",
+        );
+    } else if container.command.is_empty() {
         let why =
             "images are not run: the container needs a `command` with a program of this machine";
         let origin = written.origin_of(at, "image");

@@ -13,6 +13,7 @@ use heddle_ir::http_route::{
 };
 use heddle_ir::inbound::ClientAddress;
 use heddle_ir::outbound::TcpBackend;
+use heddle_ir::rate_limit::RateLimitScope;
 use heddle_ir::resource::Resource;
 
 /// Kind, name, field and place of an origin.
@@ -189,6 +190,9 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     place(&limit.origin)
                 )
                 .unwrap();
+                if limit.scope != RateLimitScope::Total || !limit.overrides.is_empty() {
+                    writeln!(out, " for each {:?} {:?}", limit.scope, limit.overrides).unwrap();
+                }
             }
             authorization(&mut out, &inbound.authorization);
         }
@@ -216,6 +220,10 @@ pub(crate) fn resource(resource: &Resource) -> String {
                 proxy.drain_duration, proxy.detection_timeout, proxy.access_log
             )
             .unwrap();
+            if let Some(egress) = &proxy.egress {
+                writeln!(out, "egress").unwrap();
+                authorization(&mut out, egress);
+            }
         }
         Resource::Workload(workload) => {
             writeln!(out, "{} {} {:?}", workload.id, workload.identity, workload.transport)

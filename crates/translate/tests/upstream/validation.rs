@@ -14,10 +14,6 @@ const DIFFERENT: &[(&str, &str)] = &[
         "the Go code warns of more than two certificates; the schema of the CRD refuses them",
     ),
     (
-        "TestValidateRequestAuthentication/5",
-        "an empty rule has no issuer: told where the keys of tokens are looked for",
-    ),
-    (
         "TestValidateHTTPRoute/36",
         "the Go struct takes a null match; the API server refuses it in a list, and so does heddle",
     ),

@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Pair, Running, free_address, wait_listening};
+use super::{Layer, Pair, Running, free_address, wait_listening};
 
 /// Event loops, as many as the machine of the published table has cores.
 const CONCURRENCY: &str = "2";
@@ -27,36 +27,22 @@ pub(super) fn program() -> Result<PathBuf> {
     Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
-/// An authority and a leaf for each side, P-256, valid for a day.
-pub(super) fn make_certificates(folder: &Path) -> Result<()> {
-    let script = r"
-set -e
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.crt -days 1 -subj /O=bench -addext keyUsage=critical,keyCertSign
-for name in client server; do
-  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $name.key -out $name.csr -subj /O=bench
-  printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=critical,URI:spiffe://cluster.local/ns/default/sa/%s\n' $name > $name.ext
-  openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -extfile $name.ext -out $name.crt
-done";
-    let output = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(folder)
-        .output()
-        .context("cannot run openssl")?;
-    ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-pub(super) fn start(folder: &Path, program: &Path, server: SocketAddr) -> Result<Pair> {
+pub(super) fn start(
+    folder: &Path,
+    program: &Path,
+    server: SocketAddr,
+    layer: Layer,
+) -> Result<Pair> {
     let between = free_address(Ipv4Addr::LOCALHOST)?;
     let target = free_address(Ipv4Addr::LOCALHOST)?;
     let inbound = bootstrap(
         "inbound",
-        &listener(between, "inbound", Some(&tls(folder, "server", "client", "Downstream"))),
+        &listener(between, "inbound", layer, Some(&tls(folder, "server", "client", "Downstream"))),
         &cluster(server, None),
     );
     let outbound = bootstrap(
         "outbound",
-        &listener(target, "outbound", None),
+        &listener(target, "outbound", layer, None),
         &cluster(between, Some(&tls(folder, "client", "server", "Upstream"))),
     );
     let run = |name: &str, configuration: &Value| -> Result<Running> {
@@ -110,8 +96,33 @@ fn tls(folder: &Path, own: &str, peer: &str, side: &str) -> Value {
     typed("envoy.transport_sockets.tls", &kind, context)
 }
 
-fn listener(address: SocketAddr, name: &str, tls: Option<&Value>) -> Value {
-    const FILTERS: &str = "envoy.extensions.filters";
+const FILTERS: &str = "envoy.extensions.filters";
+
+fn listener(address: SocketAddr, name: &str, layer: Layer, tls: Option<&Value>) -> Value {
+    let filter = match layer {
+        Layer::Http => http_manager(name),
+        Layer::Tcp => typed(
+            "envoy.filters.network.tcp_proxy",
+            &format!("{FILTERS}.network.tcp_proxy.v3.TcpProxy"),
+            json!({"stat_prefix": name, "cluster": "target"}),
+        ),
+    };
+    let mut chain = json!({"filters": [filter]});
+    let mut listener =
+        json!({"name": name, "address": socket_address(address), "tcp_backlog_size": 8192});
+    if let Some(tls) = tls {
+        chain["transport_socket"] = tls.clone();
+        listener["listener_filters"] = json!([typed(
+            "envoy.filters.listener.tls_inspector",
+            &format!("{FILTERS}.listener.tls_inspector.v3.TlsInspector"),
+            json!({}),
+        )]);
+    }
+    listener["filter_chains"] = json!([chain]);
+    listener
+}
+
+fn http_manager(name: &str) -> Value {
     let http_filter = |name: &str, kind: &str| {
         typed(
             &format!("envoy.filters.http.{name}"),
@@ -119,7 +130,7 @@ fn listener(address: SocketAddr, name: &str, tls: Option<&Value>) -> Value {
             json!({}),
         )
     };
-    let manager = typed(
+    typed(
         "envoy.filters.network.http_connection_manager",
         &format!("{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager"),
         json!({
@@ -133,20 +144,7 @@ fn listener(address: SocketAddr, name: &str, tls: Option<&Value>) -> Value {
             }]}]},
             "http_filters": [http_filter("fault", "HTTPFault"), http_filter("cors", "Cors"), http_filter("router", "Router")],
         }),
-    );
-    let mut chain = json!({"filters": [manager]});
-    let mut listener =
-        json!({"name": name, "address": socket_address(address), "tcp_backlog_size": 8192});
-    if let Some(tls) = tls {
-        chain["transport_socket"] = tls.clone();
-        listener["listener_filters"] = json!([typed(
-            "envoy.filters.listener.tls_inspector",
-            &format!("{FILTERS}.listener.tls_inspector.v3.TlsInspector"),
-            json!({}),
-        )]);
-    }
-    listener["filter_chains"] = json!([chain]);
-    listener
+    )
 }
 
 fn cluster(address: SocketAddr, tls: Option<&Value>) -> Value {

@@ -37,7 +37,8 @@ async fn greeting(address: SocketAddr) -> String {
 }
 
 fn wish(host: &str, target: SocketAddr, workload: &str, ready: bool) -> Wish {
-    Wish { host: host.parse().unwrap(), target, workload: workload.into(), ready }
+    let (host, workload) = (host.parse().unwrap(), workload.into());
+    Wish { host, target, workload, service: String::new(), ready }
 }
 
 /// A port that was free a moment ago.
@@ -90,6 +91,32 @@ async fn a_taken_port_names_itself_and_who_wanted_it_and_the_rest_goes_on() {
         drop(taken);
         let outcomes = publisher.apply(&wishes).await;
         assert_eq!(outcomes[0], Ok(taken_address));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn services_with_the_same_port_get_one_each() {
+    with_publisher(async |mut publisher| {
+        let mut tasks = JoinSet::new();
+        let (a, b) = (greeter(&mut tasks, "a").await, greeter(&mut tasks, "b").await);
+        let host = format!("127.0.0.1:{}", free_port());
+        let of = |target, service: &str| Wish {
+            service: service.into(),
+            ..wish(&host, target, "x/pod", true)
+        };
+        let outcomes = publisher.apply(&[of(a, "x/a"), of(b, "x/b"), of(a, "x/a")]).await;
+        let [first, second, third] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+        let (first, second) = (*first.as_ref().unwrap(), *second.as_ref().unwrap());
+        assert_eq!((first.to_string(), third.as_ref()), (host.clone(), Ok(&first)));
+        assert_ne!(first, second);
+        assert_eq!([greeting(first).await, greeting(second).await], ["a", "b"]);
+        // What a program outside of the mesh has is not replaced in silence.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy = Wish { host: taken.local_addr().unwrap(), ..of(a, "x/a") };
+        let outcomes = publisher.apply(&[busy]).await;
+        let message = outcomes[0].as_ref().unwrap_err();
+        assert!(message.contains("Service x/a") && message.contains("taken"), "{message}");
     })
     .await;
 }

@@ -20,6 +20,8 @@ use crate::supervisor::until;
 
 /// What a proxy has after everything it served has ended.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What a gateway has to finish what its clients have begun.
+pub(super) const GATEWAY_DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Port of the proxy's health, as Istio's.
 const HEALTH_PORT: u16 = 15021;
 const HEALTH_PATH: &str = "/healthz/ready";

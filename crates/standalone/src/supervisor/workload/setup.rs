@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use heddle_ident::Cidr;
-use heddle_net::interception::{Interception, Selection};
+use heddle_net::interception::{InboundMode, Interception, Selection};
 use heddle_proto::node;
 
 use super::Context;
@@ -91,7 +91,11 @@ fn set_up_blocking(
     // which something goes around the proxy.
     let port = services.fabric.attach(&addresses, desired.meshed).map_err(|error| chain(&error))?;
     if desired.meshed {
-        let interception = interception(desired.traffic.as_ref())?;
+        let mut interception = interception(desired.traffic.as_ref())?;
+        if desired.gateway {
+            // Its listeners are the workload's own ports: connections from the network go to them as they are.
+            interception.inbound = InboundMode::Off;
+        }
         interception.install(port.namespace()).map_err(|error| chain(&error))?;
     }
     let files_error = |error: io::Error| format!("cannot write the workload's files: {error}");

@@ -2,7 +2,7 @@
 
 use heddle_api::gateway_api::{GROUP, ParentReference};
 
-use super::{condition, resolved};
+use super::{condition, resolved, shadows};
 use crate::client::Client;
 use crate::codes;
 use crate::destinations::Destinations;
@@ -27,15 +27,22 @@ use crate::status::Condition;
 pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     let namespace = route.meta().namespace.clone();
     let inbound = linkerd::inbound_route::is_inbound(route);
+    let services = mesh::parents(route);
+    let all_services = services.len() == route.parents().len();
     let told = if inbound {
         linkerd::inbound_route::report(reader, route, report);
         Told::default()
     } else {
-        translate(reader, route, &namespace, report)
+        translate(reader, route, if all_services { &services } else { &[] }, report)
     };
+    // What a gateway may not refer to the mesh may, where it leads back to the parent.
+    let told_of_services = (!all_services && !inbound && !services.is_empty())
+        .then(|| translate(reader, route, &services, &mut Report::default()));
     let mut parents = Vec::new();
     for (index, parent) in route.parents().iter().enumerate() {
         let Some(accepted) = accepted(reader, route, index, parent, report) else { continue };
+        let of_service = services.contains(&route.parent_key(parent));
+        let told = told_of_services.as_ref().filter(|_| of_service).unwrap_or(&told);
         let mut conditions = vec![accepted, resolved(told.unresolved.as_ref())];
         if !told.dropped.is_empty() {
             let message = format!("Dropped Rule: {}", told.dropped.join("; "));
@@ -45,22 +52,25 @@ pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     }
     linkerd::retry::report(Annotated::of_meta(route.written(), route.meta()), report);
     hostnames(route, report);
+    shadows::report(reader, route, report);
     report.gateway_api = Some(GatewayApiStatus::Route { parents });
 }
 
-/// Translates the rules for what there is to say about them.
+/// Translates the rules for what there is to say about them; `parents` are the Services for which they act.
 pub(crate) fn translate(
     reader: &Reader<'_>,
     route: &Route,
-    namespace: &str,
+    parents: &[ObjectKey],
     report: &mut Report,
 ) -> Told {
+    let namespace = &*route.meta().namespace;
     let mut told = Told::default();
     let mut destinations = Destinations::new(reader, Client::any(namespace));
     let mut context = Context {
         reader,
         namespace,
         kind: route.kind(),
+        parents,
         places: route.written(),
         destinations: &mut destinations,
         report,

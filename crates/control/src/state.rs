@@ -203,11 +203,13 @@ impl State {
     pub(crate) fn sign(
         &mut self,
         workload: &WorkloadId,
+        for_application: bool,
         request: &[u8],
         now: SystemTime,
     ) -> Result<Option<CertificateResponse>, CertificateAuthorityError> {
         let Some((identity, uid)) = self.identity_of(workload) else { return Ok(None) };
-        let holder = holder(workload, &uid);
+        let [proxy, application] = holders(workload, &uid);
+        let holder = if for_application { application } else { proxy };
         self.authority.sign(&self.store, now, &holder, &identity, request).map(Some)
     }
 
@@ -219,11 +221,13 @@ impl State {
         now: SystemTime,
     ) {
         let Some((identity, uid)) = self.identity_of(workload) else { return };
-        let holder = holder(workload, &uid);
-        let noted = self.authority.handle_installed(&self.store, &holder, &identity, serial);
-        if let Err(error) = noted {
-            // After a restart a rotation would wait longer than it needs to.
-            tracing::error!(%error, "what a proxy has confirmed cannot be stored");
+        // Only the one that has a leaf of that number takes note of it.
+        for holder in holders(workload, &uid) {
+            let noted = self.authority.handle_installed(&self.store, &holder, &identity, serial);
+            if let Err(error) = noted {
+                // After a restart a rotation would wait longer than it needs to.
+                tracing::error!(%error, "what a proxy has confirmed cannot be stored");
+            }
         }
         if self.authority.is_rotating(now) {
             self.advance_authority(now);
@@ -330,7 +334,9 @@ impl State {
     fn publish(&mut self, consequences: &Consequences) {
         self.store_jobs();
         for (workload, uid) in &consequences.gone {
-            self.authority.forget_holder(&holder(workload, uid));
+            for holder in holders(workload, uid) {
+                self.authority.forget_holder(&holder);
+            }
             let lives = self.plan.pods().any(|entry| entry.workload == *workload);
             if !lives {
                 self.sessions.end(workload, "the workload is gone");
@@ -478,8 +484,12 @@ impl State {
         }
         let workload = session.workload.clone();
         if let Some(entry) = self.plan.pods().find(|entry| entry.workload == workload) {
-            let holder = holder(&workload, &entry.uid);
-            self.authority.handle_acknowledged(now, &holder, bundle.generation);
+            let [proxy, application] = holders(&workload, &entry.uid);
+            self.authority.handle_acknowledged(now, &proxy, bundle.generation);
+            // Whom its proxy tells in the same moment; one that never asked for an identity is not waited for.
+            if self.authority.holds(&application) {
+                self.authority.handle_acknowledged(now, &application, bundle.generation);
+            }
         }
     }
 
@@ -501,7 +511,10 @@ impl State {
     }
 }
 
-/// One run of one workload.
-fn holder(workload: &WorkloadId, uid: &str) -> HolderId {
-    HolderId::new(format!("{workload}@{uid}"))
+/// Who holds keys in one run of one workload: its proxy, and its application where that asked for an identity.
+fn holders(workload: &WorkloadId, uid: &str) -> [HolderId; 2] {
+    [
+        HolderId::new(format!("{workload}@{uid}")),
+        HolderId::new(format!("{workload}@{uid}#application")),
+    ]
 }

@@ -39,7 +39,7 @@ pub(crate) fn services(translator: &Translator) -> Services {
         let name = format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace);
         let Ok(host) = Host::parse(&name) else { continue };
         let mut ready = BTreeSet::new();
-        let mut own = Vec::new();
+        let mut own: Vec<VirtualAddress> = Vec::new();
         for port in &service.spec.ports {
             let key = EndpointSetKey { host: host.clone(), port: port.port };
             let endpoints = endpoints(translator, key);
@@ -54,8 +54,15 @@ pub(crate) fn services(translator: &Translator) -> Services {
             continue;
         }
         total += size;
-        addresses.append(&mut own);
-        names.insert(name, cluster_ips(&service.spec).map(|ip| ip.to_string()).collect());
+        // An address that leads nowhere would be tried first, for as long as a client has patience.
+        let own = own.into_iter().filter(|address| !address.endpoints.is_empty());
+        let known = addresses.len();
+        addresses.extend(own);
+        let ips = cluster_ips(&service.spec).filter(|ip| {
+            let leads = |one: &VirtualAddress| one.address.starts_with(&text_of(*ip));
+            addresses.iter().skip(known).any(leads)
+        });
+        names.insert(name, ips.map(|ip| ip.to_string()).collect());
     }
     let names = names.into_iter().map(|(name, addresses)| NameRecord { name, addresses });
     Services { names: names.collect(), addresses }
@@ -69,10 +76,18 @@ fn virtual_addresses(
     cluster_ips(service).map(move |ip| {
         let same = endpoints.iter().filter(|endpoint| endpoint.is_ipv4() == ip.is_ipv4());
         VirtualAddress {
-            address: SocketAddr::new(ip, port).to_string(),
+            address: format!("{}{port}", text_of(ip)),
             endpoints: same.take(ENDPOINTS_MAX).map(ToString::to_string).collect(),
         }
     })
+}
+
+/// The address of a socket up to its port.
+fn text_of(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:"),
+        IpAddr::V6(ip) => format!("[{ip}]:"),
+    }
 }
 
 /// None for a headless service.

@@ -14,6 +14,7 @@ use heddle_proto::node;
 
 use super::Context;
 use crate::supervisor::probes::{Prober, chain};
+use crate::supervisor::virtual_addresses::Given;
 use crate::supervisor::{Services, files};
 
 /// The folder of one workload; removed with it.
@@ -103,7 +104,11 @@ fn set_up_blocking(
     let files = WorkloadFiles::create(folder).map_err(files_error)?;
     write_etc(services, &desired, &addresses, &files).map_err(files_error)?;
     let prober = Prober::new(port.namespace(), addresses);
-    Ok(Context { services: Arc::clone(services), desired, port, prober, files })
+    let given = Given::default();
+    if !desired.meshed {
+        given.give(&services.virtual_addresses.current(), port.namespace());
+    }
+    Ok(Context { services: Arc::clone(services), desired, port, prober, files, given })
 }
 
 fn write_etc(

@@ -38,6 +38,8 @@ pub(crate) struct Admitted {
     pub(crate) permit: Permit,
     /// What changes in it; almost always nothing.
     pub(crate) changes: Option<Box<Changes>>,
+    /// What its token says, for routes that look at it.
+    pub(crate) token: Option<Box<TokenFacts>>,
 }
 
 impl Admitted {
@@ -80,7 +82,7 @@ pub(crate) fn at_once(
     }
     note::decided(worker, peer, Some((head, None)), &decision);
     Some(match decision.verdict.into_permit() {
-        Ok(permit) => Ok(Admitted { permit, changes: None }),
+        Ok(permit) => Ok(Admitted { permit, changes: None, token: None }),
         Err(_) => Err(Answer::denied()),
     })
 }
@@ -195,7 +197,7 @@ impl<'a> Admission<'a> {
 
     fn admitted(self, permit: Permit) -> Admitted {
         let changes = (!self.changes.is_empty()).then(|| Box::new(self.changes));
-        Admitted { permit, changes }
+        Admitted { permit, changes, token: self.token.map(Box::new) }
     }
 }
 

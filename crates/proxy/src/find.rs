@@ -298,6 +298,7 @@ fn workload_state(
         destination: Arc::new(destination),
         balancer,
         limits: Arc::default(),
+        credentials: Arc::default(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,19 +15,21 @@ use std::time::Duration;
 
 use heddle_ident::{Host, WorkloadId};
 use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::request::ConnectionFacts;
 use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
-use heddle_telemetry::audit::AuditLog;
+use heddle_rpc::workload_api::Source;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
 use heddle_wire::dns::Transport;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -63,6 +66,12 @@ pub struct SidecarOptions {
     /// Where names that the workload has found are written, and read when the proxy is started again; none: they are
     /// forgotten with the process.
     pub names: Option<File>,
+    /// A listening Unix socket on which the application finds the SPIFFE Workload API; none: it is not served.
+    pub workload_api: Option<OwnedFd>,
+    /// The socket of a Workload API that gives the identity; none: the control plane signs one.
+    pub svid_source: Option<PathBuf>,
+    /// Where decisions are written that somebody may have to account for.
+    pub audit: AuditSettings,
 }
 
 /// Why a proxy could not start, or ended.
@@ -91,6 +100,10 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
     let registry = Registry::new(RegistrySettings::default());
     record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let (audit, _audit_writers) = options
+        .audit
+        .open(options.workload.as_str(), &registry)
+        .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
     let certificate_metrics = mesh_metrics.clone();
     let names = Arc::new(LearnedNames::default());
@@ -106,7 +119,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         let runtime = runtime()?;
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
-            let driver = Driver::new(
+            let (driver, source) = Driver::new(
                 Setup {
                     workload: options.workload,
                     identity: identity.clone(),
@@ -114,12 +127,16 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     seed,
                     started,
                     metrics: Some(certificate_metrics),
+                    svid_source: options.svid_source,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
                 wanted,
             );
             tokio::spawn(driver.run());
+            if let Some(listener) = options.workload_api {
+                serve_workload_api(source, listener)?;
+            }
             if let Some(file) = options.names {
                 tokio::spawn(names_file::keep(file, of_names.clone()));
             }
@@ -156,7 +173,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
         names,
-        audit: AuditLog::default(),
+        audit,
         token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
@@ -222,6 +239,21 @@ fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, Prox
     Ok(bound)
 }
 
+/// Gives the application its identity.
+fn serve_workload_api(source: Source, listener: OwnedFd) -> Result<(), ProxyError> {
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = listener
+        .map_err(|error| ProxyError::System("cannot use the Workload API's socket", error))?;
+    tokio::spawn(async move {
+        let served = heddle_rpc::workload_api::serve(source, listener, std::future::pending());
+        if let Err(error) = served.await {
+            warn!(%error, "the Workload API is not served any more");
+        }
+    });
+    Ok(())
+}
+
 fn serve_names(
     configuration: &Configuration,
     client: broker::Client,
@@ -254,9 +286,12 @@ fn serve_admin(
     let (configuration, identity) = (configuration.clone(), identity.clone());
     let readiness: Readiness = Arc::new(move || {
         let snapshot = configuration.snapshot();
+        let is_at_edge = |settings: &Arc<ProxySettings>| settings.role == ProxyRole::Gateway;
+        let is_at_edge = snapshot.settings.as_ref().is_some_and(is_at_edge);
         let missing = [
             (snapshot.settings.is_none(), "settings"),
             (snapshot.inbound.is_none(), "policy"),
+            (is_at_edge && snapshot.gateway.is_none(), "listeners"),
             (identity.current().is_none(), "certificate"),
             (!enforced.load(Ordering::Acquire), "rules for packets"),
         ];

@@ -26,10 +26,10 @@ pub(crate) async fn admit(
     let normal = path::normalize(received, inbound.inbound().path_normalization);
     let normal = normal.map_err(|_| Answer::bad_request(400))?;
     let normal = normal.as_deref();
-    let head = with_path(request.head(&client.connection), normal);
+    let head = with_path(request.head(&client.connection), normal, peer.https);
     let mut admission = Admission::begin(worker, peer, inbound, &head).await?;
     loop {
-        let head = with_path(request.head(&client.connection), normal);
+        let head = with_path(request.head(&client.connection), normal, peer.https);
         let question = match admission.step(&head)? {
             Step::Done(permit) => return Ok(admission.admitted(permit)),
             Step::Ask(question) => question,
@@ -38,7 +38,7 @@ pub(crate) async fn admit(
             Some(limit) => Some(read_body(client, request, limit).await?),
             None => None,
         };
-        let head = with_path(request.head(&client.connection), normal);
+        let head = with_path(request.head(&client.connection), normal, peer.https);
         let asked = asked(&admission, &head);
         let asked = match body {
             Some(body) => asked.with_body(body),
@@ -48,7 +48,9 @@ pub(crate) async fn admit(
     }
 }
 
-fn with_path<'a>(head: RequestHead<'a>, normal: Option<&'a str>) -> RequestHead<'a> {
+/// `https`: the connection says so.
+fn with_path<'a>(head: RequestHead<'a>, normal: Option<&'a str>, https: bool) -> RequestHead<'a> {
+    let head = if https { head.with_scheme(true) } else { head };
     match normal {
         Some(path) => head.with_path(path),
         None => head,

@@ -11,6 +11,7 @@ use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::http_route::AbortStatus;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::mesh::Direction;
@@ -71,16 +72,18 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let edge = finder.edge().cloned();
     let mut entered = None;
-    let head = request.head(&client.connection);
-    let found = if head.form() == TargetForm::Authority {
+    let found = if request.head(&client.connection).form() == TargetForm::Authority {
         Err(Answer::bad_request(405))
-    } else if let Some(edge) = finder.edge() {
-        edge.enter(worker, &head).map(|(own, outbound)| {
+    } else if let Some(edge) = &edge {
+        let entering = edge.enter_http1(worker, client, &mut request);
+        Box::pin(entering).await.map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
     } else {
+        let head = request.head(&client.connection);
         finder.find(worker, head.authority_text(), begun.started).await
     };
     let entered = entered.as_deref();
@@ -115,7 +118,10 @@ pub(crate) async fn serve_request(
         Ok(Found::Routes(outbound)) => {
             let random = worker.random();
             let head = seen(request.head(&client.connection), entered);
-            let decision = outbound.routes.decide(&head, random);
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&head, random),
+                token => outbound.routes.decide(&Known { head: &head, token, route: None }, random),
+            };
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
@@ -134,7 +140,7 @@ pub(crate) async fn serve_request(
 struct Routed<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
@@ -193,7 +199,8 @@ impl Routed<'_> {
             }
             RouteAction::Refuse { status, .. } => {
                 let reason = Reason::DestinationUnknown;
-                http1::answer(client, begun, request, Answer::text(status, reason, "")).await
+                let answer = Answer { grpc_status: Some(14), ..Answer::text(status, reason, "") };
+                http1::answer(client, begun, request, answer).await
             }
             RouteAction::Respond(response) => {
                 let answer = plain(response.status, &response.body);
@@ -260,8 +267,11 @@ impl Routed<'_> {
         let own = OwnEdits::new(worker, head, self.entered);
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
+        let path = rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path));
+        let query = self.entered.and_then(Entered::query);
+        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(head.path_text())));
         let edits = RequestEdits {
-            path: rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path)),
+            path: target.as_deref().or(path),
             authority: decision.authority(),
             close: false,
         };
@@ -305,7 +315,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                standing: None,
+                standing: self.entered.and_then(Entered::standing),
+                as_http1: false,
             },
         };
         let edits = || {
@@ -314,7 +325,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let entered = self.entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }
@@ -324,11 +336,11 @@ impl Routed<'_> {
 pub(crate) struct OwnEdits<'a> {
     request_id: Option<[u8; 36]>,
     forwarded_proto: bool,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
 }
 
 /// A head as it has entered at a gateway.
-fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered>) -> RequestHead<'h> {
+fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
     let Some(entered) = entered else { return head };
     let head = head.with_scheme(entered.https);
     match entered.path() {
@@ -341,7 +353,7 @@ impl<'a> OwnEdits<'a> {
     pub(crate) fn of_http2(
         worker: &Worker,
         headers: &HeaderMap,
-        entered: Option<&'a Entered>,
+        entered: Option<&'a Entered<'a>>,
     ) -> Self {
         let has_id = headers.contains_key("x-request-id");
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
@@ -349,7 +361,7 @@ impl<'a> OwnEdits<'a> {
         Self { request_id, forwarded_proto: !has_proto, entered }
     }
 
-    fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered>) -> Self {
+    fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered<'a>>) -> Self {
         let (mut has_id, mut has_proto) = (false, entered.is_some());
         for field in head.fields() {
             let name = field.name.of(head.bytes());

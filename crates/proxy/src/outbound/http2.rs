@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
@@ -21,6 +22,7 @@ use http::request::Parts;
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::admission::http2::Received;
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
@@ -68,10 +70,11 @@ pub(crate) async fn serve_request(
     let lent = finder.borrow_mut().take();
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
     let mut entered = None;
+    let mut body = Received::from(body);
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
     } else if let Some(edge) = &edge {
-        edge.enter(&worker, &Head::new(&head)).map(|(own, outbound)| {
+        Box::pin(edge.enter_http2(&worker, &head, &mut body)).await.map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
@@ -109,7 +112,15 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            match outbound.routes.decide(&request.seen(), worker.random()) {
+            let random = worker.random();
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&request.seen(), random),
+                token => {
+                    let head = &request.seen();
+                    outbound.routes.decide(&Known { head, token, route: None }, random)
+                }
+            };
+            match decision {
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
@@ -130,7 +141,7 @@ pub(crate) async fn serve_request(
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -150,7 +161,7 @@ impl<'a> Asked<'a> {
         decided: &Decided<'_>,
         path: Option<&str>,
         authority: Option<&str>,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         request_edits: impl Fn() -> I,
         response_edits: impl Fn() -> J,
@@ -160,6 +171,9 @@ impl<'a> Asked<'a> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
+        if let Some(query) = self.entered.and_then(Entered::query) {
+            http2::set_query(&mut request, query);
+        }
         for change in request_edits() {
             http2::edit(request.headers_mut(), change);
         }
@@ -180,7 +194,7 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -239,7 +253,7 @@ impl Routed<'_> {
 
     async fn forward(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         state: &Arc<DestinationState>,
         mut response_headers: Vec<(&'static str, Vec<u8>)>,
@@ -285,7 +299,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                standing: None,
+                standing: entered.and_then(Entered::standing),
+                as_http1: entered.is_some() && speaks_http1_only(state, head),
             },
         };
         let response_edits = || {
@@ -294,10 +309,21 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let entered = entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }
+}
+
+/// Whether a gateway changes the version: clients take HTTP/2 wherever they are offered it, and most applications behind do
+/// not speak it.
+fn speaks_http1_only(state: &DestinationState, head: &Parts) -> bool {
+    let pool = &state.destination.connection_pool;
+    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
+    state.destination.protocol == Protocol::Http1
+        && !keeps_version
+        && !http2::is_grpc(&head.headers)
 }

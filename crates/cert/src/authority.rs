@@ -211,8 +211,8 @@ pub struct Authority {
     federated: BTreeMap<TrustDomain, Vec<Root>>,
     /// Other names of the own trust domain: the own roots vouch for their identities too.
     aliases: Vec<TrustDomain>,
-    /// Roots of the own domain with which others sign.
-    trusted: Vec<Root>,
+    /// Roots that are configured, by trust domain; of the own domain, those with which others sign.
+    trusted: BTreeMap<TrustDomain, Vec<Root>>,
     /// Leaves that are not accepted any more, and until when they would be.
     revoked: BTreeMap<Serial, SystemTime>,
     /// Revocation lists of authorities above the own one, in DER.
@@ -235,7 +235,7 @@ impl Authority {
             phase: RotationPhase::Steady,
             federated: BTreeMap::new(),
             aliases: Vec::new(),
-            trusted: Vec::new(),
+            trusted: BTreeMap::new(),
             revoked: BTreeMap::new(),
             revocation_lists: Vec::new(),
             holders: BTreeMap::new(),
@@ -319,6 +319,11 @@ impl Authority {
         let holder = self.holders.entry(holder.clone()).or_insert_with(|| Holder::new(now));
         holder.acknowledged = holder.acknowledged.max(generation);
         holder.seen_at = now;
+    }
+
+    /// Whether the holder has a leaf, or had one lately.
+    pub fn knows(&self, holder: &HolderId) -> bool {
+        self.holders.contains_key(holder)
     }
 
     /// The holder's process has ended, and with it its keys. A lost connection is not enough.

@@ -33,6 +33,10 @@ pub struct CertificateRequest {
     /// Wished lifetime in seconds; 0: the authority's default. The authority may give less.
     #[prost(int64, tag = "3")]
     pub validity_duration: i64,
+    /// Heddle's own: the key is the application's, not its proxy's, so that neither's certificate takes the place of the
+    /// other's. Other authorities do not know it and need not.
+    #[prost(bool, tag = "1000")]
+    pub for_application: bool,
 }
 
 /// The signed certificate.
@@ -41,4 +45,32 @@ pub struct CertificateResponse {
     /// PEM, leaf first, root last.
     #[prost(string, repeated, tag = "1")]
     pub cert_chain: Vec<String>,
+}
+
+/// The path of heddle's call for machines that have a token and nothing else yet, `Join`.
+pub const JOIN_PATH: &str = "/heddle.certificate.v1.JoinService/Join";
+
+/// A machine proves itself with a one-time token and asks for its first certificate.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinRequest {
+    /// The token.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// PKCS #10 request in PEM; it names the identity that the token is for.
+    #[prost(string, tag = "2")]
+    pub csr: String,
+}
+
+/// The first certificate of a machine, and whom it trusts.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinResponse {
+    /// PEM, leaf first, root last.
+    #[prost(string, repeated, tag = "1")]
+    pub cert_chain: Vec<String>,
+    /// The mesh's trust domain.
+    #[prost(string, tag = "2")]
+    pub trust_domain: String,
+    /// The roots of the mesh's trust domain, in DER.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub roots: Vec<Vec<u8>>,
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,12 +19,13 @@ use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
-use heddle_telemetry::audit::AuditLog;
+use heddle_rpc::workload_api::Source;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -55,6 +57,12 @@ pub struct SidecarOptions {
     pub workload: WorkloadId,
     /// The socket pair that descriptors are asked for on.
     pub supervisor: OwnedFd,
+    /// A listening Unix socket on which the application finds the SPIFFE Workload API; none: it is not served.
+    pub workload_api: Option<OwnedFd>,
+    /// The socket of a Workload API that gives the identity; none: the control plane signs one.
+    pub svid_source: Option<PathBuf>,
+    /// Where decisions are written that somebody may have to account for.
+    pub audit: AuditSettings,
 }
 
 /// Why a proxy could not start, or ended.
@@ -83,6 +91,10 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
     let registry = Registry::new(RegistrySettings::default());
     record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let (audit, _audit_writers) = options
+        .audit
+        .open(options.workload.as_str(), &registry)
+        .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
     let certificate_metrics = mesh_metrics.clone();
     let (sender, receiver) = oneshot::channel();
@@ -92,7 +104,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         let runtime = runtime()?;
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
-            let driver = Driver::new(
+            let (driver, source) = Driver::new(
                 Setup {
                     workload: options.workload,
                     identity: identity.clone(),
@@ -100,12 +112,16 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     seed,
                     started,
                     metrics: Some(certificate_metrics),
+                    svid_source: options.svid_source,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
                 wanted,
             );
             tokio::spawn(driver.run());
+            if let Some(listener) = options.workload_api {
+                serve_workload_api(source, listener)?;
+            }
             serve_names(&configuration, client.clone())?;
             serve_admin(&configuration, &identity, &registry)?;
             // The other end is waited on by the thread that started this one.
@@ -134,7 +150,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
-        audit: AuditLog::default(),
+        audit,
         token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
@@ -198,6 +214,21 @@ fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, Prox
     // A host without IPv6 has no packets that lead there.
     bound.extend(sockets.bind_udp(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).ok());
     Ok(bound)
+}
+
+/// Gives the application its identity.
+fn serve_workload_api(source: Source, listener: OwnedFd) -> Result<(), ProxyError> {
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = listener
+        .map_err(|error| ProxyError::System("cannot use the Workload API's socket", error))?;
+    tokio::spawn(async move {
+        let served = heddle_rpc::workload_api::serve(source, listener, std::future::pending());
+        if let Err(error) = served.await {
+            warn!(%error, "the Workload API is not served any more");
+        }
+    });
+    Ok(())
 }
 
 fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {

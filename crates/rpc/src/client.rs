@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use heddle_proto::certificate::{
     CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse,
+    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -86,6 +86,14 @@ impl Connection {
         Ok(response.into_inner())
     }
 
+    /// `Join`: a machine's first certificate, for a token.
+    pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(JOIN_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
     /// `Installed`: which certificate is in use from now on.
     pub async fn installed(
         &self,
@@ -114,7 +122,7 @@ impl Connection {
         Ok(response.into_inner())
     }
 
-    async fn ready(&self) -> Result<Grpc<Channel>, Status> {
+    pub(crate) async fn ready(&self) -> Result<Grpc<Channel>, Status> {
         let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let lost = |error| Status::unavailable(format!("connection to the control plane: {error}"));
         grpc.ready().await.map_err(lost)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heddle_proto::certificate::{
     CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse,
+    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -75,6 +75,15 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<InstalledResponse, Status>> + Send {
         let _ = (peer, installed);
         async { Err(Status::unimplemented("certificates are not followed here")) }
+    }
+
+    /// `Join`. The peer may be anybody: the token in the request is what counts.
+    fn join(
+        &self,
+        request: JoinRequest,
+    ) -> impl Future<Output = Result<JoinResponse, Status>> + Send {
+        let _ = request;
+        async { Err(Status::unimplemented("no machine can join here")) }
     }
 
     /// `Watch`.
@@ -144,10 +153,17 @@ async fn accept(
 }
 
 /// A connection whose peer is known.
-struct Accepted {
+pub(crate) struct Accepted {
     stream: UnixStream,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    /// A connection of which only its socket says whose it is.
+    pub(crate) fn guest(stream: UnixStream, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, peer: Peer::Guest, _permit: permit }
+    }
 }
 
 impl Connected for Accepted {
@@ -223,7 +239,15 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return Status::unauthenticated("connection has no peer").into_http();
     };
+    if peer == Peer::Guest && request.uri().path() != JOIN_PATH {
+        return Status::unauthenticated("whoever has a join token only may call Join only")
+            .into_http();
+    }
     match request.uri().path() {
+        JOIN_PATH => {
+            let call = move |message: JoinRequest| async move { handler.join(message).await };
+            grpc().unary(CallFn(call), request).await
+        }
         DELTA_PATH => {
             let call = move |requests| async move { handler.delta(peer, requests).await };
             grpc().streaming(CallFn(call), request).await
@@ -254,7 +278,7 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
     }
 }
 
-fn grpc<T, U>() -> Grpc<ProstCodec<T, U>>
+pub(crate) fn grpc<T, U>() -> Grpc<ProstCodec<T, U>>
 where
     T: prost::Message + Send + 'static,
     U: prost::Message + Default + Send + 'static,
@@ -263,7 +287,7 @@ where
 }
 
 /// A function as a service that is called once.
-struct CallFn<F>(F);
+pub(crate) struct CallFn<F>(pub(crate) F);
 
 impl<F, R, T, Fut> tower_service::Service<Request<R>> for CallFn<F>
 where

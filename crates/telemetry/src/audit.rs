@@ -4,6 +4,7 @@
 //! that nobody ever waits for a disk: what the disk cannot take is dropped and counted, and the counts are metrics.
 
 mod rotate;
+mod settings;
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -14,6 +15,7 @@ use crate::metrics::{Group, GroupDefinition, Kind, Metric, Registry};
 use crate::{Sink, rfc3339};
 
 pub use rotate::{RotatingFile, RotationSettings};
+pub use settings::{AuditSettingError, AuditSettings};
 
 /// Lines of the audit log.
 pub static LINES: GroupDefinition = GroupDefinition {
@@ -227,7 +229,7 @@ mod tests {
     use crate::SinkSettings;
     use crate::metrics::RegistrySettings;
 
-    fn record<'a>(rule: &'a Origin, path: &'a str) -> AuditRecord<'a> {
+    pub(super) fn record<'a>(rule: &'a Origin, path: &'a str) -> AuditRecord<'a> {
         AuditRecord {
             time: SystemTime::UNIX_EPOCH,
             outcome: Outcome::Deny,

@@ -66,15 +66,8 @@ const DESTINATION_RULE: Table = &[
     ("trafficPolicy", Applied),
     ("trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
     ("trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
-    ("trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
     ("subsets[].trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
     ("subsets[].trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("subsets[].trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive",
-        Unsupported(NO_PINGS),
-    ),
     ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     (
@@ -160,15 +153,12 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    (
-        "provider",
-        Unsupported("no external authoriser is asked yet: what the rules describe is denied"),
-    ),
+    ("provider", Applied),
     ("rules", Applied),
 ];
 
 const REQUEST_AUTHENTICATION: Table = &[
-    ("jwtRules", Unsupported("tokens are not looked at yet; rules that need them fail closed")),
+    ("jwtRules", Applied),
     ("selector", Applied),
     ("targetRef", Applied),
     ("targetRefs", Applied),
@@ -178,13 +168,20 @@ const NO_KEEPALIVE: &str =
     "connections have the operating system's keepalive; it cannot be set yet";
 const NO_TUNNEL: &str = "no tunnel is opened yet";
 const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
-const NO_PINGS: &str = "HTTP/2 pings are not sent yet";
 const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
 const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
+
+const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
+const NO_CERT_SIGNERS: &str =
+    "the mesh's own authority signs, no signer of Kubernetes: this certificate is not trusted";
 
 const MESH_CONFIG: Table = &[
     ("trustDomain", Applied),
     ("trustDomainAliases", Applied),
+    ("caCertificates[].pem", Applied),
+    ("caCertificates[].trustDomains", Applied),
+    ("caCertificates[].spiffeBundleUrl", Unsupported(NO_BUNDLE_URL)),
+    ("caCertificates[].certSigners", Unsupported(NO_CERT_SIGNERS)),
     ("rootNamespace", Applied),
     ("enableAutoMtls", Applied),
     ("outboundTrafficPolicy.mode", Applied),

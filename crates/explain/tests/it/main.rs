@@ -7,5 +7,7 @@ mod conformance_cases;
 mod conformance_manifests;
 mod conformance_world;
 mod corpus;
+mod gateway_api;
+mod linkerd;
 mod shared;
 mod stories;

@@ -191,7 +191,8 @@ impl Routed<'_> {
             }
             RouteAction::Refuse { status, .. } => {
                 let reason = Reason::DestinationUnknown;
-                http1::answer(client, begun, request, Answer::text(status, reason, "")).await
+                let answer = Answer { grpc_status: Some(14), ..Answer::text(status, reason, "") };
+                http1::answer(client, begun, request, answer).await
             }
             RouteAction::Respond(response) => {
                 let answer = plain(response.status, &response.body);

@@ -12,6 +12,7 @@ mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod limits_http2;
 mod origination;
 mod resilience;
 mod stream;

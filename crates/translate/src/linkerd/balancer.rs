@@ -7,6 +7,7 @@ use heddle_api::{Object, Resource as AnyObject, kubernetes};
 use heddle_ir::destination::{Destination, FailureAccrual, LoadBalancing, RetryBudget};
 
 use crate::codes;
+use crate::crossing;
 use crate::engine::Reader;
 use crate::linkerd::annotations::Annotated;
 use crate::linkerd::{opaque_ports, retry, service_profile};
@@ -162,7 +163,10 @@ pub(crate) fn report(
             report.warning(codes::ANNOTATION, object.origin(key), message);
         }
     }
-    let Some(profile) = service_profile::of_service(reader, service) else { return };
+    let Some(profile) = service_profile::of_service(reader, service) else {
+        crossing::annotations(reader, service, report);
+        return;
+    };
     for family in ["balancer.", "retry.", "timeout."] {
         for key in object.keys(family).filter(|key| key.contains("linkerd.io/")) {
             let message = format!(

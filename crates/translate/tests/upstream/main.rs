@@ -5,6 +5,7 @@
 mod analyzers;
 mod conformance;
 mod everything;
+mod linkerd;
 mod samples;
 mod shared;
 mod validation;

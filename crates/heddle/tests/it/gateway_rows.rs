@@ -28,6 +28,7 @@ const SERVERS: &[(&str, &str, &str)] = &[
     (INFRA, "infra-backend-v3", "http"),
     (INFRA, "grpc-infra-backend-v1", "grpc"),
     (INFRA, "grpc-infra-backend-v2", "grpc"),
+    (INFRA, "grpc-infra-backend-v3", "grpc"),
     ("gateway-conformance-app-backend", "app-backend-v1", "http"),
     ("gateway-conformance-web-backend", "web-backend", "http"),
 ];

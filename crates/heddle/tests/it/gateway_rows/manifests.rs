@@ -104,7 +104,8 @@ fn what_is_explained_of_the_suites_manifests_happens() {
     let Some(folder) = data() else { return };
     let mesh = mesh();
     mesh.up(&base(&folder));
-    let (mut yaml, mut from, mut sent, mut wrong) = (None, "", 0, Vec::new());
+    let mut yaml: Option<String> = None;
+    let (mut from, mut sent, mut wrong) = ("", 0, Vec::new());
     let mut section = "";
     for line in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some((name, sender)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

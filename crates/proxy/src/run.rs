@@ -6,23 +6,26 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use heddle_ident::{Host, WorkloadId};
 use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
+use heddle_rpc::workload_api::Source;
 use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -54,6 +57,10 @@ pub struct SidecarOptions {
     pub workload: WorkloadId,
     /// The socket pair that descriptors are asked for on.
     pub supervisor: OwnedFd,
+    /// A listening Unix socket on which the application finds the SPIFFE Workload API; none: it is not served.
+    pub workload_api: Option<OwnedFd>,
+    /// The socket of a Workload API that gives the identity; none: the control plane signs one.
+    pub svid_source: Option<PathBuf>,
     /// Where decisions are written that somebody may have to account for.
     pub audit: AuditSettings,
 }
@@ -97,7 +104,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         let runtime = runtime()?;
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
-            let driver = Driver::new(
+            let (driver, source) = Driver::new(
                 Setup {
                     workload: options.workload,
                     identity: identity.clone(),
@@ -105,12 +112,16 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     seed,
                     started,
                     metrics: Some(certificate_metrics),
+                    svid_source: options.svid_source,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
                 wanted,
             );
             tokio::spawn(driver.run());
+            if let Some(listener) = options.workload_api {
+                serve_workload_api(source, listener)?;
+            }
             serve_names(&configuration, client.clone())?;
             serve_admin(&configuration, &identity, &registry)?;
             // The other end is waited on by the thread that started this one.
@@ -205,6 +216,21 @@ fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, Prox
     Ok(bound)
 }
 
+/// Gives the application its identity.
+fn serve_workload_api(source: Source, listener: OwnedFd) -> Result<(), ProxyError> {
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = listener
+        .map_err(|error| ProxyError::System("cannot use the Workload API's socket", error))?;
+    tokio::spawn(async move {
+        let served = heddle_rpc::workload_api::serve(source, listener, std::future::pending());
+        if let Err(error) = served.await {
+            warn!(%error, "the Workload API is not served any more");
+        }
+    });
+    Ok(())
+}
+
 fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {
     let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let udp = listen_udp(&sockets, DNS_PORT)?;
@@ -231,9 +257,12 @@ fn serve_admin(
     let (configuration, identity) = (configuration.clone(), identity.clone());
     let readiness: Readiness = Arc::new(move || {
         let snapshot = configuration.snapshot();
+        let is_at_edge = |settings: &Arc<ProxySettings>| settings.role == ProxyRole::Gateway;
+        let is_at_edge = snapshot.settings.as_ref().is_some_and(is_at_edge);
         let missing = [
             (snapshot.settings.is_none(), "settings"),
             (snapshot.inbound.is_none(), "policy"),
+            (is_at_edge && snapshot.gateway.is_none(), "listeners"),
             (identity.current().is_none(), "certificate"),
         ];
         match missing.iter().find(|(missing, _)| *missing) {

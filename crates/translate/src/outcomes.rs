@@ -100,10 +100,7 @@ const ENVOY_FILTER: Table = &[
 
 const GATEWAY: Table = &[
     ("selector", Applied),
-    (
-        "servers",
-        Unsupported("`explain` answers for it; in a running mesh no proxy listens on it yet"),
-    ),
+    ("servers", Applied),
     ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
     ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
 ];

@@ -8,5 +8,6 @@ mod conformance_manifests;
 mod conformance_world;
 mod corpus;
 mod gateway_api;
+mod linkerd;
 mod shared;
 mod stories;

@@ -56,6 +56,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) copies: Option<&'a Rc<Copies>>,
     /// What tells that it is newly denied; none: nothing that is decided again let it through.
     pub(crate) standing: Option<&'a dyn Standing>,
+    /// A request of HTTP/2 goes on as HTTP/1.
+    pub(crate) as_http1: bool,
 }
 
 /// How a request ended.

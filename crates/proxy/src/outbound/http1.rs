@@ -306,6 +306,7 @@ impl Routed<'_> {
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
                 standing: self.entered.and_then(Entered::standing),
+                as_http1: false,
             },
         };
         let edits = || {

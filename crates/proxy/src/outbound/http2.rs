@@ -10,6 +10,7 @@ use heddle_authz::{OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
@@ -294,6 +295,7 @@ impl Routed<'_> {
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
                 standing: entered.and_then(Entered::standing),
+                as_http1: entered.is_some() && speaks_http1_only(state, head),
             },
         };
         let response_edits = || {
@@ -309,4 +311,14 @@ impl Routed<'_> {
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }
+}
+
+/// Whether a gateway changes the version: clients take HTTP/2 wherever they are offered it, and most applications behind do
+/// not speak it.
+fn speaks_http1_only(state: &DestinationState, head: &Parts) -> bool {
+    let pool = &state.destination.connection_pool;
+    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
+    state.destination.protocol == Protocol::Http1
+        && !keeps_version
+        && !http2::is_grpc(&head.headers)
 }

@@ -19,8 +19,8 @@ use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
 use heddle_proto::resource::{decode, encode};
 use heddle_route::{CompiledGateway, CompiledRoutes, NameTable, TargetIndex};
-use heddle_translate::workloads::{Allocation, expand};
-use heddle_translate::{Change, ObjectKey, Options, Translator};
+use heddle_translate::workloads::{Allocation, expand, gateways};
+use heddle_translate::{Change, ObjectKey, Options, Profile, Translator};
 
 use crate::answer::Answer;
 use crate::assume;
@@ -88,6 +88,11 @@ impl World {
         if assumed {
             let pods = assume::pods(&objects);
             objects.extend(pods);
+        }
+        if options.profile == Profile::Heddle {
+            // As a mesh on one machine does; who runs another mesh has the gateways that the files bring.
+            let gateways = gateways(&objects);
+            objects.extend(gateways);
         }
         let accounts = assume::accounts(&objects);
         // Replicas that would run are ready, so that their services have endpoints.

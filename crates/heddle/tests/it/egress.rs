@@ -88,7 +88,7 @@ fn echoes(mesh: &Mesh, workload: &str, to: &str, port: u16) -> bool {
 fn greeting(mesh: &Mesh, workload: &str, to: &str, port: u16) -> String {
     let program = format!(
         "import socket\ntry:\n s=socket.create_connection(('{to}',{port}),5)\n s.settimeout(5)\n \
-         print('got '+s.recv(9).decode())\nexcept OSError as e:\n print('none')"
+         d=s.recv(9)\n print('got '+d.decode() if d else 'none')\nexcept OSError as e:\n print('none')"
     );
     python(mesh, workload, &program)
 }

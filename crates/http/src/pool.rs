@@ -25,7 +25,7 @@ pub struct PoolLimits {
     pub idle_timeout: Option<Duration>,
     /// Requests on one connection; 0: unlimited.
     pub requests_max: u32,
-    /// A connection is not used again when it is older than this; none: however old.
+    /// A connection that is older than this is closed once its request has ended; none: however old.
     pub age_max: Option<Duration>,
 }
 
@@ -65,6 +65,15 @@ pub struct EndpointPool<G> {
     evicted: Cell<bool>,
 }
 
+impl PoolLimits {
+    /// When an idle connection is closed; none: never.
+    fn due<G>(&self, idle: &Idle<G>) -> Option<Instant> {
+        let expires = self.idle_timeout.map(|timeout| idle.since + timeout);
+        let old = self.age_max.map(|age| idle.upstream.opened + age);
+        expires.into_iter().chain(old).min()
+    }
+}
+
 impl<G: 'static> EndpointPool<G> {
     /// A pool that `keeper` watches.
     pub fn new(keeper: &Rc<Keeper>, limits: PoolLimits) -> Rc<Self> {
@@ -92,25 +101,21 @@ impl<G: 'static> EndpointPool<G> {
         }
     }
 
-    /// Keeps a connection whose last response is complete, unless a limit or an eviction forbids it.
+    /// Keeps a connection whose last response is complete, unless a limit, its age or an eviction forbids it.
     pub fn put(&self, mut upstream: Upstream<G>, now: Instant) {
         let spent = self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max;
+        let old = self.limits.age_max.is_some_and(|age| upstream.opened + age <= now);
         // Bytes that nobody asked for: whatever they are, they are not the next response.
         let clean = upstream.connection.buffer.is_empty();
         let mut idle = self.idle.borrow_mut();
-        if self.evicted.get() || spent || !clean || idle.len() >= IDLE_MAX {
+        if self.evicted.get() || spent || old || !clean || idle.len() >= IDLE_MAX {
             return;
         }
         upstream.connection.buffer.release();
-        if self.keeper.watch(&upstream.connection, now, self.limits.idle_timeout) {
-            idle.push(Idle { upstream, since: now });
+        let kept = Idle { upstream, since: now };
+        if self.keeper.watch(&kept.upstream.connection, self.limits.due(&kept)) {
+            idle.push(kept);
         }
-    }
-
-    /// Whether the present request is the last one that the limit lets this connection have; the server is then
-    /// asked to close.
-    pub fn is_last_request(&self, upstream: &Upstream<G>) -> bool {
-        self.limits.requests_max > 0 && upstream.requests >= self.limits.requests_max
     }
 
     /// Closes idle connections, and those in use once they are put back: the endpoint is gone.
@@ -127,16 +132,15 @@ impl<G: 'static> EndpointPool<G> {
 
 /// What the keeper does with a pool, whatever guards its connections.
 trait Sweep {
-    /// Drops what was closed or has been idle for too long; answers when the next one will have been.
+    /// Drops what was closed, has been idle for too long or is too old; answers when the next one will be.
     fn sweep(&self, cx: &mut Context<'_>, now: Instant) -> Option<Instant>;
 }
 
 impl<G> Sweep for EndpointPool<G> {
     fn sweep(&self, cx: &mut Context<'_>, now: Instant) -> Option<Instant> {
-        let timeout = self.limits.idle_timeout;
         let mut idle = self.idle.borrow_mut();
         idle.retain_mut(|idle| {
-            let expired = timeout.is_some_and(|timeout| idle.since + timeout <= now);
+            let expired = self.limits.due(idle).is_some_and(|due| due <= now);
             let transport = &mut idle.upstream.connection.transport;
             // Where something has come it may have been a session ticket, which `is_quiet` reads; the waker must
             // then be put in place again.
@@ -144,8 +148,7 @@ impl<G> Sweep for EndpointPool<G> {
                 && (transport.poll_readable(cx).is_pending()
                     || (transport.is_quiet() && transport.poll_readable(cx).is_pending()))
         });
-        let oldest = idle.iter().map(|idle| idle.since).min()?;
-        timeout.map(|timeout| oldest + timeout)
+        idle.iter().filter_map(|idle| self.limits.due(idle)).min()
     }
 }
 
@@ -199,14 +202,65 @@ impl Keeper {
         next
     }
 
-    /// Has the keeper's task woken when something comes on the connection. False where something has come.
-    fn watch(&self, connection: &Connection, now: Instant, timeout: Option<Duration>) -> bool {
+    /// Has the keeper's task woken when something comes on the connection, or at `due`. False where something has come.
+    fn watch(&self, connection: &Connection, due: Option<Instant>) -> bool {
         let waker = self.waker.borrow();
         let Some(waker) = &*waker else { return true };
-        if self.due.get().is_none() && timeout.is_some() {
-            self.due.set(timeout.map(|timeout| now + timeout));
+        if let Some(due) = due
+            && self.due.get().is_none_or(|known| due < known)
+        {
+            self.due.set(Some(due));
             waker.wake_by_ref();
         }
         connection.transport.poll_readable(&mut Context::from_waker(waker)).is_pending()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::Transport;
+
+    async fn connected() -> (Upstream<()>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (Upstream::new(Connection::new(Transport::Plain(client)), ()), server)
+    }
+
+    fn limits(idle_seconds: u64, age_seconds: Option<u64>) -> PoolLimits {
+        PoolLimits {
+            idle_timeout: Some(Duration::from_secs(idle_seconds)),
+            requests_max: 0,
+            age_max: age_seconds.map(Duration::from_secs),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_pool_closes_its_connections_in_its_own_time() {
+        let keeper = Keeper::new();
+        let pools = [limits(3600, None), limits(10, None), limits(3600, Some(20))];
+        let pools = pools.map(|limits| EndpointPool::new(&keeper, limits));
+        let mut servers = Vec::new();
+        let idle = || pools.each_ref().map(|pool| pool.idle_count());
+        let test = async {
+            tokio::task::yield_now().await;
+            // The one with the latest end first, so that those that come later end sooner.
+            for pool in &pools {
+                let (upstream, server) = connected().await;
+                pool.put(upstream, Instant::now());
+                servers.push(server);
+            }
+            for (seconds, expected) in [(9, [1, 1, 1]), (2, [1, 0, 1]), (10, [1, 0, 0])] {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                assert_eq!(idle(), expected);
+            }
+        };
+        tokio::select! {
+            () = keeper.clone().run() => {}
+            () = test => {}
+        }
     }
 }

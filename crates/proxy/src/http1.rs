@@ -16,6 +16,7 @@ use crate::forward::client::{Client, Request};
 use crate::forward::copies;
 use crate::forward::exchange::Asked;
 use crate::forward::stream;
+use crate::forward::watch::within;
 
 /// What is known of a request before it is forwarded or answered.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,12 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
         Next::Tunnel(mut upstream) => {
             let idle = decided.state.destination.connection_pool.tcp_idle_timeout;
-            stream::copy(&mut client.connection, &mut upstream.connection, idle).await;
+            let server = &mut upstream.connection;
+            let copying = Box::pin(stream::copy(&mut client.connection, server, idle));
+            if let Err(why) = within(decided.extra.standing, None, copying).await {
+                ended.flags = ended.flags.with(why.flag());
+                ended.reason = why.reason();
+            }
             false
         }
     };

@@ -58,7 +58,7 @@ fn system_roots() -> Result<Arc<[u8]>, String> {
     read(file.ok_or("this system has no file of certificate authorities")?)
 }
 
-fn read(path: &str) -> Result<Arc<[u8]>, String> {
+pub(crate) fn read(path: &str) -> Result<Arc<[u8]>, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {path}: {error}");
     let size = fs::metadata(path).map_err(unreadable)?.len();
     if size > FILE_BYTES_MAX {

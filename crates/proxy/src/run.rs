@@ -36,7 +36,7 @@ use crate::configuration::Configuration;
 use crate::dns::{self, Names};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
-use crate::{inbound, outbound};
+use crate::{gateway, inbound, outbound};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
 const OUTBOUND_PORT: u16 = 15001;
@@ -160,6 +160,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         tokio::task::spawn_local(outbound::serve(worker.clone(), listener));
         let listener = listen(&shared.sockets, INBOUND_PORT)?;
         tokio::task::spawn_local(inbound::serve(worker.clone(), listener));
+        tokio::task::spawn_local(gateway::run(worker.clone()));
         terminate.recv().await;
         let settings = shared.configuration.snapshot().settings.clone();
         let deadline = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);

@@ -17,6 +17,7 @@ use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::Identity;
 use tokio::time::Instant;
 
+use crate::changes::LocalChanges;
 use crate::configuration::Configuration;
 use crate::detect::Remembered;
 use crate::events::Events;
@@ -83,6 +84,8 @@ pub struct Worker {
     /// Where the proxy's own requests go.
     pub(crate) asked: crate::ask::Known,
     pub(crate) no_retries: RetryPolicy,
+    /// Changes of what is enforced for the workload.
+    pub(crate) policy_changes: Rc<LocalChanges>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<usize>,
     random: Cell<u64>,
@@ -107,17 +110,32 @@ impl Worker {
             hellos: Remembered::default(),
             asked: crate::ask::Known::default(),
             no_retries: RetryPolicy::never(),
+            policy_changes: Rc::default(),
         })
     }
 
-    /// The thread's own work besides connections: watching idle ones, and letting go of endpoints that are not
-    /// configured any more. Never ends.
+    /// The thread's own work besides connections: watching idle ones, letting go of endpoints that are not configured any
+    /// more, and telling what is under way of changes of policy. Never ends.
     pub async fn run(self: Rc<Self>) {
         let mut changes = self.shared.configuration.changes();
         crate::tokens::follow(&self);
         let evict = async {
+            let policy = || self.shared.configuration.snapshot().inbound.clone();
+            let mut known = policy();
+            let mut identity = self.shared.identity.generation();
             while changes.changed().await.is_ok() {
                 self.evict_endpoints();
+                let present = policy();
+                let same = match (&known, &present) {
+                    (Some(known), Some(present)) => Arc::ptr_eq(known, present),
+                    (known, present) => known.is_none() && present.is_none(),
+                };
+                // Revocations come with the identity.
+                let generation = self.shared.identity.generation();
+                if !same || identity != generation {
+                    (known, identity) = (present, generation);
+                    self.policy_changes.note();
+                }
                 crate::tokens::follow(&self);
             }
             std::future::pending::<()>().await;

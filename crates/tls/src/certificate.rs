@@ -101,6 +101,46 @@ impl LeafFacts {
     }
 }
 
+/// The names of a leaf, for those who are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafNames {
+    /// The subject as RFC 4514 writes it: most specific part first.
+    pub subject: String,
+    /// URIs among the alternative names.
+    pub uris: Vec<String>,
+    /// DNS names among the alternative names.
+    pub dns: Vec<String>,
+}
+
+impl LeafNames {
+    /// Reads the names of the certificate `der`.
+    pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
+        let certificate = parse(der)?;
+        let (mut uris, mut dns) = (Vec::new(), Vec::new());
+        let names = certificate.subject_alternative_name().map_err(malformed)?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+                GeneralName::DNSName(name) => dns.push((*name).to_owned()),
+                _ => {}
+            }
+        }
+        let mut parts: Vec<String> = certificate
+            .subject()
+            .iter_attributes()
+            .map(|attribute| {
+                let registry = x509_parser::objects::oid_registry();
+                let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry);
+                let kind =
+                    kind.map_or_else(|_| attribute.attr_type().to_string(), ToOwned::to_owned);
+                format!("{kind}={}", attribute.as_str().unwrap_or_default())
+            })
+            .collect();
+        parts.reverse();
+        Ok(Self { subject: parts.join(","), uris, dns })
+    }
+}
+
 /// The serial number of the certificate `der`; none where it is longer than any that an authority of ours gives.
 pub fn serial_of(der: &[u8]) -> Result<Option<Serial>, CertificateError> {
     parse(der).map(|certificate| serial(&certificate))

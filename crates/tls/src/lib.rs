@@ -27,13 +27,14 @@ mod keys;
 mod origination;
 mod provider;
 mod sessions;
+mod termination;
 #[cfg(test)]
 mod testing;
 mod verify;
 
 pub use authority::{SignError, SigningRoot};
 pub use certificate::{
-    CertificateError, certificates_from_pem, pem_of, revocation_list_due,
+    CertificateError, LeafNames, certificates_from_pem, pem_of, revocation_list_due,
     revocation_lists_from_pem, root_from_der, root_from_pem, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -44,8 +45,12 @@ pub use origination::{
     ClientTls, ClientTlsMode, NameMismatch, OriginationConfig, OriginationError, SYSTEM_ROOT_FILES,
 };
 pub use provider::{default_provider, sha256_hex};
+pub use termination::{
+    ServerCertificate, TerminationConfig, TerminationError, TerminationMaterial,
+};
 pub use verify::{Expected, Peer, PeerVerificationError};
 
+pub use rustls::ServerConfig;
 pub use rustls::crypto::CryptoProvider;
 
 /// Why a configuration could not be made of an identity and a bundle.

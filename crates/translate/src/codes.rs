@@ -82,6 +82,14 @@ heddle_diag::codes! {
         "A host of `egress` that no Service and no ServiceEntry has opens nothing. Hosts are written in full here; short names \
          are not completed.";
 
+    HTTP_ON_PASSTHROUGH = "HED0228", "rules for requests where TLS is passed on", [],
+        "A server with the mode PASSTHROUGH relays TLS without decrypting it, so rules under `http` find no request there, and \
+         Istio does not say so. Write the rule under `tls` with `sniHosts`.";
+
+    BINDING_LOST = "HED0229", "an update unbinds the object", [],
+        "The new form of the object names fewer Gateways or parents than the one that it replaces. A VirtualService without \
+         `gateways` is for proxies inside the mesh alone, so requests from outside get 404 from then on.";
+
     BACKEND = "HED0230", "reference leads to nothing", [],
         "A backend, certificate or authority that an object of the Gateway API refers to does not exist, is of another kind, or \
          is in another namespace without a ReferenceGrant there. A backend keeps its share: its requests get 500 (calls of \
@@ -213,6 +221,10 @@ heddle_diag::codes! {
     HIDES_GLOBAL = "HED0719", "global EgressNetworks count no more", [],
         "Clients in a namespace with an EgressNetwork are asked for those of their namespace only. The global ones, of the \
          namespace `linkerd-egress`, are left out for them, also for addresses that no network of their own has.";
+    CROSSING = "HED0720", "an object of another project decides", [],
+        "Objects of several projects say where requests for one service go, and only one of them can: a ServiceProfile before \
+         routes of the Gateway API in the client's namespace, before a VirtualService there, before routes beside the service \
+         and VirtualServices of other namespaces (the older of the two), before a TrafficSplit. Say it in one place.";
     PROBES_NEED_A_ROUTE = "HED0713", "health checks need a route of their own", [],
         "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
          requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \

@@ -104,7 +104,7 @@ impl Derivation for OutboundQuery {
 
 /// Whether routes of the Gateway API go before the VirtualServices of the host (API.md 11.1 row 3): consumer routes always
 /// do, producer routes before VirtualServices of other namespaces than the client's that are younger.
-fn routes_win(routes: &Acting, claims: &[Claim], client_namespace: &str) -> bool {
+pub(crate) fn routes_win(routes: &Acting, claims: &[Claim], client_namespace: &str) -> bool {
     let Some(Claim(first)) = claims.first() else { return true };
     routes.class == Class::Consumer
         || first.meta.namespace != client_namespace

@@ -66,15 +66,8 @@ const DESTINATION_RULE: Table = &[
     ("trafficPolicy", Applied),
     ("trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
     ("trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
-    ("trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
     ("subsets[].trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
     ("subsets[].trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("subsets[].trafficPolicy.connectionPool.http.http2KeepAlive", Unsupported(NO_PINGS)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.http2KeepAlive",
-        Unsupported(NO_PINGS),
-    ),
     ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     (
@@ -178,7 +171,6 @@ const NO_KEEPALIVE: &str =
     "connections have the operating system's keepalive; it cannot be set yet";
 const NO_TUNNEL: &str = "no tunnel is opened yet";
 const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
-const NO_PINGS: &str = "HTTP/2 pings are not sent yet";
 const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
 const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 

@@ -58,8 +58,8 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
     if client.state().running().is_some() {
         out("the mesh runs already; the files are applied to it\n")?;
         return runtime()?.block_on(async {
-            bring_up(&client, &sources, arguments.timeout).await?;
-            Ok(ExitCode::SUCCESS)
+            let published = bring_up(&client, &sources, arguments.timeout).await?;
+            Ok(exit_code(published))
         });
     }
     if arguments.detach {
@@ -137,8 +137,10 @@ async fn detached(
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
-    std::fs::create_dir_all(&logs)
-        .with_context(|| format!("cannot make the folder {}", logs.display()))?;
+    std::fs::create_dir_all(&logs).map_err(|error| {
+        let what = format!("cannot make the folder {}", logs.display());
+        hinted(anyhow::Error::new(error).context(what), "name another folder with --state")
+    })?;
     let log = logs.join("mesh.log");
     let file =
         std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -154,23 +156,34 @@ async fn detached(
         .spawn()
         .context("cannot start the mesh")?;
     let up = bring_up(client, sources, arguments.timeout);
-    tokio::select! {
-        result = up => result?,
+    let result = tokio::select! {
+        result = up => result,
         status = child.wait() => {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             bail!("the mesh ended at its start ({}): {}", status?, text.trim());
         }
-    }
+    };
+    // Whatever became of the files, there is a mesh now.
     out("the mesh runs in the background; `heddle down` stops it\n")?;
-    Ok(ExitCode::SUCCESS)
+    result.map(exit_code)
 }
 
-/// Applies the files and waits until everything is ready, saying how it goes.
-pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
+/// A port that could not be opened is a failure, though the mesh goes on.
+fn exit_code(published: bool) -> ExitCode {
+    if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes. False: a port of this machine that leads
+/// into the mesh could not be opened.
+pub(crate) async fn bring_up(
+    client: &Client,
+    sources: &Sources,
+    timeout: Duration,
+) -> Result<bool> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
-        return Ok(());
+        return Ok(true);
     }
     let errors = objects::apply_and_print(client, sources).await?;
     if errors > 0 {
@@ -243,15 +256,22 @@ pub(crate) fn why(workload: &WorkloadStatus) -> String {
     }
 }
 
-fn print_published(status: &MeshStatus) -> Result<()> {
+fn print_published(status: &MeshStatus) -> Result<bool> {
+    let mut open = true;
     for line in published(status) {
-        out(&format!("{line}\n"))?;
+        match line {
+            Ok(line) => out(&format!("{line}\n"))?,
+            Err(line) => {
+                crate::failure::print(&anyhow::anyhow!(line));
+                open = false;
+            }
+        }
     }
-    Ok(())
+    Ok(open)
 }
 
-/// A line for each port of this machine that leads, or should lead, into the mesh.
-pub(crate) fn published(status: &MeshStatus) -> Vec<String> {
+/// A line for each port of this machine that leads into the mesh, or (the errors) should.
+pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
     let mut lines = Vec::new();
     for workload in &status.workloads {
         for port in &workload.published {
@@ -272,11 +292,9 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<String> {
                     let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
                     let (host, number) = (port.host_address, port.host_port);
                     let host = std::net::SocketAddr::new(host, number);
-                    format!("{scheme}://{host} leads to {name}{why}")
+                    Ok(format!("{scheme}://{host} leads to {name}{why}"))
                 }
-                Some(error) => {
-                    format!("port {} of this machine is not open: {error}", port.host_port)
-                }
+                Some(error) => Err(error.clone()),
             };
             // Replicas share the ports of their Service.
             if !lines.contains(&line) {

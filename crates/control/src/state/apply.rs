@@ -176,6 +176,10 @@ impl State {
             if is_unusable(&candidate) {
                 continue;
             }
+            if let Some(known) = self.objects.of(&candidate.key) {
+                let former = &known.candidate.object;
+                applied.findings.extend(heddle_translate::losses(former, &candidate.object));
+            }
             for object in candidate.objects() {
                 let report = self.plan.translator().report(&ObjectKey::of(&object));
                 let refuses =

@@ -11,11 +11,14 @@ mod http_features;
 mod life;
 mod ordinary_user;
 mod policy;
+mod published;
+mod real_clients;
 mod real_servers;
 mod resilience;
 mod rollouts;
 mod samples;
 mod tokens;
+mod soaks;
 
 use heddle_testkit::Mesh;
 

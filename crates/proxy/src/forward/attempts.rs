@@ -18,7 +18,7 @@ use crate::forward::client::Client;
 use crate::forward::copies::Copies;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
-use crate::forward::watch::{TimeIsUp, Watch, within};
+use crate::forward::watch::{CutShort, Standing, Watch, within};
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
@@ -54,6 +54,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) session: Option<&'a RequestSession<'a>>,
     /// Copies that go elsewhere.
     pub(crate) copies: Option<&'a Rc<Copies>>,
+    /// What tells that it is newly denied; none: nothing that is decided again let it through.
+    pub(crate) standing: Option<&'a dyn Standing>,
 }
 
 /// How a request ended.
@@ -105,8 +107,8 @@ struct Attempt {
 /// Why a try gave no response.
 enum Failure {
     Attempt(AttemptError),
-    /// Its own time was over, or that of the whole request, or nothing moved.
-    Timeout(TimeIsUp),
+    /// Its own time was over, or that of the whole request, or nothing moved, or it is newly denied.
+    CutShort(CutShort),
     Upstream(UpstreamError),
 }
 
@@ -197,7 +199,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             &mut server.connection,
             tries.watch.progress(),
         );
-        let delivered = tries.watch.within(decided.due, delivering).await;
+        let delivered = tries.watch.within(decided.extra.standing, decided.due, delivering).await;
         drop(active);
         return ended.finish(&delivered, decided, &endpoint, upstream);
     }
@@ -231,7 +233,7 @@ impl Ended {
 
     fn finish(
         mut self,
-        delivered: &Result<Result<Delivered, heddle_http::exchange::ResponseError>, TimeIsUp>,
+        delivered: &Result<Result<Delivered, heddle_http::exchange::ResponseError>, CutShort>,
         decided: &Decided<'_>,
         endpoint: &UpstreamEndpoint,
         upstream: Option<PooledConnection>,
@@ -249,6 +251,7 @@ impl Ended {
             }
             Err(why) => {
                 self.flags = self.flags.with(why.flag());
+                self.reason = why.reason();
                 return self;
             }
         };
@@ -276,14 +279,14 @@ impl Tries<'_> {
         pump: &mut Pump,
         client: &mut Client,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, .. } = *self.retries.decided;
+        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
             .map_err(Failure::Upstream)?;
         let due = self.retries.due();
         let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
-        let mut upstream = match within(due, connecting).await {
+        let mut upstream = match within(extra.standing, due, connecting).await {
             Ok(upstream) => upstream.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::Timeout(why)),
+            Err(why) => return Err(Failure::CutShort(why)),
         };
         self.retries.observe(target, Observation::Connected);
         let limits = client.limits.head;
@@ -294,10 +297,10 @@ impl Tries<'_> {
             &limits,
             asked.version,
         );
-        let outcome = match self.watch.within(due, requesting).await {
+        let outcome = match self.watch.within(extra.standing, due, requesting).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
-            Err(why) => Err(Failure::Timeout(why)),
+            Err(why) => Err(Failure::CutShort(why)),
         };
         if let Some(progress) = self.watch.progress() {
             progress.note();
@@ -330,7 +333,8 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 (TryOutcome::Reset { request_sent: true }, Observation::Response(502))
             }
-            Failure::Timeout(_) => (TryOutcome::Timeout, Observation::Timeout),
+            Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
+            Failure::CutShort(_) => (TryOutcome::Timeout, Observation::Timeout),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
@@ -361,7 +365,7 @@ impl Tries<'_> {
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
-            Failure::Timeout(why) => why.answer(),
+            Failure::CutShort(why) => why.answer(),
             Failure::Upstream(error) => answer_to(error),
         }
     }

@@ -120,15 +120,22 @@ pub(crate) struct Head<'a> {
     parts: &'a Parts,
     /// Another path than was received, as a normalised one.
     path: Option<&'a str>,
+    /// Another scheme than was said, where the connection tells it.
+    scheme: Option<&'static str>,
 }
 
 impl<'a> Head<'a> {
     pub(crate) fn new(parts: &'a Parts) -> Self {
-        Self { parts, path: None }
+        Self { parts, path: None, scheme: None }
     }
 
     pub(crate) fn with_path(parts: &'a Parts, path: Option<&'a str>) -> Self {
-        Self { parts, path }
+        Self { parts, path, scheme: None }
+    }
+
+    /// The same as addressed under this scheme.
+    pub(crate) fn with_scheme(self, https: bool) -> Self {
+        Self { scheme: Some(if https { "https" } else { "http" }), ..self }
     }
 }
 
@@ -150,7 +157,7 @@ impl RequestHead for Head<'_> {
     }
 
     fn scheme(&self) -> &str {
-        self.parts.uri.scheme_str().unwrap_or("http")
+        self.scheme.or(self.parts.uri.scheme_str()).unwrap_or("http")
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {

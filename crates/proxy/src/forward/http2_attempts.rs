@@ -15,7 +15,7 @@ use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
 use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
@@ -24,7 +24,7 @@ use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
-use crate::forward::watch::{TimeIsUp, Watch, within};
+use crate::forward::watch::{CutShort, Watch, within};
 use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
 
 /// A request body on its way, and what has been kept of it for another try.
@@ -308,7 +308,7 @@ enum Failure {
         refused: bool,
         sent: bool,
     },
-    Timeout(TimeIsUp),
+    CutShort(CutShort),
     Upstream(UpstreamError),
 }
 
@@ -423,7 +423,7 @@ async fn deliver(
     mut download: Download,
     mut sink: SendStream<Bytes>,
 ) -> (Ended, Option<u32>) {
-    let mut uploading = !upload.finished;
+    let (is_grpc, mut uploading) = (download.messages.is_some(), !upload.finished);
     let watch = upload.watch.clone();
     let delivering = poll_fn(|cx| {
         if uploading {
@@ -435,7 +435,7 @@ async fn deliver(
         }
         sink.poll_reset(cx).map(|_| Err(Broken::Sink))
     });
-    let outcome = watch.within(decided.due, delivering).await;
+    let outcome = watch.within(decided.extra.standing, decided.due, delivering).await;
     ended.response_bytes = download.bytes;
     upload.response_messages = download.messages.map_or(0, |messages| messages.count());
     let grpc = download.grpc_status;
@@ -450,13 +450,27 @@ async fn deliver(
             ended.flags = ended.flags.with(ResponseFlag::UpstreamRemoteReset);
         }
         Err(why) => {
-            sink.send_reset(Reason::CANCEL);
+            if !(why == CutShort::Denied && is_grpc && tell_denied(&mut sink)) {
+                sink.send_reset(Reason::CANCEL);
+            }
             attempt.sink.send_reset(Reason::CANCEL);
             ended.flags = ended.flags.with(why.flag());
+            ended.reason = why.reason();
         }
     }
     ended.next = Next::Continue;
     (ended, grpc)
+}
+
+/// Ends a gRPC response that was cut off in the way that its client understands; false: it has ended already.
+fn tell_denied(sink: &mut SendStream<Bytes>) -> bool {
+    let denied = Answer::denied();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", u16::from(denied.grpc_code()).into());
+    if let Ok(message) = HeaderValue::from_bytes(&denied.body) {
+        trailers.insert("grpc-message", message);
+    }
+    sink.send_trailers(trailers).is_ok()
 }
 
 struct Tries<'a> {
@@ -472,16 +486,16 @@ impl Tries<'_> {
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
     ) -> Result<(Attempt, Response<RecvStream>), Failure> {
-        let Decided { worker, state, permit, .. } = *self.retries.decided;
+        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
             .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
         ended.endpoint = Some(endpoint.clone());
         let due = self.retries.due();
         let connecting = http2_client::connect(worker, state, &endpoint, permit);
-        let mut place = match within(due, connecting).await {
+        let mut place = match within(extra.standing, due, connecting).await {
             Ok(place) => place.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::Timeout(why)),
+            Err(why) => return Err(Failure::CutShort(why)),
         };
         self.retries.observe(target, Observation::Connected);
         let reset = |error: &h2::Error, sent: bool| Failure::Reset {
@@ -509,7 +523,7 @@ impl Tries<'_> {
             }
             respond.poll_reset(cx).map(|_| Err(Failure::Client))
         });
-        let outcome = watch.within(due, waiting).await;
+        let outcome = watch.within(extra.standing, due, waiting).await;
         if let Some(progress) = watch.progress() {
             progress.note();
         }
@@ -521,7 +535,7 @@ impl Tries<'_> {
             }
             Err(why) => {
                 attempt.sink.send_reset(Reason::CANCEL);
-                Err(Failure::Timeout(why))
+                Err(Failure::CutShort(why))
             }
         }
     }
@@ -543,7 +557,8 @@ impl Tries<'_> {
                 let outcome = TryOutcome::Reset { request_sent: *sent };
                 (outcome, Observation::ConnectFailure, Answer::connection_terminated())
             }
-            Failure::Timeout(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
+            Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
+            Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(error) => {
                 upstream::tell(

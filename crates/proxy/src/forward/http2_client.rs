@@ -1,15 +1,20 @@
 //! HTTP/2 towards endpoints: connections shared by many requests.
 
+mod upkeep;
+
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use heddle_authz::Permit;
 use heddle_balance::Resource;
+use heddle_ir::destination::ConnectionPool;
+use tokio::time::Instant;
 
 use crate::forward::http2::{
-    Active, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, RESET_STREAMS_MAX, STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, RESET_STREAMS_MAX, STREAM_WINDOW_BYTES,
 };
 use crate::snapshot::DestinationState;
 use crate::upstream::{self, LimitToken, UpstreamEndpoint, UpstreamError};
@@ -18,34 +23,75 @@ use crate::worker::Worker;
 /// A connection that requests to one endpoint share.
 pub(crate) struct SharedConnection {
     sender: SendRequest<Bytes>,
-    active: Rc<Cell<usize>>,
+    usage: Rc<Usage>,
+}
+
+/// What is known of a connection by those that use it and by the task that keeps it up.
+struct Usage {
+    alive: Cell<bool>,
+    /// Requests under way.
+    active: Cell<usize>,
     requests: Cell<u32>,
-    alive: Rc<Cell<bool>>,
+    opened: Instant,
+    /// When the last request that was under way ended.
+    rests_since: Cell<Instant>,
 }
 
 /// A place for one request on a shared connection.
 pub(crate) struct Place {
     pub(crate) sender: SendRequest<Bytes>,
-    _active: Active,
+    usage: Rc<Usage>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.usage.active.set(self.usage.active.get() - 1);
+        if self.usage.active.get() == 0 {
+            self.usage.rests_since.set(Instant::now());
+        }
+    }
 }
 
 /// The largest response head, in bytes.
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
 
 impl SharedConnection {
-    fn place(&self, streams_max: usize, requests_max: u32) -> Option<Place> {
-        let streams_max = streams_max.min(self.sender.current_max_send_streams());
-        let spent = requests_max > 0 && self.requests.get() >= requests_max;
-        if !self.alive.get() || spent || self.active.get() >= streams_max {
-            return None;
-        }
-        self.requests.set(self.requests.get().saturating_add(1));
-        Some(Place { sender: self.sender.clone(), _active: Active::new(&self.active) })
+    fn new(sender: SendRequest<Bytes>) -> Self {
+        let opened = Instant::now();
+        let usage = Usage {
+            alive: Cell::new(true),
+            active: Cell::new(0),
+            requests: Cell::new(0),
+            opened,
+            rests_since: Cell::new(opened),
+        };
+        Self { sender, usage: Rc::new(usage) }
     }
 
-    fn is_of_use(&self, requests_max: u32) -> bool {
-        let spent = requests_max > 0 && self.requests.get() >= requests_max;
-        self.alive.get() && !spent
+    fn place(&self, streams_max: usize) -> Option<Place> {
+        let streams_max = streams_max.min(self.sender.current_max_send_streams());
+        let Usage { active, requests, .. } = &*self.usage;
+        if active.get() >= streams_max {
+            return None;
+        }
+        requests.set(requests.get().saturating_add(1));
+        active.set(active.get() + 1);
+        Some(Place { sender: self.sender.clone(), usage: self.usage.clone() })
+    }
+
+    /// Whether it takes further requests: it is open, neither spent nor too old, and its server has not said that it goes
+    /// away.
+    fn is_of_use(&mut self, pool: &ConnectionPool, now: Instant) -> bool {
+        let Usage { alive, requests, opened, .. } = &*self.usage;
+        let requests_max = pool.requests_per_connection_max;
+        let spent = requests_max > 0 && requests.get() >= requests_max;
+        let old = pool.connection_duration_max.is_some_and(|age| now - *opened >= age);
+        // Nobody waits with this waker: whoever sends asks again.
+        let mut cx = Context::from_waker(Waker::noop());
+        alive.get()
+            && !spent
+            && !old
+            && !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 }
 
@@ -88,17 +134,20 @@ async fn connect_new(
         .handshake(connection)
         .await
         .map_err(UpstreamError::Http2)?;
-    let alive = Rc::new(Cell::new(true));
-    let ended = alive.clone();
-    tokio::task::spawn_local(async move {
-        // Requests on it see how it ended; the token lives as long as the connection.
-        let _token = token;
-        let _ = connection.await;
-        ended.set(false);
-    });
-    let shared = SharedConnection { sender, active: Rc::default(), requests: Cell::new(0), alive };
-    let place = shared.place(usize::MAX, 0);
+    let shared = SharedConnection::new(sender);
+    let place = shared.place(usize::MAX);
+    let keeping = upkeep::Upkeep::new(
+        connection,
+        &state.destination.connection_pool,
+        shared.usage.clone(),
+        Rc::downgrade(endpoint),
+    );
     endpoint.http2.borrow_mut().push(shared);
+    tokio::task::spawn_local(async move {
+        // The token lives as long as the connection.
+        let _token = token;
+        keeping.run().await;
+    });
     place.ok_or(UpstreamError::Http2Refused)
 }
 
@@ -106,7 +155,8 @@ fn take(state: &DestinationState, endpoint: &UpstreamEndpoint) -> Option<Place> 
     let pool = &state.destination.connection_pool;
     let streams_max = usize::try_from(pool.concurrent_streams_max).unwrap_or(usize::MAX);
     let mut connections = endpoint.http2.borrow_mut();
-    connections.retain(|connection| connection.is_of_use(pool.requests_per_connection_max));
-    let requests_max = pool.requests_per_connection_max;
-    connections.iter().find_map(|connection| connection.place(streams_max, requests_max))
+    let mut now = None;
+    connections
+        .retain_mut(|connection| connection.is_of_use(pool, *now.get_or_insert_with(Instant::now)));
+    connections.iter().find_map(|connection| connection.place(streams_max))
 }

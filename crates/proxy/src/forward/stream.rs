@@ -20,6 +20,8 @@ pub(crate) struct Opened {
     pub(crate) upstream: PooledConnection,
     pub(crate) state: Arc<DestinationState>,
     pub(crate) recorder: Option<Arc<TcpRecorder>>,
+    /// The generation of the configuration that let it through.
+    pub(crate) generation: u64,
     /// Counted as under way at the endpoint.
     pub(crate) _active: Option<ActiveRequest>,
 }
@@ -30,7 +32,8 @@ impl Opened {
     }
 }
 
-/// Copies both ways until both sides have ended; `revoked` ends it before.
+/// Copies both ways until both sides have ended; `revoked` ends it before, and so does the longest duration of the
+/// destination's connections.
 pub(crate) async fn serve(
     client: &mut Connection,
     mut opened: Opened,
@@ -39,7 +42,9 @@ pub(crate) async fn serve(
     if let Some(recorder) = &opened.recorder {
         recorder.record_opened();
     }
-    let idle_timeout = opened.state.destination.connection_pool.tcp_idle_timeout;
+    let pool = &opened.state.destination.connection_pool;
+    let (idle_timeout, duration_max) = (pool.tcp_idle_timeout, pool.connection_duration_max);
+    let mut duration = duration_max.map(|duration| Box::pin(tokio::time::sleep(duration)));
     let mut carried = Carried::default();
     let result = {
         let server = &mut opened.upstream.connection;
@@ -47,22 +52,25 @@ pub(crate) async fn serve(
         let mut revoked = pin!(revoked);
         poll_fn(|cx| {
             if revoked.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
+                return Poll::Ready(Err(ResponseFlag::LocalReset));
             }
-            copying.as_mut().poll(cx).map(Some)
+            if duration.as_mut().is_some_and(|duration| duration.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Err(ResponseFlag::DurationTimeout));
+            }
+            copying.as_mut().poll(cx).map(Ok)
         })
         .await
     };
     let flags = match result {
-        Some(Ok(())) => ResponseFlags::NONE,
-        Some(Err(TunnelError::Client(_))) => {
+        Ok(Ok(())) => ResponseFlags::NONE,
+        Ok(Err(TunnelError::Client(_))) => {
             ResponseFlags::from(ResponseFlag::DownstreamConnectionTermination)
         }
-        Some(Err(TunnelError::Server(_))) => {
+        Ok(Err(TunnelError::Server(_))) => {
             ResponseFlags::from(ResponseFlag::UpstreamConnectionTermination)
         }
-        Some(Err(TunnelError::Idle(_))) => ResponseFlags::from(ResponseFlag::StreamIdleTimeout),
-        None => ResponseFlags::from(ResponseFlag::LocalReset),
+        Ok(Err(TunnelError::Idle(_))) => ResponseFlags::from(ResponseFlag::StreamIdleTimeout),
+        Err(flag) => ResponseFlags::from(flag),
     };
     if let Some(recorder) = &opened.recorder {
         recorder.record_bytes(carried.downstream_bytes, carried.upstream_bytes);

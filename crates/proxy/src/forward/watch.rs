@@ -1,14 +1,15 @@
-//! Timeouts of a request: of the whole of it, of the response and of silence.
+//! What ends a request before its end: timeouts of the whole of it, of the response and of silence, and a policy that newly
+//! denies it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use heddle_http::deadline::Deadline;
 use heddle_http::progress::Progress;
 use heddle_ir::http_route::StreamTimeouts;
-use heddle_telemetry::ResponseFlag;
+use heddle_telemetry::{Reason, ResponseFlag};
 use tokio::time::{Instant, sleep_until};
 
 use crate::forward::answer::Answer;
@@ -23,19 +24,28 @@ struct Watched {
     timeouts: StreamTimeouts,
 }
 
-/// What took longer than it may.
+/// What may come to be denied while it is under way.
+pub(crate) trait Standing {
+    /// Whether it is denied by now; if not, the task is woken when it is to be asked again.
+    fn poll_denied(&self, cx: &mut Context<'_>) -> bool;
+}
+
+/// Why something was ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TimeIsUp {
+pub(crate) enum CutShort {
+    /// A policy newly denies it.
+    Denied,
     /// The request, the try or the response.
     Due,
     /// Nothing moved.
     Idle,
 }
 
-impl TimeIsUp {
+impl CutShort {
     /// What the client gets, where it has got nothing yet.
     pub(crate) fn answer(self) -> Answer {
         match self {
+            Self::Denied => Answer::denied(),
             Self::Due => Answer::upstream_timeout(),
             Self::Idle => Answer::idle_timeout(),
         }
@@ -44,9 +54,15 @@ impl TimeIsUp {
     /// What records say.
     pub(crate) fn flag(self) -> ResponseFlag {
         match self {
+            Self::Denied => ResponseFlag::LocalReset,
             Self::Due => ResponseFlag::UpstreamRequestTimeout,
             Self::Idle => ResponseFlag::StreamIdleTimeout,
         }
+    }
+
+    /// The word for a response that was cut off, where there is more to say than its flag.
+    pub(crate) fn reason(self) -> Option<Reason> {
+        (self == Self::Denied).then_some(Reason::AuthorizationDenied)
     }
 }
 
@@ -65,20 +81,22 @@ impl Watch {
     }
 
     /// When the stream is given up if nothing more happens, and why.
-    fn due(&self) -> Option<(Instant, TimeIsUp)> {
+    fn due(&self) -> Option<(Instant, CutShort)> {
         let Watched { progress, timeouts } = &**self.0.as_ref()?;
-        let idle = timeouts.idle.map(|idle| (progress.moved() + idle, TimeIsUp::Idle));
+        let idle = timeouts.idle.map(|idle| (progress.moved() + idle, CutShort::Idle));
         let ended = progress.request_ended();
-        let response = timeouts.response.zip(ended).map(|(after, at)| (at + after, TimeIsUp::Due));
+        let response = timeouts.response.zip(ended).map(|(after, at)| (at + after, CutShort::Due));
         idle.into_iter().chain(response).min_by_key(|(due, _)| *due)
     }
 
-    /// The outcome of `future`, unless it takes until `due` or is silent for too long. Without limits it costs nothing.
+    /// The outcome of `future`, unless it takes until `due`, is silent for too long or is newly denied. Without limits it
+    /// costs nothing.
     pub(crate) async fn within<F: Future>(
         &self,
+        standing: Option<&dyn Standing>,
         due: Option<Instant>,
         future: F,
-    ) -> Result<F::Output, TimeIsUp> {
+    ) -> Result<F::Output, CutShort> {
         let mut future = pin!(future);
         let mut timer = due.map(|due| Box::pin(sleep_until(due)));
         let mut own: Option<Box<Deadline>> = None;
@@ -86,10 +104,13 @@ impl Watch {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
+            if standing.is_some_and(|standing| standing.poll_denied(cx)) {
+                return Poll::Ready(Err(CutShort::Denied));
+            }
             if let Some(timer) = &mut timer
                 && timer.as_mut().poll(cx).is_ready()
             {
-                return Poll::Ready(Err(TimeIsUp::Due));
+                return Poll::Ready(Err(CutShort::Due));
             }
             let Some((due, why)) = self.due() else { return Poll::Pending };
             let deadline = own.get_or_insert_with(|| Box::new(Deadline::new(due)));
@@ -100,10 +121,11 @@ impl Watch {
     }
 }
 
-/// The outcome of `future`, unless it takes until `due`.
+/// The outcome of `future`, unless it takes until `due` or is newly denied.
 pub(crate) async fn within<F: Future>(
+    standing: Option<&dyn Standing>,
     due: Option<Instant>,
     future: F,
-) -> Result<F::Output, TimeIsUp> {
-    Watch::default().within(due, future).await
+) -> Result<F::Output, CutShort> {
+    Watch::default().within(standing, due, future).await
 }

@@ -13,6 +13,7 @@ use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, TargetForm};
 use heddle_wire::path;
 use tokio::time::Instant;
 
+use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::admission::{self, Admitted};
 use crate::forward::answer::Answer;
@@ -55,6 +56,9 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let head = request.head(&client.connection);
+    let kept = Kept::Http1(head.bytes().to_vec(), client.limits.head);
+    let admission = Admission::new(worker, peer, kept);
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = snapshot.inbound.clone() else {
         Box::pin(http1::answer(client, &begun, request, Answer::no_destination())).await?;
@@ -93,7 +97,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent,
-                extra: Extra::default(),
+                extra: Extra { standing: Some(&admission), ..Extra::default() },
             };
             let edits = || admitted.response_edits();
             http1::forward(client, &begun, request, out, &decided, edits).await?

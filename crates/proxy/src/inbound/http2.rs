@@ -10,6 +10,7 @@ use heddle_telemetry::mesh::Direction;
 use heddle_wire::path;
 
 use super::http1::own_edits;
+use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::admission::{self, http2::Received};
 use crate::forward::answer::Answer;
@@ -52,6 +53,7 @@ pub(crate) async fn serve_request(
     keep_bytes_max: usize,
 ) -> Finished {
     let Stream { head, body, mut respond, .. } = stream;
+    let admission = Admission::new(worker, peer, Kept::Http2(&head));
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = snapshot.inbound.clone() else {
         return answered(&head, &Answer::no_destination(), &mut respond);
@@ -96,7 +98,7 @@ pub(crate) async fn serve_request(
         hash: None,
         due: None,
         idempotent: is_idempotent(head.method.as_str()),
-        extra: Extra::default(),
+        extra: Extra { standing: Some(&admission), ..Extra::default() },
     };
     let mut request = http2::rewritten(&head, normal.as_deref(), None);
     if let Some(query) = admitted.query() {

@@ -41,7 +41,8 @@ pub(crate) async fn serve(
     opened: Opened,
 ) {
     admission::stream::note_decided(worker, peer);
-    stream::serve(client, opened, newly_denied(worker, peer)).await;
+    let revoked = newly_denied(worker, peer, opened.generation);
+    stream::serve(client, opened, revoked).await;
 }
 
 /// Tells of a stream that goes nowhere.
@@ -82,7 +83,7 @@ pub(crate) async fn open(
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
-    Ok(Opened { upstream, state, recorder, _active: None })
+    Ok(Opened { upstream, state, recorder, generation: permit.generation(), _active: None })
 }
 
 fn recorder(
@@ -100,21 +101,30 @@ fn recorder(
     })
 }
 
-/// Ready when a change of configuration denies what was permitted.
-async fn newly_denied(worker: &Rc<Worker>, peer: &Peer) {
+/// Ready when a change of configuration denies what the configuration of this generation permitted.
+async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
     let mut changes = worker.shared.configuration.changes();
-    changes.mark_unchanged();
-    while changes.changed().await.is_ok() {
+    loop {
+        // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
+        changes.mark_unchanged();
         if peer.is_revoked(worker) {
             return peer.tell_revoked(worker);
         }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
-        let admitted = admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await;
+        let admitted = if snapshot.generation == decided {
+            Ok(())
+        } else {
+            admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await.map(drop)
+        };
         if let Err(origin) = admitted {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             admission::stream::note_decided(worker, peer);
             return super::denied(worker, peer, &"stream under way newly", &origin);
+        }
+        decided = snapshot.generation;
+        if changes.changed().await.is_err() {
+            break;
         }
     }
     // Nothing publishes any more: what holds now holds on.

@@ -26,6 +26,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::copies::{self, Copies};
 use crate::forward::http2::{self, Head, Stream, authority_of};
+use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
 use crate::snapshot::{DestinationState, OutboundState};
@@ -36,6 +37,7 @@ use crate::worker::Worker;
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     accepted: Accepted,
+    edge: Option<Rc<Edge>>,
     connection: Connection,
     guard: DrainGuard,
 ) {
@@ -43,10 +45,10 @@ pub(crate) async fn serve(
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
     let keep_bytes_max = limits.retry_body_bytes_max as usize;
-    let finder = Rc::new(RefCell::new(Some(Finder::new(accepted.destination))));
+    let finder = Rc::new(RefCell::new(Some(Finder::new(accepted.destination, edge.clone()))));
     let serving = http2::serve_connection(connection, &limits, guard, |stream| {
-        let (worker, finder) = (worker.clone(), finder.clone());
-        Box::pin(serve_request(worker, accepted, finder, stream, keep_bytes_max))
+        let (worker, finder, edge) = (worker.clone(), finder.clone(), edge.clone());
+        Box::pin(serve_request(worker, accepted, edge, finder, stream, keep_bytes_max))
     });
     Box::pin(serving).await;
 }
@@ -55,6 +57,7 @@ pub(crate) async fn serve(
 pub(crate) async fn serve_request(
     worker: Rc<Worker>,
     accepted: Accepted,
+    edge: Option<Rc<Edge>>,
     finder: Rc<RefCell<Option<Finder>>>,
     stream: Stream,
     keep_bytes_max: usize,
@@ -62,19 +65,26 @@ pub(crate) async fn serve_request(
     let Stream { head, body, mut respond, started } = stream;
     // Lent to one request at a time; another one that comes meanwhile looks for itself.
     let lent = finder.borrow_mut().take();
-    let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination));
+    let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
+    let mut entered = None;
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
+    } else if let Some(edge) = &edge {
+        edge.enter(&worker, &Head::new(&head)).map(|(own, outbound)| {
+            entered = Some(own);
+            Found::Routes(outbound)
+        })
     } else {
         own.find(&worker, authority_of(&head), started).await
     };
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
-    let request = Asked { worker: &worker, accepted, head: &head, keep_bytes_max };
+    let entered = entered.as_deref();
+    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(permit, state)) => {
-            let own = OwnEdits::of_http2(&worker, &head.headers);
+            let own = OwnEdits::of_http2(&worker, &head.headers, None);
             let decided = Decided {
                 worker: &worker,
                 state,
@@ -91,10 +101,10 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            match outbound.routes.decide(&Head::new(&head), worker.random()) {
+            match outbound.routes.decide(&request.seen(), worker.random()) {
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
-                    let session = RequestSession::begin(&mut decision, &Head::new(&head));
+                    let session = RequestSession::begin(&mut decision, &request.seen());
                     let routed = Routed { request, decision, outbound, started, session };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
@@ -112,11 +122,20 @@ pub(crate) async fn serve_request(
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
+    entered: Option<&'a Entered>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// The head as it has entered.
+    fn seen(&self) -> Head<'a> {
+        match self.entered {
+            Some(entered) => Head::with_path(self.head, entered.path()).with_scheme(entered.https),
+            None => Head::new(self.head),
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is one thing that is said of the request")]
     async fn forward<'e, 'r, I, J>(
         &self,
@@ -158,7 +177,7 @@ impl Routed<'_> {
         extra: &mut ResponseFlags,
     ) -> Finished {
         let (decision, head) = (&self.decision, self.request.head);
-        let cors = match decision.cors(&Head::new(head)) {
+        let cors = match decision.cors(&self.request.seen()) {
             CorsOutcome::None => Vec::new(),
             CorsOutcome::Add(headers) => owned(&headers),
             CorsOutcome::Preflight(headers) => {
@@ -189,7 +208,7 @@ impl Routed<'_> {
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
                 let port = self.request.accepted.destination.port();
-                decision.write_location(&Head::new(head), port, &mut location);
+                decision.write_location(&self.request.seen(), port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
                 answer.headers.push(("location".into(), location));
                 answer
@@ -217,7 +236,7 @@ impl Routed<'_> {
         state: &Arc<DestinationState>,
         mut response_headers: Vec<(&'static str, Vec<u8>)>,
     ) -> Finished {
-        let Asked { worker, accepted, head, .. } = self.request;
+        let Asked { worker, accepted, entered, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
         let index = snapshot.targets.index();
@@ -226,16 +245,18 @@ impl Routed<'_> {
             return answered(head, &Answer::no_destination(), respond);
         };
         let policy = &state.destination.load_balancing;
-        let hashed =
-            HashedRequest::new(policy, &Head::new(head), accepted.source.ip(), worker.random());
+        let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
+        let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
         if let Some(cookie) = &hashed.set_cookie {
             response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
         }
         let mut path = String::new();
-        let rewritten = decision.write_path(head.uri.path(), &mut path);
-        let own = OwnEdits::of_http2(worker, &head.headers);
-        let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
-        let path = rewritten.then_some(&*path);
+        let normal = entered.and_then(Entered::path);
+        let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        let own = OwnEdits::of_http2(worker, &head.headers, entered);
+        let request_edits =
+            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
         let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
@@ -259,6 +280,7 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                standing: None,
             },
         };
         let response_edits = || {

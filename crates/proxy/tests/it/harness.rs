@@ -38,6 +38,7 @@ pub(crate) struct Pair {
     pub(crate) client_worker: Rc<Worker>,
     pub(crate) server_worker: Rc<Worker>,
     pub(crate) server_publisher: Publisher,
+    pub(crate) client_publisher: Publisher,
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
     pub(crate) server_audit: Audit,
@@ -124,7 +125,7 @@ impl Pair {
         let destination = SocketAddr::new(VIRTUAL_ADDRESS.parse().unwrap(), PORT);
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
-        let (client_shared, _) =
+        let (client_shared, client_publisher) =
             shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
@@ -135,6 +136,7 @@ impl Pair {
             client_worker,
             server_worker,
             server_publisher,
+            client_publisher,
             client_registry,
             server_registry,
             server_audit,

@@ -363,7 +363,7 @@ fn a_denied_request_gets_403_and_the_connection_goes_on() {
     });
 }
 
-fn allow_path(path: &str) -> Authorization {
+pub(crate) fn allow_path(path: &str) -> Authorization {
     let origin = heddle_diag::Origin::built_in("test");
     let condition = Condition {
         attribute: Attribute::Path,

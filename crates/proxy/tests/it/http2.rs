@@ -70,7 +70,7 @@ pub(crate) async fn send_all(sink: &mut SendStream<Bytes>, mut data: Bytes, end:
 }
 
 /// Some bytes of a body; none at its end.
-async fn receive(body: &mut RecvStream) -> Option<Bytes> {
+pub(crate) async fn receive(body: &mut RecvStream) -> Option<Bytes> {
     let data = body.data().await?.unwrap();
     body.flow_control().release_capacity(data.len()).unwrap();
     Some(data)
@@ -84,7 +84,7 @@ pub(crate) async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
     all
 }
 
-fn trailers(status: u16) -> HeaderMap {
+pub(crate) fn trailers(status: u16) -> HeaderMap {
     HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from(status),
@@ -92,7 +92,7 @@ fn trailers(status: u16) -> HeaderMap {
 }
 
 /// Sends back what it gets while it gets it, and status 0 at the end.
-async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn echo(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let response = Response::builder().header("x-path", request.uri().path()).body(()).unwrap();
     let mut sink = respond.send_response(response, false).unwrap();
     while let Some(data) = receive(request.body_mut()).await {

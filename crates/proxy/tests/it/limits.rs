@@ -5,10 +5,15 @@ use std::time::Duration;
 use heddle_ir::http_route::{RetryOn, RetryPolicy};
 use heddle_ir::proxy::Limits;
 
-use crate::harness::{Pair, application, mirror, run};
-use crate::support::default_retries;
+use heddle_ir::outbound::{OutboundKey, ScopeId};
+use heddle_ir::protocol::Protocol;
+use heddle_ir::resource::ResourceName;
+use heddle_sync::Effect;
 
-fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+use crate::harness::{Pair, application, mirror, pattern, run};
+use crate::support::{PORT, default_retries};
+
+pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     let mut limits = Limits::default();
     change(&mut limits);
     limits
@@ -277,6 +282,230 @@ fn a_body_is_kept_for_a_retry_up_to_its_limit() {
                 ))
                 .await;
             assert_eq!(client.message().await.status(), expected, "{bytes}");
+        }
+    });
+}
+
+#[test]
+fn retries_beyond_their_limit_are_not_made() {
+    run(async {
+        let (release, wait) = tokio::sync::watch::channel(false);
+        let requests = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = requests.clone();
+        let app = application(move |mut peer| {
+            let (mut wait, counted) = (wait.clone(), counted.clone());
+            async move {
+                while peer.try_head().await.is_some() {
+                    counted.set(counted.get() + 1);
+                    // The second one is the first one tried again.
+                    let status = if counted.get() == 2 { "200 OK" } else { "503 Busy" };
+                    if counted.get() == 2 {
+                        wait.wait_for(|released| *released).await.unwrap();
+                    }
+                    peer.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
+                }
+            }
+        })
+        .await;
+        let pair = Pair::with(
+            app,
+            |client| {
+                client.rules[0].retry = retries(1);
+                client.destination.connection_pool.retries_max = 1;
+            },
+            |_| {},
+        )
+        .await;
+        let mut first = pair.connect().await;
+        first.send("GET / HTTP/1.1\r\nHost: server\r\n\r\n").await;
+        while requests.get() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut second = pair.connect().await;
+        assert_eq!(second.get("/").await.status(), 503);
+        assert_eq!(requests.get(), 3);
+        // And it is counted as what a limit has stopped.
+        let parts = ["response_code=\"503\"", "response_flags=\"UO\""];
+        Pair::counts(&pair.client_registry, "istio_requests_total", &parts, 1).await;
+        release.send(true).unwrap();
+        assert_eq!(first.message().await.status(), 200);
+    });
+}
+
+#[test]
+fn a_connection_that_takes_too_long_gives_503() {
+    run(async {
+        // Takes connections, and does not answer the handshake.
+        let silent = application(|mut peer| async move {
+            peer.rest().await;
+        })
+        .await;
+        let pair = Pair::with(
+            silent,
+            |client| {
+                client.endpoints[0].address = heddle_ir::endpoint::EndpointAddress::Address(silent);
+                client.destination.connection_pool.connect_timeout = Duration::from_millis(50);
+                client.rules[0].retry = RetryPolicy::never();
+            },
+            |_| {},
+        )
+        .await;
+        assert_eq!(pair.connect().await.get("/").await.status(), 503);
+        let parts = ["outbound", "reason=\"connect_timeout\""];
+        Pair::counts(&pair.client_registry, "heddle_connections_failed_total", &parts, 1).await;
+    });
+}
+
+#[test]
+fn a_destination_whose_policy_does_not_come_gives_503() {
+    run(async {
+        let pair = Pair::with(
+            mirror().await,
+            |client| {
+                client.limits = limits(|limits| limits.config_wait_max = Duration::from_millis(50));
+            },
+            |_| {},
+        )
+        .await;
+        let host = "server.default.svc.cluster.local".into();
+        let key = OutboundKey { scope: ScopeId("default".into()), host, port: PORT };
+        let gone = [Effect::Unset(ResourceName::Outbound(key))];
+        pair.client_publisher.publish(pair.client_publisher.current().with(&gone, 1, 0).0);
+        assert_eq!(pair.connect().await.get("/").await.status(), 503);
+    });
+}
+
+#[test]
+fn a_kept_connection_is_closed_when_it_is_idle_or_old() {
+    run(async {
+        for is_old in [false, true] {
+            let ended = std::rc::Rc::new(std::cell::Cell::new(0));
+            let counted = ended.clone();
+            let app = application(move |mut peer| {
+                let counted = counted.clone();
+                async move {
+                    while peer.try_head().await.is_some() {
+                        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                    }
+                    counted.set(counted.get() + 1);
+                }
+            })
+            .await;
+            let pair = Pair::with(
+                app,
+                |_| {},
+                |server| {
+                    let after = Some(Duration::from_millis(50));
+                    let pool = &mut server.connection_pool;
+                    if is_old {
+                        pool.connection_duration_max = after;
+                    } else {
+                        pool.http_idle_timeout = after;
+                    }
+                },
+            )
+            .await;
+            let mut client = pair.connect().await;
+            for count in 1..3 {
+                assert_eq!(client.get("/").await.status(), 200);
+                while ended.get() < count {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_grows_too_old_finishes_its_request() {
+    run(async {
+        let connections = std::rc::Rc::new(std::cell::Cell::new(0));
+        let counted = connections.clone();
+        let app = application(move |mut peer| {
+            counted.set(counted.get() + 1);
+            async move {
+                while peer.try_head().await.is_some() {
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                    peer.send("hello").await;
+                }
+            }
+        })
+        .await;
+        let pair = Pair::with(
+            app,
+            |_| {},
+            |server| {
+                server.connection_pool.connection_duration_max = Some(Duration::from_millis(50));
+            },
+        )
+        .await;
+        let mut client = pair.connect().await;
+        for count in 1..3 {
+            assert_eq!(client.get("/").await.text(), "hellohello");
+            assert_eq!(connections.get(), count);
+        }
+    });
+}
+
+#[test]
+fn a_stream_ends_after_its_longest_duration() {
+    run(async {
+        let app = application(|mut peer| async move {
+            while peer.fill().await {
+                let bytes = std::mem::take(&mut peer.buffer);
+                peer.send(bytes).await;
+            }
+        })
+        .await;
+        let pair = Pair::with(
+            app,
+            |client| {
+                client.protocol = Protocol::Tcp;
+                client.destination.connection_pool.connection_duration_max =
+                    Some(Duration::from_millis(80));
+            },
+            |server| server.protocol = Protocol::Tcp,
+        )
+        .await;
+        let mut client = pair.connect().await;
+        // Though it is busy.
+        let mut sent = 0;
+        loop {
+            use tokio::io::AsyncWriteExt as _;
+            if client.stream.write_all(&pattern(10)).await.is_err() || !client.fill().await {
+                break;
+            }
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(sent > 0);
+        let parts = ["response_flags=\"DT\""];
+        Pair::counts(&pair.client_registry, "istio_tcp_connections_closed_total", &parts, 1).await;
+    });
+}
+
+#[test]
+fn interim_responses_without_end_are_a_protocol_error() {
+    run(async {
+        for (interim, status) in [(16, 200), (17, 502)] {
+            let app = application(move |mut peer| async move {
+                if peer.try_head().await.is_some() {
+                    peer.send("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(interim)).await;
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                    peer.rest().await;
+                }
+            })
+            .await;
+            let pair = Pair::before(app).await;
+            let mut client = pair.connect().await;
+            client.send("GET / HTTP/1.1\r\nHost: server\r\n\r\n").await;
+            loop {
+                let answer = client.message().await;
+                if answer.status() != 103 {
+                    break assert_eq!(answer.status(), status, "{interim}");
+                }
+            }
         }
     });
 }

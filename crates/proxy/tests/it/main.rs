@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod authorizers;
+mod changes;
 mod events;
+mod gateway;
+mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;
 mod limits;
+mod limits_http2;
 mod resilience;
 mod stream;
 mod support;

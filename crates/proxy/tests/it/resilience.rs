@@ -42,7 +42,7 @@ const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// Reached without a proxy of its own.
-fn plain(address: SocketAddr) -> Endpoint {
+pub(crate) fn plain(address: SocketAddr) -> Endpoint {
     endpoint(address, MeshTransport::None)
 }
 

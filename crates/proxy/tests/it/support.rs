@@ -17,6 +17,7 @@ use heddle_ir::destination::{
     LocalityPolicy,
 };
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
+use heddle_ir::gateway::{Gateway, Listener};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
     RuleOrder, StreamTimeouts, WeightedBackend,
@@ -31,6 +32,7 @@ use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::{AccessLog, Limits, ProxyRole, ProxySettings};
 use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::secret::Secret;
 use heddle_ir::workload::{MeshTransport, Workload};
 use heddle_net::socket::SocketFactory;
 use heddle_proxy::configuration::{Configuration, Demand, Publisher};
@@ -490,4 +492,65 @@ pub(crate) fn shared(
         overrides,
     };
     (shared, publisher)
+}
+
+/// The resources of a gateway: listeners, and one service that they lead to.
+pub(crate) struct GatewaySide {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) destination: Destination,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) authorization: Authorization,
+    pub(crate) trusted_hops: u32,
+    /// What the server declares.
+    pub(crate) server_protocol: Protocol,
+}
+
+impl GatewaySide {
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            listeners: Vec::new(),
+            destination: destination(),
+            endpoints,
+            secrets: Vec::new(),
+            authorization: Authorization::default(),
+            trusted_hops: 0,
+            server_protocol: Protocol::Http1,
+        }
+    }
+
+    pub(crate) fn effects(self) -> Vec<Effect> {
+        let client = ClientSide::new(self.endpoints);
+        let mut effects = client.effects();
+        let mut own = settings("gateway", Limits::default());
+        own.role = ProxyRole::Gateway;
+        let id = own.workload.id.clone();
+        effects.retain(|effect| !matches!(effect, Effect::Set(ResourceName::Proxy(_), _)));
+        let proxy = Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own)));
+        effects.push(proxy);
+        let mut server = ServerSide::new(80);
+        server.authorization = self.authorization;
+        for effect in server.effects() {
+            let Effect::Set(ResourceName::Inbound(_), Resource::Inbound(inbound)) = effect else {
+                continue;
+            };
+            let mut inbound = (*inbound).clone();
+            inbound.workload = id.clone();
+            inbound.client_address.trusted_hops = self.trusted_hops;
+            let name = ResourceName::Inbound(id.clone());
+            effects.push(Effect::Set(name, Resource::Inbound(Arc::new(inbound))));
+        }
+        for secret in self.secrets {
+            let name = ResourceName::Secret(secret.key.clone());
+            effects.push(Effect::Set(name, Resource::Secret(Arc::new(secret))));
+        }
+        let gateway = Gateway {
+            workload: id.clone(),
+            listeners: self.listeners,
+            destinations: vec![Arc::new(self.destination)],
+        };
+        let gateway = Resource::Gateway(Arc::new(gateway));
+        effects.push(Effect::Set(ResourceName::Gateway(id), gateway));
+        effects
+    }
 }

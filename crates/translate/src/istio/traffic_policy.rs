@@ -346,7 +346,8 @@ pub(crate) fn pool(
         pool.concurrent_streams_max =
             of("maxConcurrentStreams", http.max_concurrent_streams, CONCURRENT_STREAMS_MAX);
         if let Some(timeout) = http.idle_timeout {
-            pool.http_idle_timeout = Some(timeout.as_std());
+            // As Envoy takes it: zero is no timeout.
+            pool.http_idle_timeout = Some(timeout.as_std()).filter(|timeout| !timeout.is_zero());
         }
         pool.upgrade_to_http2 = match http.h2_upgrade_policy {
             Some(H2UpgradePolicy::Upgrade) => true,

@@ -228,6 +228,7 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         destination: Arc::new(destination),
         balancer,
         limits: Arc::default(),
+        credentials: Arc::default(),
     })
 }
 

@@ -81,8 +81,8 @@ impl Events {
     }
 
     /// An external authoriser that could not be asked.
-    pub(crate) fn authorizer(&self, name: &str, fail_open: bool, why: &str) {
-        let (direction, destination) = (Direction::Inbound, format!("the authoriser `{name}`"));
+    pub(crate) fn authorizer(&self, direction: Direction, name: &str, fail_open: bool, why: &str) {
+        let destination = format!("the authoriser `{name}`");
         let parties = Parties { direction, source: None, peer: "", destination: &destination };
         let hint = if fail_open {
             "requests go on without it, since `failOpen` is set"

@@ -224,6 +224,7 @@ fn workload_state(
         destination: Arc::new(destination),
         balancer,
         limits: Arc::default(),
+        credentials: Arc::default(),
     })
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use heddle_authz::CompiledAuthorization;
 use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
-use heddle_ir::destination::{Destination, DestinationId, EndpointSource};
+use heddle_ir::destination::{ClientTls, Destination, DestinationId, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
 use heddle_ir::gateway::Gateway;
 use heddle_ir::index::Index;
@@ -78,6 +78,8 @@ pub struct DestinationState {
     pub balancer: Balancer,
     /// What is limited; shared with the states before and after, and by all that lead to the same destination.
     pub limits: Arc<DestinationLimits>,
+    /// The secrets that its TLS refers to and that exist.
+    pub credentials: Arc<[Arc<Secret>]>,
 }
 
 /// What is under way towards a destination, for the whole process and across configuration changes.
@@ -218,7 +220,7 @@ impl Snapshot {
             .outbounds
             .iter()
             .filter(|(key, state)| {
-                !changed.outbounds.contains_key(key) && state.uses_any(&changed.endpoints)
+                !changed.outbounds.contains_key(key) && changed.touches(&state.destinations)
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -297,6 +299,20 @@ impl Builder<'_> {
         all.iter().map(|destination| self.destination(destination)).collect()
     }
 
+    /// The secrets that a destination refers to; the same value while they are the same.
+    fn credentials(
+        &self,
+        destination: &Destination,
+        previous: Option<&Arc<DestinationState>>,
+    ) -> Arc<[Arc<Secret>]> {
+        let known = |key: &SecretKey| self.snapshot.secrets.get(key).cloned();
+        let now: Vec<Arc<Secret>> = secrets_of(destination).filter_map(known).collect();
+        match previous {
+            Some(previous) if *previous.credentials == *now => previous.credentials.clone(),
+            _ => now.into(),
+        }
+    }
+
     /// What is served now, where that has changed and anything is.
     fn gateway(&mut self, problems: &mut Problems) -> Option<GatewayState> {
         let previous = self.snapshot.gateway.clone();
@@ -309,7 +325,7 @@ impl Builder<'_> {
             }
             (GatewayChange::None, Some(previous)) => {
                 let secrets = &self.changed.secrets;
-                let is_touched = uses_any(&previous.destinations, &self.changed.endpoints)
+                let is_touched = self.changed.touches(&previous.destinations)
                     || secrets.iter().any(|secret| previous.refers_to(secret));
                 if !is_touched {
                     return None;
@@ -331,12 +347,8 @@ impl Builder<'_> {
             return fresh.clone();
         }
         let previous = self.known.get(&destination.id);
-        let set_changed = match &destination.endpoints {
-            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
-            EndpointSource::Set(key) => self.changed.endpoints.contains(key),
-        };
         if let Some(previous) = previous
-            && !set_changed
+            && !self.changed.touches_one(destination)
             && previous.destination == *destination
         {
             return previous.clone();
@@ -358,6 +370,7 @@ impl Builder<'_> {
                 self.now_ms,
             ),
             limits: previous.map_or_else(Arc::default, |previous| previous.limits.clone()),
+            credentials: self.credentials(destination, previous),
         });
         self.fresh.insert(destination.id.clone(), state.clone());
         state
@@ -369,16 +382,31 @@ impl OutboundState {
     pub fn touch(&self, now_ms: u64) {
         self.used_at_ms.store(now_ms, Ordering::Relaxed);
     }
+}
 
-    fn uses_any(&self, sets: &HashSet<EndpointSetKey>) -> bool {
-        uses_any(&self.destinations, sets)
+impl Changed {
+    /// Whether endpoints or secrets of one of these have changed.
+    fn touches(&self, destinations: &[Arc<DestinationState>]) -> bool {
+        let is_empty = self.endpoints.is_empty() && self.secrets.is_empty();
+        !is_empty && destinations.iter().any(|state| self.touches_one(&state.destination))
+    }
+
+    fn touches_one(&self, destination: &Destination) -> bool {
+        let set = match &destination.endpoints {
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
+            EndpointSource::Set(key) => self.endpoints.contains(key),
+        };
+        set || secrets_of(destination).any(|key| self.secrets.contains(key))
     }
 }
 
-fn uses_any(destinations: &[Arc<DestinationState>], sets: &HashSet<EndpointSetKey>) -> bool {
-    !sets.is_empty()
-        && destinations.iter().any(|state| match &state.destination.endpoints {
-            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
-            EndpointSource::Set(key) => sets.contains(key),
-        })
+/// The secrets that a destination's TLS refers to.
+fn secrets_of(destination: &Destination) -> impl Iterator<Item = &SecretKey> {
+    let settings = match &destination.tls {
+        ClientTls::Originate(settings) => Some(settings),
+        ClientTls::Auto | ClientTls::Disable | ClientTls::Mesh => None,
+    };
+    settings
+        .into_iter()
+        .flat_map(|settings| settings.credential.iter().chain(&settings.ca_certificates))
 }

@@ -13,6 +13,7 @@ use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
 use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
+use heddle_ir::secret::Secret;
 use heddle_net::broker;
 use heddle_net::socket::ConnectError;
 use heddle_telemetry::Reason;
@@ -247,6 +248,9 @@ pub(crate) struct UpstreamEndpoint {
     pub(crate) http2_connecting: tokio::sync::Mutex<()>,
     /// What counts requests to it: of HTTP, and of gRPC.
     pub(crate) recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
+    /// The policy that it is connected to under, and the secrets of that.
+    destination: Arc<Destination>,
+    credentials: Arc<[Arc<Secret>]>,
     /// Keeps the address that keys it from being used for anything else.
     _limits: Arc<DestinationLimits>,
 }
@@ -269,6 +273,19 @@ impl UpstreamEndpoint {
         self.pool.evict();
         self.http2.borrow_mut().clear();
         false
+    }
+
+    /// Whether what is configured of connections is still what it was made under.
+    fn is_under(&self, state: &DestinationState) -> bool {
+        let (own, other) = (&self.destination, &state.destination);
+        let same_policy = Arc::ptr_eq(own, other)
+            || (own.tls == other.tls
+                && own.subject_alt_names == other.subject_alt_names
+                && own.mesh_server_name == other.mesh_server_name
+                && own.connection_pool == other.connection_pool);
+        same_policy
+            && (Arc::ptr_eq(&self.credentials, &state.credentials)
+                || self.credentials == state.credentials)
     }
 
     /// Whether connections to it are mutual TLS of the mesh.
@@ -315,10 +332,12 @@ pub(crate) fn endpoint_of(
         }
     };
     let key = EndpointKey { target: target_key, protocol, identity_generation };
-    if let Some(found) = worker.endpoints.borrow().get(&key) {
+    if let Some(found) = worker.endpoints.borrow().get(&key)
+        && found.is_under(state)
+    {
         return Ok(found.clone());
     }
-    let security = security_of(worker, destination, target, protocol, mesh)?;
+    let security = security_of(worker, state, target, protocol, mesh)?;
     let limits = pool_limits(&destination.connection_pool);
     let made = Rc::new(UpstreamEndpoint {
         state: match target {
@@ -338,6 +357,8 @@ pub(crate) fn endpoint_of(
         http2: RefCell::default(),
         http2_connecting: tokio::sync::Mutex::default(),
         recorders: Default::default(),
+        destination: destination.clone(),
+        credentials: state.credentials.clone(),
         _limits: state.limits.clone(),
     });
     worker.endpoints.borrow_mut().insert(key, made.clone());
@@ -354,11 +375,12 @@ fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
 
 fn security_of(
     worker: &Worker,
-    destination: &Destination,
+    state: &DestinationState,
     target: &Target,
     protocol: UpstreamProtocol,
     mesh: bool,
 ) -> Result<Security, UpstreamError> {
+    let destination = &state.destination;
     if mesh {
         let identity = worker.shared.identity.current().ok_or(UpstreamError::NoIdentity)?;
         let protocols = match protocol {
@@ -379,7 +401,7 @@ fn security_of(
     }
     match &destination.tls {
         ClientTls::Originate(settings) => {
-            let config = crate::origination::config(worker, settings, protocol)
+            let config = crate::origination::config(worker, settings, &state.credentials, protocol)
                 .map_err(UpstreamError::TlsSettings)?;
             Ok(Security::Originate(Rc::new(config)))
         }

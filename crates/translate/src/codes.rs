@@ -253,6 +253,12 @@ heddle_diag::codes! {
         "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
          entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
 
+    CERTIFICATE_EXPIRES = "HED0430", "certificate expires", [],
+        "A certificate in the object comes to its end: in less than 30 days (information), 7 days (warning), 1 day (error), or \
+         it has expired (error). Connections that need it fail from then on. Renew it and apply the object again.";
+    CERTIFICATE_UNREADABLE = "HED0431", "certificate cannot be read", [],
+        "What stands where a certificate in PEM is needed is none, or cannot be used for that. Nothing is accepted by it.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

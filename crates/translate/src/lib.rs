@@ -47,6 +47,7 @@ mod translator;
 mod workload;
 pub mod workloads;
 
+pub use mesh::{MeshAuthority, TrustSettings};
 pub use object::{ObjectKey, duplicates};
 pub use options::{Enrolment, LinkerdOptions, Options, Profile};
 pub use replacement::losses;

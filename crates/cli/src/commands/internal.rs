@@ -1,6 +1,6 @@
 //! The parts of a mesh that this program becomes when a mesh starts it: proxy, control plane, first process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
         InternalCommand::Control(arguments) => control(&arguments),
         InternalCommand::Mesh(arguments) => {
             let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
-            up::background(&arguments.directory, lifetime)
+            up::background(&arguments.directory, lifetime, arguments.ca.as_deref())
         }
         InternalCommand::Reference(arguments) => reference::write(&arguments),
         InternalCommand::Static(arguments) => static_files::write(&arguments),
@@ -64,16 +64,22 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
 
 fn control(arguments: &ControlArguments) -> Result<ExitCode> {
     let _log = start_log()?;
-    serve_control(&arguments.directory, Duration::from_millis(arguments.certificate_lifetime_ms))?;
+    let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
+    serve_control(&arguments.directory, lifetime, arguments.ca.clone())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve_control(directory: &Path, certificate_lifetime: Duration) -> Result<()> {
+fn serve_control(
+    directory: &Path,
+    certificate_lifetime: Duration,
+    authority_folder: Option<PathBuf>,
+) -> Result<()> {
     let state = StateDirectory::new(directory).context("cannot use the state directory")?;
     let options = heddle_control::Options {
         store: directory.join("store.redb"),
         api_socket: state.control_socket(),
         stream_socket: state.stream_socket(),
+        authority_folder,
         lifetimes: Lifetimes { leaf: certificate_lifetime, ..Lifetimes::default() },
         translation: heddle_translate::Options::default(),
     };

@@ -1,8 +1,8 @@
 //! `up` and `down`: a mesh on this machine, from its first process to its last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use heddle_standalone::status::{MeshStatus, WorkloadStatus};
@@ -26,7 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// The options of a mesh in a state directory.
-fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
+fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) -> Options {
     let mut options = Options::new(directory);
     options.control_arguments = vec![
         "internal".to_owned(),
@@ -36,10 +36,18 @@ fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
         "--certificate-lifetime-ms".to_owned(),
         certificate_lifetime.as_millis().to_string(),
     ];
+<<<<<<< HEAD
     for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
         if let Ok(value) = std::env::var(name) {
             options.own_environment.push((name.to_owned(), value));
         }
+=======
+    if let Some(ca) = ca {
+        options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
+    }
+    if let Ok(level) = std::env::var(LOG_VARIABLE) {
+        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
+>>>>>>> h/explain
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -65,7 +73,8 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
     if arguments.detach {
         return runtime()?.block_on(detached(mesh, &client, &sources, arguments));
     }
-    let started = start(&directory, arguments.certificate_lifetime)?;
+    let ca = usable_authority(arguments.ca.as_deref())?;
+    let started = start(&directory, arguments.certificate_lifetime, ca.as_deref())?;
     runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
         let running = started.run(async move {
@@ -95,8 +104,12 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
 }
 
 /// `heddle internal mesh`: the detached mesh's first process.
-pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Result<ExitCode> {
-    let started = start(directory, certificate_lifetime)?;
+pub(crate) fn background(
+    directory: &Path,
+    certificate_lifetime: Duration,
+    ca: Option<&Path>,
+) -> Result<ExitCode> {
+    let started = start(directory, certificate_lifetime, ca)?;
     runtime()?.block_on(async {
         match started.run(stop_signal()?).await? {
             Ended::Stopped => Ok(ExitCode::SUCCESS),
@@ -108,8 +121,9 @@ pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Re
 pub(crate) fn start(
     directory: &Path,
     certificate_lifetime: Duration,
+    ca: Option<&Path>,
 ) -> Result<heddle_standalone::Mesh> {
-    heddle_standalone::start(options(directory, certificate_lifetime)).map_err(|error| {
+    heddle_standalone::start(options(directory, certificate_lifetime, ca)).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
         match hint {
@@ -134,6 +148,7 @@ async fn detached(
     arguments: &UpArguments,
 ) -> Result<ExitCode> {
     let directory = directory(mesh)?;
+    let ca = usable_authority(arguments.ca.as_deref())?;
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
@@ -149,6 +164,7 @@ async fn detached(
         .arg(&directory)
         .arg("--certificate-lifetime-ms")
         .arg(arguments.certificate_lifetime.as_millis().to_string())
+        .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
         .stderr(file)
@@ -168,6 +184,7 @@ async fn detached(
     result.map(exit_code)
 }
 
+<<<<<<< HEAD
 /// A port that could not be opened is a failure, though the mesh goes on.
 fn exit_code(published: bool) -> ExitCode {
     if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -180,6 +197,25 @@ pub(crate) async fn bring_up(
     sources: &Sources,
     timeout: Duration,
 ) -> Result<bool> {
+=======
+/// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.
+fn usable_authority(folder: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(folder) = folder else { return Ok(None) };
+    let folder = std::path::absolute(folder).context("cannot use --ca")?;
+    let (provider, domain) =
+        (heddle_tls::default_provider(), heddle_translate::Options::default().trust_domain);
+    heddle_control::check_folder(&folder, &provider, &domain, SystemTime::now()).map_err(
+        |error| {
+            let hint = "the folder holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, as Istio's cacerts";
+            hinted(anyhow::Error::new(error), hint)
+        },
+    )?;
+    Ok(Some(folder))
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes.
+pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
+>>>>>>> h/explain
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;

@@ -282,6 +282,7 @@ impl State {
         let stored = self.store_allocation();
         // The roots first, so that nobody proves an identity that others do not know yet.
         let followed = self.follow_trust_domain(now);
+        self.follow_trust(now);
         self.publish(&consequences);
         followed?;
         Ok(stored?)

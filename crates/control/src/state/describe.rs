@@ -11,7 +11,7 @@ use heddle_translate::workloads::pod_status;
 use serde_json::{Value, json};
 
 use super::State;
-use super::expiry;
+use crate::certificates::days_left;
 use crate::objects::{Objects, Stored};
 use crate::plan::jobs::Run;
 use crate::plan::{Plan, PodEntry, Stage};
@@ -151,7 +151,7 @@ impl State {
                     "id": root.id.as_str(),
                     "not_before": text(millis(root.validity.not_before)),
                     "not_after": text(millis(root.not_after())),
-                    "days_left": expiry::days_left(root.not_after(), now),
+                    "days_left": days_left(root.not_after(), now),
                     "signs": signs,
                 })
             })
@@ -167,8 +167,13 @@ impl State {
             "trust_domain": self.authority.domain().to_string(),
             "generation": self.catalog.bundle().map(|bundle| bundle.generation),
             "roots": roots,
+            "intermediates": self.describe_intermediates(now),
+            "plugged_in": self.authority.is_plugged(),
+            "trusted": self.describe_other_roots(now),
+            "revoked": self.describe_revoked(),
+            "tokens": self.tokens(now),
             "certificates": self.leaves(now),
-            "warnings": self.expiry_warnings(now).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>(),
+            "warnings": self.warnings(now),
             "rotation": phase,
             "waiting": status.waiting,
             "waiting_for": status.sample.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -186,7 +186,11 @@ fn what_a_secret_holds_is_not_in_the_store() {
         let Ok(bytes) = std::fs::read(entry.path()) else { continue };
         files += 1;
         let text = String::from_utf8_lossy(&bytes);
-        assert!(!text.contains(WORDS) && !text.contains("PRIVATE KEY"), "{}", entry.path().display());
+        assert!(
+            !text.contains(WORDS) && !text.contains("PRIVATE KEY"),
+            "{}",
+            entry.path().display()
+        );
     }
     assert!(files >= 2, "the store and its key");
     mesh.up("");

@@ -17,8 +17,8 @@ mod real_servers;
 mod resilience;
 mod rollouts;
 mod samples;
-mod tokens;
 mod soaks;
+mod tokens;
 
 use heddle_testkit::Mesh;
 

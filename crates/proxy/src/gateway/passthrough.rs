@@ -98,7 +98,8 @@ fn as_it_is(
     };
     let (routes, _) = CompiledRoutes::compile(Arc::new(outbound));
     let limits = state.limits.clone();
-    let state = Arc::new(DestinationState { destination, balancer, limits });
+    let state =
+        Arc::new(DestinationState { destination, balancer, limits, credentials: Arc::default() });
     let used_at_ms = Arc::default();
     OutboundState { routes: Arc::new(routes), destinations: Arc::new([state]), used_at_ms }
 }

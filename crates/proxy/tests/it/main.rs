@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authority;
 mod authorizers;
 mod changes;
 mod events;
@@ -12,6 +13,7 @@ mod http1;
 mod http2;
 mod limits;
 mod limits_http2;
+mod origination;
 mod resilience;
 mod stream;
 mod support;

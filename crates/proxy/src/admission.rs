@@ -28,11 +28,10 @@ use crate::forward::answer::Answer;
 use crate::tokens;
 use crate::worker::Worker;
 
-pub(crate) use changes::{Change, Changes};
+pub(crate) use changes::{Change, Changes, View};
 pub(crate) use note::{connection_refused, peer_refused};
 
 use asking::Asked;
-use changes::View;
 
 /// Who asks for something, and where.
 #[derive(Clone, Copy)]

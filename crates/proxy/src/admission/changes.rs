@@ -96,9 +96,9 @@ impl Changes {
 }
 
 /// A request as those see it who come after the changes.
-pub(super) struct View<'a, H> {
-    pub(super) head: &'a H,
-    pub(super) changes: &'a Changes,
+pub(crate) struct View<'a, H> {
+    pub(crate) head: &'a H,
+    pub(crate) changes: &'a Changes,
 }
 
 impl<H: RequestHead> RequestHead for View<'_, H> {

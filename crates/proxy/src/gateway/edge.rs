@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::CompiledAuthorization;
 use heddle_ir::gateway::ServerProtocol;
 use heddle_ir::request::RequestHead;
 use heddle_route::{CompiledRoutes, FoundServer};
@@ -17,7 +16,7 @@ use heddle_telemetry::mesh::Direction;
 use heddle_wire::http1::HeaderEdit;
 use heddle_wire::path;
 
-use crate::events::Parties;
+use crate::admission::{self, Admitted, Change, Changes, Party, View};
 use crate::forward::answer::Answer;
 use crate::outbound::{Accepted, request_id};
 use crate::rate_limits::{Asking, ConnectionBuckets};
@@ -70,11 +69,16 @@ pub(crate) struct Edge {
 pub(crate) struct Entered {
     /// Its path where normalisation has changed it.
     path: Option<String>,
+    /// What its token says and what policy has changed in it; almost always nothing.
+    changes: Option<Rc<Changes>>,
     pub(crate) https: bool,
     /// Where it comes from, as far as proxies before the gateway are believed.
     pub(crate) client: IpAddr,
     edits: Vec<Edit>,
 }
+
+const NO_CHANGES: Changes =
+    Changes { request: Vec::new(), response: Vec::new(), query: None, token: None };
 
 struct Edit {
     name: &'static str,
@@ -88,12 +92,30 @@ impl Entered {
         self.path.as_deref()
     }
 
+    /// The query as it goes on, where policy has changed it; empty: none.
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.changes.as_ref()?.query.as_deref()
+    }
+
+    /// The head as routes see it.
+    pub(crate) fn seen<'s, H: RequestHead>(&'s self, head: &'s H) -> View<'s, H> {
+        View { head, changes: self.changes.as_deref().unwrap_or(const { &NO_CHANGES }) }
+    }
+
     /// The changes of headers, which come before those of routes.
     pub(crate) fn edits(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
-        self.edits.iter().map(|edit| match &edit.value {
+        let own = self.edits.iter().map(|edit| match &edit.value {
             Some(value) => HeaderEdit::Set(edit.name, value),
             None => HeaderEdit::Remove(edit.name),
-        })
+        });
+        let changes = self.changes.iter().flat_map(|changes| &changes.request);
+        changes.map(Change::edit).chain(own)
+    }
+
+    /// What policy adds to the response.
+    pub(crate) fn response_edits(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
+        let changes = self.changes.iter().flat_map(|changes| &changes.response);
+        changes.map(Change::edit)
     }
 }
 
@@ -102,12 +124,21 @@ impl Edge {
         matches!(self.taken, Taken::Tls(_))
     }
 
-    /// Takes a request in: the routes that decide about it, or what is answered.
+    /// Who asks, as policy sees it.
+    pub(crate) fn party(&self) -> Party<'_> {
+        let Accepted { source, destination } = self.accepted;
+        let (direction, https) = (Direction::Outbound, self.is_https());
+        Party { source, destination, facts: &self.facts, direction, https }
+    }
+
+    /// Takes a request in: the routes that decide about it, or what is answered. None: policy must wait for somebody, whose
+    /// word is to be brought as `known`.
     pub(crate) fn enter(
         &self,
         worker: &Rc<Worker>,
         head: &impl RequestHead,
-    ) -> Result<(Box<Entered>, Arc<OutboundState>), Answer> {
+        known: Option<Admitted>,
+    ) -> Result<Option<(Box<Entered>, Arc<OutboundState>)>, Answer> {
         let snapshot = worker.shared.configuration.snapshot();
         let policy = snapshot.inbound.as_ref().ok_or_else(Answer::no_destination)?;
         let gateway = snapshot.gateway.as_ref().ok_or_else(Answer::no_route)?;
@@ -117,7 +148,9 @@ impl Edge {
         let https = self.is_https();
         let seen = Seen { head, path: path.as_deref(), https };
         let (found, routes) = self.server(gateway, head.authority())?;
-        self.authorize(worker, policy, &seen)?;
+        let known = known.map(Ok);
+        let known = known.or_else(|| admission::at_once(worker, self.party(), policy, &seen));
+        let Some(Admitted { changes, .. }) = known.transpose()? else { return Ok(None) };
         let server = gateway.server(&found);
         let own = server.and_then(|server| server.limits.as_ref());
         for limits in own.into_iter().chain(&snapshot.inbound_limits) {
@@ -133,7 +166,7 @@ impl Edge {
         let client = policy.client_address(&self.facts, head);
         let believes_proxies = policy.inbound().client_address.trusted_hops > 0;
         let edits = self.edits(worker, head, client, believes_proxies);
-        Ok((Box::new(Entered { path, https, client, edits }), outbound))
+        Ok(Some((Box::new(Entered { path, changes, https, client, edits }), outbound)))
     }
 
     fn server<'g>(
@@ -154,27 +187,6 @@ impl Edge {
                 Ok((found, routes))
             }
         }
-    }
-
-    fn authorize(
-        &self,
-        worker: &Worker,
-        policy: &CompiledAuthorization,
-        head: &impl RequestHead,
-    ) -> Result<(), Answer> {
-        let Err(denial) = policy.decide_request(&self.facts, head).verdict.into_permit() else {
-            return Ok(());
-        };
-        let Accepted { source, destination } = self.accepted;
-        let parties = Parties {
-            direction: Direction::Outbound,
-            source: Some(source),
-            peer: self.facts.principal().unwrap_or_default(),
-            destination: &destination,
-        };
-        let what = format_args!("{} {}", head.method(), head.path());
-        worker.events.denied(parties, &what, denial.origin());
-        Err(Answer::denied())
     }
 
     fn edits(

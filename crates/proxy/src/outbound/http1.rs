@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
+use crate::admission;
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
@@ -75,7 +76,12 @@ pub(crate) async fn serve_request(
     let found = if head.form() == TargetForm::Authority {
         Err(Answer::bad_request(405))
     } else if let Some(edge) = finder.edge() {
-        edge.enter(worker, &head).map(|(own, outbound)| {
+        let mut taken = edge.enter(worker, &head, None);
+        if let Ok(None) = taken {
+            // In memory of its own: few requests need it.
+            taken = Box::pin(ask(worker, &edge.clone(), client, &mut request)).await;
+        }
+        taken.and_then(|taken| taken.ok_or_else(Answer::denied)).map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
@@ -107,7 +113,10 @@ pub(crate) async fn serve_request(
         Ok(Found::Routes(outbound)) => {
             let random = worker.random();
             let head = seen(request.head(&client.connection), entered);
-            let decision = outbound.routes.decide(&head, random);
+            let decision = match entered {
+                Some(entered) => outbound.routes.decide(&entered.seen(&head), random),
+                None => outbound.routes.decide(&head, random),
+            };
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
@@ -120,6 +129,20 @@ pub(crate) async fn serve_request(
     }?;
     record_request(worker, &begun, &finished, extra);
     Ok(finished.keep)
+}
+
+/// Takes a request in at a gateway whose policy must wait for somebody.
+async fn ask(
+    worker: &Rc<Worker>,
+    edge: &Edge,
+    client: &mut Client,
+    request: &mut Request,
+) -> Result<Option<(Box<Entered>, Arc<crate::snapshot::OutboundState>)>, Answer> {
+    let snapshot = worker.shared.configuration.snapshot();
+    let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
+    drop(snapshot);
+    let known = admission::http1::admit(worker, edge.party(), &policy, client, request).await?;
+    edge.enter(worker, &request.head(&client.connection), Some(known))
 }
 
 /// A request that a rule matched.
@@ -250,8 +273,13 @@ impl Routed<'_> {
         let own = OwnEdits::new(worker, head, self.entered);
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
+        let other = self.entered.and_then(Entered::query).map(|query| {
+            let path = if rewritten { &path } else { head.path_text() };
+            format!("{path}?{query}")
+        });
+        let normal = self.entered.and_then(Entered::path);
         let edits = RequestEdits {
-            path: rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path)),
+            path: other.as_deref().or(rewritten.then_some(&*path)).or(normal),
             authority: decision.authority(),
             close: false,
         };
@@ -304,7 +332,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let policy = self.entered.into_iter().flat_map(Entered::response_edits);
+            policy.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use heddle_authz::{OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
@@ -16,11 +15,13 @@ use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
+use heddle_wire::path;
 use http::request::Parts;
 
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::admission::{self, http2::Received};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
@@ -63,6 +64,7 @@ pub(crate) async fn serve_request(
     keep_bytes_max: usize,
 ) {
     let Stream { head, body, mut respond, started } = stream;
+    let mut body = Received::from(body);
     // Lent to one request at a time; another one that comes meanwhile looks for itself.
     let lent = finder.borrow_mut().take();
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
@@ -70,7 +72,11 @@ pub(crate) async fn serve_request(
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
     } else if let Some(edge) = &edge {
-        edge.enter(&worker, &Head::new(&head)).map(|(own, outbound)| {
+        let mut taken = edge.enter(&worker, &Head::new(&head), None);
+        if let Ok(None) = taken {
+            taken = Box::pin(ask(&worker, edge, &head, &mut body)).await;
+        }
+        taken.and_then(|taken| taken.ok_or_else(Answer::denied)).map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
@@ -101,7 +107,12 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            match outbound.routes.decide(&request.seen(), worker.random()) {
+            let (seen, random) = (request.seen(), worker.random());
+            let decision = match entered {
+                Some(entered) => outbound.routes.decide(&entered.seen(&seen), random),
+                None => outbound.routes.decide(&seen, random),
+            };
+            match decision {
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
@@ -115,6 +126,24 @@ pub(crate) async fn serve_request(
     worker.events.count(Direction::Outbound, finished.ended.reason);
     let recorder = recorder_of(&worker, &finished.ended, is_grpc);
     record(recorder.as_ref(), started, &finished, extra);
+}
+
+/// Takes a request in at a gateway whose policy must wait for somebody.
+async fn ask(
+    worker: &Rc<Worker>,
+    edge: &Edge,
+    parts: &Parts,
+    body: &mut Received,
+) -> Result<Option<(Box<Entered>, Arc<OutboundState>)>, Answer> {
+    let snapshot = worker.shared.configuration.snapshot();
+    let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
+    drop(snapshot);
+    let normalization = policy.inbound().path_normalization;
+    let normal = path::normalize(parts.uri.path(), normalization);
+    let normal = normal.map_err(|_| Answer::bad_request(400))?;
+    let (party, normal) = (edge.party(), normal.as_deref());
+    let known = admission::http2::admit(worker, party, &policy, parts, body, normal).await?;
+    edge.enter(worker, &Head::new(parts), Some(known))
 }
 
 /// A request and what it came on.
@@ -142,7 +171,7 @@ impl<'a> Asked<'a> {
         decided: &Decided<'_>,
         path: Option<&str>,
         authority: Option<&str>,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         request_edits: impl Fn() -> I,
         response_edits: impl Fn() -> J,
@@ -152,6 +181,9 @@ impl<'a> Asked<'a> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
+        if let Some(query) = self.entered.and_then(Entered::query) {
+            http2::set_query(&mut request, query);
+        }
         for change in request_edits() {
             http2::edit(request.headers_mut(), change);
         }
@@ -172,7 +204,7 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -231,7 +263,7 @@ impl Routed<'_> {
 
     async fn forward(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         state: &Arc<DestinationState>,
         mut response_headers: Vec<(&'static str, Vec<u8>)>,
@@ -262,6 +294,9 @@ impl Routed<'_> {
         let base = authority.unwrap_or_else(|| authority_of(head));
         let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
+            if let Some(query) = entered.and_then(Entered::query) {
+                http2::set_query(&mut request, query);
+            }
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
             }
@@ -289,7 +324,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let policy = entered.into_iter().flat_map(Entered::response_edits);
+            policy.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)

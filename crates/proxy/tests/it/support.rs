@@ -502,6 +502,7 @@ pub(crate) struct GatewaySide {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) authorization: Authorization,
     pub(crate) trusted_hops: u32,
+    pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// What the server declares.
     pub(crate) server_protocol: Protocol,
 }
@@ -515,6 +516,7 @@ impl GatewaySide {
             secrets: Vec::new(),
             authorization: Authorization::default(),
             trusted_hops: 0,
+            jwt_rules: Vec::new(),
             server_protocol: Protocol::Http1,
         }
     }
@@ -530,6 +532,7 @@ impl GatewaySide {
         effects.push(proxy);
         let mut server = ServerSide::new(80);
         server.authorization = self.authorization;
+        server.jwt_rules = self.jwt_rules;
         for effect in server.effects() {
             let Effect::Set(ResourceName::Inbound(_), Resource::Inbound(inbound)) = effect else {
                 continue;

@@ -568,7 +568,7 @@ impl Tries<'_> {
                     None,
                     error,
                 );
-                let answer = answer_to(error);
+                let answer = answer_to(self.retries.decided.worker, error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

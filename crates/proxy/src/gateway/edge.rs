@@ -65,6 +65,9 @@ pub(crate) struct Edge {
     pub(crate) buckets: ConnectionBuckets,
 }
 
+/// A request that has entered, and the routes that decide about it.
+pub(crate) type Routed = (Box<Entered>, Arc<OutboundState>);
+
 /// A request that has entered.
 pub(crate) struct Entered {
     /// Its path where normalisation has changed it.
@@ -138,7 +141,7 @@ impl Edge {
         worker: &Rc<Worker>,
         head: &impl RequestHead,
         known: Option<Admitted>,
-    ) -> Result<Option<(Box<Entered>, Arc<OutboundState>)>, Answer> {
+    ) -> Result<Option<Routed>, Answer> {
         let snapshot = worker.shared.configuration.snapshot();
         let policy = snapshot.inbound.as_ref().ok_or_else(Answer::no_destination)?;
         let gateway = snapshot.gateway.as_ref().ok_or_else(Answer::no_route)?;

@@ -27,7 +27,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::forward::copies::{self, Copies};
-use crate::gateway::{Edge, Entered};
+use crate::gateway::{self, Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -137,7 +137,7 @@ async fn ask(
     edge: &Edge,
     client: &mut Client,
     request: &mut Request,
-) -> Result<Option<(Box<Entered>, Arc<crate::snapshot::OutboundState>)>, Answer> {
+) -> Result<Option<gateway::Routed>, Answer> {
     let snapshot = worker.shared.configuration.snapshot();
     let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
     drop(snapshot);
@@ -375,8 +375,7 @@ impl<'a> OwnEdits<'a> {
     }
 
     fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered>) -> Self {
-        let (mut has_id, mut has_proto, mut claims_certificate) =
-            (false, entered.is_some(), false);
+        let (mut has_id, mut has_proto, mut claims_certificate) = (false, entered.is_some(), false);
         for field in head.fields() {
             let name = field.name.of(head.bytes());
             match name.len() {

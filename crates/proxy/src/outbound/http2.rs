@@ -27,7 +27,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::copies::{self, Copies};
 use crate::forward::http2::{self, Head, Stream, authority_of};
-use crate::gateway::{Edge, Entered};
+use crate::gateway::{self, Edge, Entered};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
 use crate::snapshot::{DestinationState, OutboundState};
@@ -134,7 +134,7 @@ async fn ask(
     edge: &Edge,
     parts: &Parts,
     body: &mut Received,
-) -> Result<Option<(Box<Entered>, Arc<OutboundState>)>, Answer> {
+) -> Result<Option<gateway::Routed>, Answer> {
     let snapshot = worker.shared.configuration.snapshot();
     let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
     drop(snapshot);

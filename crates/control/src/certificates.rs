@@ -72,7 +72,7 @@ fn finding(
         Ok(until) => until,
         Err(error) => {
             let message = format!("{what}: {error}");
-            return Some(Diagnostic::error(&codes::CERTIFICATE_UNREADABLE, origin, message));
+            return Some(Diagnostic::error(codes::CERTIFICATE_UNREADABLE, origin, message));
         }
     };
     let bound = warning_bound(days_left(until, now))?;
@@ -87,7 +87,7 @@ fn finding(
     } else {
         format!("{what} expires in less than {bound} days, on {end}")
     };
-    Some(Diagnostic::new(level, &codes::CERTIFICATE_EXPIRES, origin, message))
+    Some(Diagnostic::new(level, codes::CERTIFICATE_EXPIRES, origin, message))
 }
 
 #[cfg(test)]

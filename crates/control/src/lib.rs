@@ -118,7 +118,8 @@ impl ControlError {
             Self::Store(error) | Self::Authority(CertificateAuthorityError::Store(error)) => {
                 Some(error.hint())
             }
-            Self::Authority(
+            Self::Serve { .. }
+            | Self::Authority(
                 CertificateAuthorityError::Authority(_) | CertificateAuthorityError::PluggedIn,
             ) => None,
             Self::Authority(_) | Self::Document(_) => Some(
@@ -128,7 +129,6 @@ impl ControlError {
             Self::Plugged(_) => Some(
                 "the folder of --ca holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, as Istio's cacerts",
             ),
-            Self::Serve { .. } => None,
         }
     }
 }

@@ -14,4 +14,4 @@ pub(crate) mod tls;
 pub use listener::run;
 
 pub(crate) use connection::serve as serve_connection;
-pub(crate) use edge::{Edge, Entered, Routed};
+pub(crate) use edge::{Edge, Entered};

@@ -2,7 +2,7 @@
 
 pub(crate) mod http1;
 pub(crate) mod http2;
-mod standing;
+pub(crate) mod standing;
 mod stream;
 
 use std::cell::{OnceCell, RefCell};
@@ -85,8 +85,10 @@ pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
     pub(crate) client_certificate: Option<String>,
+    /// What it speaks inside is HTTP of a TLS server's, which a gateway took off.
+    pub(crate) https: bool,
     /// The number of its certificate, for when that is revoked.
-    serial: Option<Serial>,
+    pub(crate) serial: Option<Serial>,
     /// For limits that count by connection.
     buckets: ConnectionBuckets,
     /// What counts its requests: of HTTP, and of gRPC.
@@ -101,7 +103,7 @@ impl Peer {
     ) -> Self {
         let (recorders, buckets) = Default::default();
         let serial = None;
-        Self { accepted, facts, client_certificate, serial, buckets, recorders }
+        Self { accepted, facts, client_certificate, https: false, serial, buckets, recorders }
     }
 
     /// Whether the certificate that it has proven itself with was revoked since.
@@ -121,7 +123,7 @@ impl Peer {
 
     /// Who asks, as policy sees it.
     pub(crate) fn party(&self) -> Party<'_> {
-        self.accepted.party(&self.facts)
+        Party { https: self.https, ..self.accepted.party(&self.facts) }
     }
 
     /// Whom limits count.

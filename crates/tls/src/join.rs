@@ -26,7 +26,7 @@ impl NewToken {
     /// Draws a token.
     pub fn generate() -> Result<Self, DataKeyError> {
         let secret = DataKey::generate()?;
-        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&*secret);
+        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*secret);
         let text = Zeroizing::new(format!("{PREFIX}{text}"));
         let hash = hash_of(&text);
         Ok(Self { text, hash })

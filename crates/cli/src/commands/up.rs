@@ -36,18 +36,13 @@ fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) 
         "--certificate-lifetime-ms".to_owned(),
         certificate_lifetime.as_millis().to_string(),
     ];
-<<<<<<< HEAD
+    if let Some(ca) = ca {
+        options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
+    }
     for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
         if let Ok(value) = std::env::var(name) {
             options.own_environment.push((name.to_owned(), value));
         }
-=======
-    if let Some(ca) = ca {
-        options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
-    }
-    if let Ok(level) = std::env::var(LOG_VARIABLE) {
-        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
->>>>>>> h/explain
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -184,20 +179,6 @@ async fn detached(
     result.map(exit_code)
 }
 
-<<<<<<< HEAD
-/// A port that could not be opened is a failure, though the mesh goes on.
-fn exit_code(published: bool) -> ExitCode {
-    if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Applies the files and waits until everything is ready, saying how it goes. False: a port of this machine that leads
-/// into the mesh could not be opened.
-pub(crate) async fn bring_up(
-    client: &Client,
-    sources: &Sources,
-    timeout: Duration,
-) -> Result<bool> {
-=======
 /// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.
 fn usable_authority(folder: Option<&Path>) -> Result<Option<PathBuf>> {
     let Some(folder) = folder else { return Ok(None) };
@@ -213,9 +194,18 @@ fn usable_authority(folder: Option<&Path>) -> Result<Option<PathBuf>> {
     Ok(Some(folder))
 }
 
-/// Applies the files and waits until everything is ready, saying how it goes.
-pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
->>>>>>> h/explain
+/// A port that could not be opened is a failure, though the mesh goes on.
+fn exit_code(published: bool) -> ExitCode {
+    if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes. False: a port of this machine that leads
+/// into the mesh could not be opened.
+pub(crate) async fn bring_up(
+    client: &Client,
+    sources: &Sources,
+    timeout: Duration,
+) -> Result<bool> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::Transport as How;
+use heddle_authz::{Connection as Facts, Transport as How, Verdict};
+use heddle_cert::Serial;
+use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
@@ -23,11 +25,12 @@ use super::certificate;
 use super::edge::{Edge, Taken};
 use super::passthrough;
 use super::tls::Acceptor;
+use crate::admission;
 use crate::detect::{self, Spoken};
 use crate::events::Parties;
 use crate::find::Found;
+use crate::inbound::{self, Peer};
 use crate::outbound::{self, Accepted, patience};
-use crate::rate_limits::ConnectionBuckets;
 use crate::snapshot::{GatewayState, OutboundState, ServerTlsState};
 use crate::worker::Worker;
 
@@ -53,7 +56,15 @@ struct Opened {
     client: Connection,
     payload: Payload,
     identity: Option<SpiffeId>,
+    proven: Proven,
+}
+
+/// What is known of a client's certificate.
+#[derive(Default)]
+struct Proven {
     client_certificate: Option<String>,
+    /// The number of one of the mesh, for when that is revoked.
+    serial: Option<Serial>,
 }
 
 /// Serves a connection to a listener, until it ends.
@@ -118,20 +129,23 @@ impl Arrived<'_> {
         how: How,
         peer_identity: Option<SpiffeId>,
         server_name: Option<String>,
-    ) -> heddle_authz::Connection {
+    ) -> Facts {
         let Accepted { source, destination } = self.accepted;
         let facts = ConnectionFacts { peer_identity, source, destination, server_name };
-        heddle_authz::Connection::new(how, facts)
+        Facts::new(how, facts)
     }
 
-    fn edge(
-        &self,
-        facts: heddle_authz::Connection,
-        taken: Taken,
-        client_certificate: Option<String>,
-    ) -> Edge {
-        let (accepted, buckets) = (self.accepted, ConnectionBuckets::default());
-        Edge { accepted, facts, taken, client_certificate, buckets }
+    fn edge(&self, facts: Facts, taken: Taken, opened: Option<Proven>) -> Edge {
+        let Proven { client_certificate, serial } = opened.unwrap_or_default();
+        let mut peer = self.peer(facts, client_certificate);
+        peer.https = matches!(taken, Taken::Tls(_));
+        peer.serial = serial;
+        Edge { peer, taken }
+    }
+
+    fn peer(&self, facts: Facts, client_certificate: Option<String>) -> Peer {
+        let Accepted { source, destination } = self.accepted;
+        Peer::new(inbound::Accepted { source, destination }, facts, client_certificate)
     }
 
     /// A connection that begins with a TLS hello.
@@ -182,9 +196,9 @@ impl Arrived<'_> {
         }
         let identity = self.identity()?;
         let opened = self.mesh(client, &identity).await?;
-        let Opened { client, payload, identity, client_certificate } = opened;
+        let Opened { client, payload, identity, proven } = opened;
         let facts = self.facts(How::MutualTls, identity, hello.server_name.clone());
-        let edge = self.edge(facts, Taken::Plain, client_certificate);
+        let edge = self.edge(facts, Taken::Plain, Some(proven));
         Some(Identified { edge, payload, client })
     }
 
@@ -198,7 +212,7 @@ impl Arrived<'_> {
         let state = self.gateway.server(found)?.tls.clone()?;
         let protocol = &found.server.protocol;
         let is_http = matches!(protocol, ServerProtocol::Http(_) | ServerProtocol::HttpsRedirect);
-        let Opened { mut client, mut payload, identity, client_certificate } =
+        let Opened { mut client, mut payload, identity, proven } =
             self.open(client, &state, is_http).await?;
         let how = if identity.is_some() { How::MutualTls } else { How::Plaintext };
         let facts = self.facts(how, identity, hello.server_name.clone());
@@ -213,7 +227,7 @@ impl Arrived<'_> {
                 Spoken::Http1 | Spoken::Opaque | Spoken::Tls(_) => Payload::Http1,
             };
         }
-        let edge = self.edge(facts, Taken::Tls(hello.server_name), client_certificate);
+        let edge = self.edge(facts, Taken::Tls(hello.server_name), Some(proven));
         Some(Identified { edge, payload, client })
     }
 
@@ -250,7 +264,8 @@ impl Arrived<'_> {
         let leaf = config.client(tls.common_state());
         let client_certificate = leaf.and_then(|leaf| certificate::header(leaf, None));
         let client = Connection { transport: Transport::Tls(tls), buffer };
-        Some(Opened { client, payload, identity: None, client_certificate })
+        let proven = Proven { client_certificate, serial: None };
+        Some(Opened { client, payload, identity: None, proven })
     }
 
     fn identity(&self) -> Option<Arc<MeshIdentity>> {
@@ -278,7 +293,8 @@ impl Arrived<'_> {
         let by = identity.svid().identity.to_string();
         let client_certificate = leaf.and_then(|leaf| certificate::header(leaf, Some(&by)));
         let client = Connection { transport: Transport::Tls(tls), buffer };
-        Some(Opened { client, payload, identity: Some(peer.identity), client_certificate })
+        let proven = Proven { client_certificate, serial: peer.serial };
+        Some(Opened { client, payload, identity: Some(peer.identity), proven })
     }
 
     async fn shake_hands(
@@ -316,11 +332,11 @@ impl Arrived<'_> {
         &self,
         client: Connection,
         found: &FoundServer<'_>,
-        facts: heddle_authz::Connection,
+        facts: Facts,
         server_name: Option<&str>,
     ) {
         let outbound = found.streams().and_then(|routes| self.gateway.outbound(routes)).cloned();
-        self.pass_on(client, outbound, &facts, server_name).await;
+        self.pass_on(client, outbound, facts, server_name).await;
     }
 
     /// Mesh TLS on its way to another network: its server name says to which service.
@@ -329,51 +345,54 @@ impl Arrived<'_> {
         let is_mesh = hello.application_protocols.iter().any(|name| alpn::is_mesh(name));
         let outbound = if is_mesh { passthrough::outbound(self.worker, name).await } else { None };
         let facts = self.facts(How::OpaqueTls, None, hello.server_name.clone());
-        self.pass_on(client, outbound, &facts, None).await;
+        self.pass_on(client, outbound, facts, None).await;
     }
 
     async fn pass_on(
         &self,
         client: Connection,
         outbound: Option<Arc<OutboundState>>,
-        facts: &heddle_authz::Connection,
+        facts: Facts,
         server_name: Option<&str>,
     ) {
         use outbound::stream::{self, StreamError};
         let (worker, accepted) = (self.worker, self.accepted);
-        if !self.permits(facts, &"stream") {
-            return;
+        let peer = self.peer(facts, None);
+        let Some(policy) = worker.shared.configuration.snapshot().inbound.clone() else {
+            let why = "no policy has come from the control plane yet";
+            return self.refuse(
+                Reason::DestinationUnknown,
+                &why,
+                "it takes connections once it has",
+            );
+        };
+        let admitted = admission::stream::admit(worker, peer.party(), &policy).await;
+        admission::stream::note_decided(worker, peer.party());
+        if let Err(origin) = admitted {
+            return self.denied(&peer, &"stream", &origin);
         }
         let Some(outbound) = outbound else {
             return stream::refused(worker, accepted, &StreamError::NoRoute);
         };
         let found = Found::Routes(outbound);
-        let revoked = self.newly_denied(facts);
+        let revoked = self.newly_denied(&peer);
         stream::serve(worker, accepted, client, &found, server_name, revoked).await;
     }
 
-    /// Whether the policies of the gateway's workload let a stream through.
-    fn permits(&self, facts: &heddle_authz::Connection, what: &dyn Display) -> bool {
-        let snapshot = self.worker.shared.configuration.snapshot();
-        let Some(policy) = &snapshot.inbound else {
-            let why = "no policy has come from the control plane yet";
-            self.refuse(Reason::DestinationUnknown, &why, "it takes connections once it has");
-            return false;
-        };
-        let Err(denial) = policy.decide_stream(facts).verdict.into_permit() else { return true };
+    fn denied(&self, peer: &Peer, what: &dyn Display, origin: &Origin) {
         self.worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
-        let peer = facts.principal().unwrap_or_default();
-        self.worker.events.denied(Parties { peer, ..self.parties() }, what, denial.origin());
-        false
+        inbound::denied(self.worker, peer, what, origin);
     }
 
-    /// Ready when a change of configuration denies what was permitted.
-    async fn newly_denied(&self, facts: &heddle_authz::Connection) {
+    /// Ready when a change of configuration denies what was permitted. Authorisers outside are not asked again.
+    async fn newly_denied(&self, peer: &Peer) {
         let mut changes = self.worker.shared.configuration.changes();
         changes.mark_unchanged();
         while changes.changed().await.is_ok() {
-            if !self.permits(facts, &"stream under way newly") {
-                return;
+            let snapshot = self.worker.shared.configuration.snapshot();
+            let Some(policy) = &snapshot.inbound else { return };
+            if let Verdict::Deny(denial) = policy.decide_stream(&peer.facts).verdict {
+                return self.denied(peer, &"stream under way newly", denial.origin());
             }
         }
         // Nothing publishes any more: what holds now holds on.

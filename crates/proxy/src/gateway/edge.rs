@@ -8,18 +8,24 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use heddle_authz::CompiledAuthorization;
 use heddle_ir::gateway::ServerProtocol;
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{RequestHead, TokenFacts};
 use heddle_route::{CompiledRoutes, FoundServer};
 use heddle_telemetry::Reason;
-use heddle_telemetry::mesh::Direction;
 use heddle_wire::http1::HeaderEdit;
 use heddle_wire::path;
+use http::request::Parts;
 
-use crate::admission::{self, Admitted, Change, Changes, Party, View};
+use crate::admission::http2::Received;
+use crate::admission::{self, Admitted};
 use crate::forward::answer::Answer;
-use crate::outbound::{Accepted, request_id};
-use crate::rate_limits::{Asking, ConnectionBuckets};
+use crate::forward::client::{Client, Request};
+use crate::forward::http2::Head;
+use crate::forward::watch::Standing;
+use crate::inbound::Peer;
+use crate::inbound::standing::{Admission, Kept};
+use crate::outbound::request_id;
 use crate::snapshot::{GatewayState, OutboundState};
 use crate::worker::Worker;
 
@@ -56,32 +62,26 @@ pub(crate) enum Taken {
 
 /// A connection of HTTP to a gateway.
 pub(crate) struct Edge {
-    pub(crate) accepted: Accepted,
-    pub(crate) facts: heddle_authz::Connection,
+    pub(crate) peer: Peer,
     pub(crate) taken: Taken,
-    /// What `x-forwarded-client-cert` says of the client; none: it has proven no certificate.
-    pub(crate) client_certificate: Option<String>,
-    /// For limits that count by connection.
-    pub(crate) buckets: ConnectionBuckets,
 }
 
-/// A request that has entered, and the routes that decide about it.
-pub(crate) type Routed = (Box<Entered>, Arc<OutboundState>);
-
 /// A request that has entered.
-pub(crate) struct Entered {
+pub(crate) struct Entered<'a> {
     /// Its path where normalisation has changed it.
     path: Option<String>,
-    /// What its token says and what policy has changed in it; almost always nothing.
-    changes: Option<Rc<Changes>>,
     pub(crate) https: bool,
     /// Where it comes from, as far as proxies before the gateway are believed.
     pub(crate) client: IpAddr,
     edits: Vec<Edit>,
+    /// What those who have a say about it have changed.
+    admitted: Admitted,
+    /// What tells that it is newly denied.
+    standing: Option<Admission<'a>>,
 }
 
-const NO_CHANGES: Changes =
-    Changes { request: Vec::new(), response: Vec::new(), query: None, token: None };
+/// A request that has entered, and the routes that decide about it.
+pub(crate) type Routed<'a> = (Box<Entered<'a>>, Arc<OutboundState>);
 
 struct Edit {
     name: &'static str,
@@ -89,20 +89,25 @@ struct Edit {
     value: Option<Vec<u8>>,
 }
 
-impl Entered {
+impl Entered<'_> {
     /// The path where normalisation has changed it.
     pub(crate) fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
-    /// The query as it goes on, where policy has changed it; empty: none.
-    pub(crate) fn query(&self) -> Option<&str> {
-        self.changes.as_ref()?.query.as_deref()
+    /// What tells that it is newly denied.
+    pub(crate) fn standing(&self) -> Option<&dyn Standing> {
+        self.standing.as_ref().map(|standing| standing as &dyn Standing)
     }
 
-    /// The head as routes see it.
-    pub(crate) fn seen<'s, H: RequestHead>(&'s self, head: &'s H) -> View<'s, H> {
-        View { head, changes: self.changes.as_deref().unwrap_or(const { &NO_CHANGES }) }
+    /// What its token says.
+    pub(crate) fn token(&self) -> Option<&TokenFacts> {
+        self.admitted.changes.as_ref()?.token.as_ref()
+    }
+
+    /// The query as it goes on, where that is another one; empty: none.
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.admitted.query()
     }
 
     /// The changes of headers, which come before those of routes.
@@ -111,65 +116,108 @@ impl Entered {
             Some(value) => HeaderEdit::Set(edit.name, value),
             None => HeaderEdit::Remove(edit.name),
         });
-        let changes = self.changes.iter().flat_map(|changes| &changes.request);
-        changes.map(Change::edit).chain(own)
+        own.chain(self.admitted.request_edits())
     }
 
-    /// What policy adds to the response.
+    /// Changes of the response's headers.
     pub(crate) fn response_edits(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
-        let changes = self.changes.iter().flat_map(|changes| &changes.response);
-        changes.map(Change::edit)
+        self.admitted.response_edits()
     }
 }
 
 impl Edge {
-    fn is_https(&self) -> bool {
-        matches!(self.taken, Taken::Tls(_))
+    /// Takes a request of HTTP/1 in: the routes that decide about it, or what is answered.
+    pub(crate) async fn enter_http1<'e>(
+        &'e self,
+        worker: &'e Rc<Worker>,
+        client: &mut Client,
+        request: &mut Request,
+    ) -> Result<Routed<'e>, Answer> {
+        let head = request.head(&client.connection);
+        let kept = Kept::Http1(head.bytes().to_vec(), client.limits.head);
+        let standing = Admission::new(worker, &self.peer, kept);
+        let policy = policy(worker)?;
+        let head = request.head(&client.connection);
+        if let Some((mut own, outbound)) = self.enter(worker, &policy, &head, None)? {
+            own.standing = Some(standing);
+            return Ok((own, outbound));
+        }
+        let asking = admission::http1::admit(worker, self.peer.party(), &policy, client, request);
+        let known = asking.await?;
+        standing.know(known.changes.as_ref());
+        let head = request.head(&client.connection);
+        let entered = self.enter(worker, &policy, &head, Some(known))?;
+        let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
+        own.standing = Some(standing);
+        Ok((own, outbound))
     }
 
-    /// Who asks, as policy sees it.
-    pub(crate) fn party(&self) -> Party<'_> {
-        let Accepted { source, destination } = self.accepted;
-        let (direction, https) = (Direction::Outbound, self.is_https());
-        Party { source, destination, facts: &self.facts, direction, https }
+    /// The same of HTTP/2.
+    pub(crate) async fn enter_http2<'e>(
+        &'e self,
+        worker: &'e Rc<Worker>,
+        parts: &'e Parts,
+        body: &mut Received,
+    ) -> Result<Routed<'e>, Answer> {
+        let standing = Admission::new(worker, &self.peer, Kept::Http2(parts));
+        let policy = policy(worker)?;
+        let head = Head::new(parts);
+        if let Some((mut own, outbound)) = self.enter(worker, &policy, &head, None)? {
+            own.standing = Some(standing);
+            return Ok((own, outbound));
+        }
+        let normal = path::normalize(head.path(), policy.inbound().path_normalization);
+        let normal = normal.map_err(|_| Answer::bad_request(400))?;
+        let normal = normal.as_deref();
+        let party = self.peer.party();
+        let asking = admission::http2::admit(worker, party, &policy, parts, body, normal);
+        let known = asking.await?;
+        standing.know(known.changes.as_ref());
+        let entered = self.enter(worker, &policy, &head, Some(known))?;
+        let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
+        own.standing = Some(standing);
+        Ok((own, outbound))
     }
 
-    /// Takes a request in: the routes that decide about it, or what is answered. None: policy must wait for somebody, whose
-    /// word is to be brought as `known`.
-    pub(crate) fn enter(
-        &self,
-        worker: &Rc<Worker>,
+    /// Decides about a request; nothing in here waits. None: somebody must be waited for, whose word is to be brought as
+    /// `known`.
+    fn enter<'e>(
+        &'e self,
+        worker: &'e Rc<Worker>,
+        policy: &CompiledAuthorization,
         head: &impl RequestHead,
         known: Option<Admitted>,
-    ) -> Result<Option<Routed>, Answer> {
+    ) -> Result<Option<Routed<'e>>, Answer> {
+        if self.peer.is_revoked(worker) {
+            self.peer.tell_revoked(worker);
+            return Err(Answer::denied());
+        }
         let snapshot = worker.shared.configuration.snapshot();
-        let policy = snapshot.inbound.as_ref().ok_or_else(Answer::no_destination)?;
         let gateway = snapshot.gateway.as_ref().ok_or_else(Answer::no_route)?;
-        let normalization = policy.inbound().path_normalization;
-        let path =
-            path::normalize(head.path(), normalization).map_err(|_| Answer::bad_request(400))?;
-        let https = self.is_https();
+        let path = path::normalize(head.path(), policy.inbound().path_normalization)
+            .map_err(|_| Answer::bad_request(400))?;
+        let https = self.peer.https;
         let seen = Seen { head, path: path.as_deref(), https };
         let (found, routes) = self.server(gateway, head.authority())?;
-        let known = known.map(Ok);
-        let known = known.or_else(|| admission::at_once(worker, self.party(), policy, &seen));
-        let Some(Admitted { changes, .. }) = known.transpose()? else { return Ok(None) };
+        let known =
+            known.map(Ok).or_else(|| admission::at_once(worker, self.peer.party(), policy, &seen));
+        let Some(admitted) = known.transpose()? else { return Ok(None) };
         let server = gateway.server(&found);
         let own = server.and_then(|server| server.limits.as_ref());
         for limits in own.into_iter().chain(&snapshot.inbound_limits) {
-            let port = self.accepted.destination.port();
-            let identity = self.facts.peer_identity();
-            limits.check(worker, Asking { port, identity, buckets: &self.buckets }, &seen)?;
+            limits.check(worker, self.peer.asking(), &seen)?;
         }
         if found.server.protocol == ServerProtocol::HttpsRedirect {
             return Err(redirect(&seen));
         }
         let outbound = routes.and_then(|routes| gateway.outbound(routes));
         let outbound = outbound.ok_or_else(Answer::no_route)?.clone();
-        let client = policy.client_address(&self.facts, head);
+        let client = policy.client_address(&self.peer.facts, head);
         let believes_proxies = policy.inbound().client_address.trusted_hops > 0;
         let edits = self.edits(worker, head, client, believes_proxies);
-        Ok(Some((Box::new(Entered { path, changes, https, client, edits }), outbound)))
+        let standing = None;
+        let entered = Entered { path, https, client, edits, admitted, standing };
+        Ok(Some((Box::new(entered), outbound)))
     }
 
     fn server<'g>(
@@ -177,7 +225,7 @@ impl Edge {
         gateway: &'g GatewayState,
         authority: &str,
     ) -> Result<(FoundServer<'g>, Option<&'g Arc<CompiledRoutes>>), Answer> {
-        let (compiled, address) = (&gateway.compiled, self.accepted.destination);
+        let (compiled, address) = (&gateway.compiled, self.peer.accepted.destination);
         match &self.taken {
             Taken::Plain => compiled.by_authority(address, authority).ok_or_else(Answer::no_route),
             Taken::Tls(name) => {
@@ -201,7 +249,7 @@ impl Edge {
     ) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut set = |name, value| edits.push(Edit { name, value });
-        let peer = self.accepted.source.ip().to_string();
+        let peer = self.peer.accepted.source.ip().to_string();
         let before = head.header("x-forwarded-for");
         let is_internal = before.is_none() && is_internal(client);
         let forwarded = match before {
@@ -210,7 +258,7 @@ impl Edge {
         };
         set("x-forwarded-for", Some(forwarded));
         if !(believes_proxies && head.header("x-forwarded-proto").is_some()) {
-            let scheme: &[u8] = if self.is_https() { b"https" } else { b"http" };
+            let scheme: &[u8] = if self.peer.https { b"https" } else { b"http" };
             set("x-forwarded-proto", Some(scheme.to_vec()));
         }
         if is_internal {
@@ -226,10 +274,14 @@ impl Edge {
                 set("x-request-id", Some(id.to_vec()));
             }
         }
-        let certificate = self.client_certificate.as_ref();
+        let certificate = self.peer.client_certificate.as_ref();
         set("x-forwarded-client-cert", certificate.map(|text| text.clone().into_bytes()));
         edits
     }
+}
+
+fn policy(worker: &Worker) -> Result<Arc<CompiledAuthorization>, Answer> {
+    worker.shared.configuration.snapshot().inbound.clone().ok_or_else(Answer::no_destination)
 }
 
 /// The addresses that Envoy takes for those of its own network.

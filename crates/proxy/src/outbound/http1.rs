@@ -5,12 +5,13 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::http_route::AbortStatus;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::mesh::Direction;
@@ -21,13 +22,13 @@ use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
-use crate::admission;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
-use crate::forward::copies::{self, Copies};
-use crate::gateway::{self, Edge, Entered};
+use crate::forward::copies::{self, Copies, Source};
+use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -71,36 +72,40 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let edge = finder.edge().cloned();
     let mut entered = None;
-    let head = request.head(&client.connection);
-    let found = if head.form() == TargetForm::Authority {
+    let found = if request.head(&client.connection).form() == TargetForm::Authority {
         Err(Answer::bad_request(405))
-    } else if let Some(edge) = finder.edge() {
-        let mut taken = edge.enter(worker, &head, None);
-        if let Ok(None) = taken {
-            // In memory of its own: few requests need it.
-            taken = Box::pin(ask(worker, &edge.clone(), client, &mut request)).await;
-        }
-        taken.and_then(|taken| taken.ok_or_else(Answer::denied)).map(|(own, outbound)| {
+    } else if let Some(edge) = &edge {
+        let entering = edge.enter_http1(worker, client, &mut request);
+        Box::pin(entering).await.map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
     } else {
+        let head = request.head(&client.connection);
         finder.find(worker, head.authority_text(), begun.started).await
     };
     let entered = entered.as_deref();
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &head,
+            );
             let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             let decided = Decided {
                 worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -113,9 +118,9 @@ pub(crate) async fn serve_request(
         Ok(Found::Routes(outbound)) => {
             let random = worker.random();
             let head = seen(request.head(&client.connection), entered);
-            let decision = match entered {
-                Some(entered) => outbound.routes.decide(&entered.seen(&head), random),
+            let decision = match entered.and_then(Entered::token) {
                 None => outbound.routes.decide(&head, random),
+                token => outbound.routes.decide(&Known { head: &head, token, route: None }, random),
             };
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
@@ -131,25 +136,11 @@ pub(crate) async fn serve_request(
     Ok(finished.keep)
 }
 
-/// Takes a request in at a gateway whose policy must wait for somebody.
-async fn ask(
-    worker: &Rc<Worker>,
-    edge: &Edge,
-    client: &mut Client,
-    request: &mut Request,
-) -> Result<Option<gateway::Routed>, Answer> {
-    let snapshot = worker.shared.configuration.snapshot();
-    let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
-    drop(snapshot);
-    let known = admission::http1::admit(worker, edge.party(), &policy, client, request).await?;
-    edge.enter(worker, &request.head(&client.connection), Some(known))
-}
-
 /// A request that a rule matched.
 struct Routed<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
@@ -208,7 +199,8 @@ impl Routed<'_> {
             }
             RouteAction::Refuse { status, .. } => {
                 let reason = Reason::DestinationUnknown;
-                http1::answer(client, begun, request, Answer::text(status, reason, "")).await
+                let answer = Answer { grpc_status: Some(14), ..Answer::text(status, reason, "") };
+                http1::answer(client, begun, request, answer).await
             }
             RouteAction::Respond(response) => {
                 let answer = plain(response.status, &response.body);
@@ -240,11 +232,12 @@ impl Routed<'_> {
         head: &RequestHead<'_>,
         edits: &RequestEdits<'_>,
         own: &OwnEdits<'_>,
+        departure: &Departure,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
-        let original = Target::Address(self.accepted.destination);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
-        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+        let source = Source { worker, departure, accepted: self.accepted };
+        Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
             let headers =
@@ -260,6 +253,7 @@ impl Routed<'_> {
         &self,
         head: &RequestHead<'_>,
         state: &DestinationState,
+        departure: &Departure,
         response_headers: &mut Vec<(&'static str, Vec<u8>)>,
     ) -> Written {
         let (worker, decision) = (self.worker, &self.decision);
@@ -273,20 +267,22 @@ impl Routed<'_> {
         let own = OwnEdits::new(worker, head, self.entered);
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
-        let other = self.entered.and_then(Entered::query).map(|query| {
-            let path = if rewritten { &path } else { head.path_text() };
-            format!("{path}?{query}")
-        });
-        let normal = self.entered.and_then(Entered::path);
+        let path = rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path));
+        let query = self.entered.and_then(Entered::query);
+        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(head.path_text())));
         let edits = RequestEdits {
-            path: other.as_deref().or(rewritten.then_some(&*path)).or(normal),
+            path: target.as_deref().or(path),
             authority: decision.authority(),
             close: false,
         };
         let headers =
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         wire::write_request(head, &edits, headers, &mut out);
-        let copies = if head.upgrade().is_some() { None } else { self.copies(head, &edits, &own) };
+        let copies = if head.upgrade().is_some() {
+            None
+        } else {
+            self.copies(head, &edits, &own, departure)
+        };
         let idempotent = http1::is_idempotent(head.method_text());
         Written { out, hash: hashed.hash, idempotent, copies }
     }
@@ -301,19 +297,15 @@ impl Routed<'_> {
     ) -> io::Result<Finished> {
         let (worker, decision) = (self.worker, &self.decision);
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return http1::answer(client, begun, request, Answer::no_destination()).await;
-        };
-        drop(snapshot);
         let head = seen(request.head(&client.connection), self.entered);
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, self.accepted, target, &head);
         let Written { out, hash, idempotent, copies } =
-            self.write(&head, state, &mut response_headers);
+            self.write(&head, state, &departure, &mut response_headers);
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
@@ -323,7 +315,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                standing: None,
+                standing: self.entered.and_then(Entered::standing),
+                as_http1: false,
             },
         };
         let edits = || {
@@ -332,8 +325,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            let policy = self.entered.into_iter().flat_map(Entered::response_edits);
-            policy.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let entered = self.entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }
@@ -345,14 +338,14 @@ pub(crate) struct OwnEdits<'a> {
     forwarded_proto: bool,
     /// The application says who its own client was, which nobody has proven to the mesh. A gateway says it itself.
     claims_certificate: bool,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
 }
 
 /// What proxies say about whom they have authenticated.
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// A head as it has entered at a gateway.
-fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered>) -> RequestHead<'h> {
+fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
     let Some(entered) = entered else { return head };
     let head = head.with_scheme(entered.https);
     match entered.path() {
@@ -365,7 +358,7 @@ impl<'a> OwnEdits<'a> {
     pub(crate) fn of_http2(
         worker: &Worker,
         headers: &HeaderMap,
-        entered: Option<&'a Entered>,
+        entered: Option<&'a Entered<'a>>,
     ) -> Self {
         let has_id = headers.contains_key("x-request-id");
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
@@ -374,7 +367,7 @@ impl<'a> OwnEdits<'a> {
         Self { request_id, forwarded_proto: !has_proto, claims_certificate, entered }
     }
 
-    fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered>) -> Self {
+    fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered<'a>>) -> Self {
         let (mut has_id, mut has_proto, mut claims_certificate) = (false, entered.is_some(), false);
         for field in head.fields() {
             let name = field.name.of(head.bytes());

@@ -6,28 +6,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
-use heddle_wire::path;
 use http::request::Parts;
 
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
-use crate::admission::{self, http2::Received};
+use crate::admission::http2::Received;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
-use crate::gateway::{self, Edge, Entered};
+use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
 use crate::snapshot::{DestinationState, OutboundState};
@@ -64,19 +66,15 @@ pub(crate) async fn serve_request(
     keep_bytes_max: usize,
 ) {
     let Stream { head, body, mut respond, started } = stream;
-    let mut body = Received::from(body);
     // Lent to one request at a time; another one that comes meanwhile looks for itself.
     let lent = finder.borrow_mut().take();
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
     let mut entered = None;
+    let mut body = Received::from(body);
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
     } else if let Some(edge) = &edge {
-        let mut taken = edge.enter(&worker, &Head::new(&head), None);
-        if let Ok(None) = taken {
-            taken = Box::pin(ask(&worker, edge, &head, &mut body)).await;
-        }
-        taken.and_then(|taken| taken.ok_or_else(Answer::denied)).map(|(own, outbound)| {
+        Box::pin(edge.enter_http2(&worker, &head, &mut body)).await.map(|(own, outbound)| {
             entered = Some(own);
             Found::Routes(outbound)
         })
@@ -89,12 +87,19 @@ pub(crate) async fn serve_request(
     let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &Head::new(&head),
+            );
             let own = OwnEdits::of_http2(&worker, &head.headers, None);
             let decided = Decided {
                 worker: &worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -107,10 +112,13 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            let (seen, random) = (request.seen(), worker.random());
-            let decision = match entered {
-                Some(entered) => outbound.routes.decide(&entered.seen(&seen), random),
-                None => outbound.routes.decide(&seen, random),
+            let random = worker.random();
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&request.seen(), random),
+                token => {
+                    let head = &request.seen();
+                    outbound.routes.decide(&Known { head, token, route: None }, random)
+                }
             };
             match decision {
                 None => answered(&head, &Answer::no_route(), &mut respond),
@@ -128,30 +136,12 @@ pub(crate) async fn serve_request(
     record(recorder.as_ref(), started, &finished, extra);
 }
 
-/// Takes a request in at a gateway whose policy must wait for somebody.
-async fn ask(
-    worker: &Rc<Worker>,
-    edge: &Edge,
-    parts: &Parts,
-    body: &mut Received,
-) -> Result<Option<gateway::Routed>, Answer> {
-    let snapshot = worker.shared.configuration.snapshot();
-    let policy = snapshot.inbound.clone().ok_or_else(Answer::no_destination)?;
-    drop(snapshot);
-    let normalization = policy.inbound().path_normalization;
-    let normal = path::normalize(parts.uri.path(), normalization);
-    let normal = normal.map_err(|_| Answer::bad_request(400))?;
-    let (party, normal) = (edge.party(), normal.as_deref());
-    let known = admission::http2::admit(worker, party, &policy, parts, body, normal).await?;
-    edge.enter(worker, &Head::new(parts), Some(known))
-}
-
 /// A request and what it came on.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
-    entered: Option<&'a Entered>,
+    entered: Option<&'a Entered<'a>>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -271,11 +261,8 @@ impl Routed<'_> {
         let Asked { worker, accepted, entered, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return answered(head, &Answer::no_destination(), respond);
-        };
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, accepted, target, &Head::new(head));
         let policy = &state.destination.load_balancing;
         let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
         let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
@@ -290,13 +277,10 @@ impl Routed<'_> {
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
-        let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
+        let source = Source { worker, departure: &departure, accepted };
+        let copies = Copies::of(source, decision, self.outbound, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
-            if let Some(query) = entered.and_then(Entered::query) {
-                http2::set_query(&mut request, query);
-            }
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
             }
@@ -305,7 +289,7 @@ impl Routed<'_> {
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,
@@ -315,7 +299,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                standing: None,
+                standing: entered.and_then(Entered::standing),
+                as_http1: entered.is_some() && speaks_http1_only(state, head),
             },
         };
         let response_edits = || {
@@ -324,11 +309,21 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            let policy = entered.into_iter().flat_map(Entered::response_edits);
-            policy.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let entered = entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }
+}
+
+/// Whether a gateway changes the version: clients take HTTP/2 wherever they are offered it, and most applications behind do
+/// not speak it.
+fn speaks_http1_only(state: &DestinationState, head: &Parts) -> bool {
+    let pool = &state.destination.connection_pool;
+    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
+    state.destination.protocol == Protocol::Http1
+        && !keeps_version
+        && !http2::is_grpc(&head.headers)
 }

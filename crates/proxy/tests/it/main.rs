@@ -6,6 +6,7 @@ mod attacks;
 mod authority;
 mod authorizers;
 mod changes;
+mod egress;
 mod events;
 mod gateway;
 mod gateway_tls;

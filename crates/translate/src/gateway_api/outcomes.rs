@@ -21,18 +21,11 @@ const GATEWAY_CLASS: Table = &[
 const GATEWAY: Table = &[
     ("gatewayClassName", Applied),
     ("listeners", Applied),
-    ("listeners[].tls.options", Unsupported(NO_OPTIONS)),
     ("addresses", Applied),
     ("allowedListeners", Applied),
     ("defaultScope", Unsupported(NO_DEFAULT_GATEWAYS)),
-    (
-        "infrastructure.labels",
-        Unsupported("the workloads of a Gateway get no labels of its choice yet"),
-    ),
-    (
-        "infrastructure.annotations",
-        Unsupported("the workloads of a Gateway get no annotations of its choice yet"),
-    ),
+    ("infrastructure.labels", Applied),
+    ("infrastructure.annotations", Applied),
     (
         "infrastructure.parametersRef",
         Unsupported("Gateways of heddle's take no parameters; the Gateway is not accepted"),
@@ -40,11 +33,7 @@ const GATEWAY: Table = &[
     ("tls", Applied),
 ];
 
-const LISTENER_SET: Table = &[
-    ("listeners", Applied),
-    ("listeners[].tls.options", Unsupported(NO_OPTIONS)),
-    ("parentRef", Applied),
-];
+const LISTENER_SET: Table = &[("listeners", Applied), ("parentRef", Applied)];
 
 pub(crate) const HTTP_ROUTE: Table = &[
     ("hostnames", Applied),

@@ -12,6 +12,7 @@ use heddle_api::kubernetes::Service;
 use heddle_api::{Object, Reader, Resource as AnyObject};
 use heddle_diag::JsonWriter;
 
+use crate::gateway_api::class::{WAYPOINT, workload_name};
 use crate::gateway_api::servers::GATEWAY_NAME;
 use crate::object::ObjectKey;
 use crate::workload::is_gateway;
@@ -20,12 +21,12 @@ use crate::workload::is_gateway;
 const ISTIO_NAMESPACE: &str = "istio-system";
 /// The workload of Gateways that select nothing: they are for every gateway.
 const DEFAULT: &str = "istio-ingressgateway";
-/// A class of the Gateway API whose proxies are no gateways.
-const WAYPOINT: &str = "istio-waypoint";
 /// How the Service of a Gateway of the Gateway API is reached, as in Istio.
 const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 /// Objects that are made have no clock behind them; what is younger must not restart them.
 const CREATED: &str = "1970-01-01T00:00:00Z";
+/// Another name of the account, as in Istio.
+const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// Marks what was made here.
 pub const MADE_FOR: &str = "heddle.dev/made-for-gateway";
 
@@ -35,6 +36,7 @@ type Labels = BTreeMap<String, String>;
 struct Wanted {
     namespace: String,
     name: String,
+    account: String,
     labels: Labels,
     annotations: Labels,
     service_type: String,
@@ -149,7 +151,9 @@ fn add_gateway_api(objects: &[AnyObject], brought: &[&Labels], wanted: &mut Vec<
             one.ports.entry(listener.port).or_insert(protocol);
         }
         for object in objects {
-            let AnyObject::ListenerSet(set) = object else { continue };
+            let (AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set)) = object else {
+                continue;
+            };
             let parent = &set.spec.parent_ref;
             let namespace = parent.namespace.as_ref().unwrap_or(&set.meta.namespace);
             if parent.is_gateway() && parent.name == meta.name && *namespace == meta.namespace {
@@ -190,6 +194,7 @@ impl Wanted {
         let is_egress = name.contains("egress");
         Self {
             namespace: namespace.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned()),
+            account: name.clone(),
             name,
             labels,
             annotations: Labels::new(),
@@ -201,7 +206,7 @@ impl Wanted {
     /// What Istio's controller would make for a Gateway of the Gateway API.
     fn for_gateway(gateway: &Object<ApiGateway>) -> Self {
         let (meta, spec) = (&gateway.meta, &gateway.spec);
-        let name = format!("{}-{}", meta.name, spec.gateway_class_name);
+        let name = workload_name(gateway);
         let (mut labels, mut annotations) = (Labels::new(), Labels::new());
         if let Some(infrastructure) = &spec.infrastructure {
             labels.extend(infrastructure.labels.clone());
@@ -214,7 +219,9 @@ impl Wanted {
         let known = own.filter(|kind| matches!(kind.as_str(), "ClusterIP" | "NodePort"));
         let service_type = known.map_or("LoadBalancer", String::as_str).to_owned();
         let namespace = meta.namespace.clone();
-        Self { namespace, name, labels, annotations, service_type, ports: BTreeMap::new() }
+        let account = meta.annotations.get(SERVICE_ACCOUNT).unwrap_or(&name).clone();
+        let ports = BTreeMap::new();
+        Self { namespace, name, account, labels, annotations, service_type, ports }
     }
 
     fn open(&self, api_version: &str, kind: &str) -> JsonWriter {
@@ -224,7 +231,7 @@ impl Wanted {
         json.field("kind", kind);
         json.key("metadata");
         json.open_object();
-        json.field("name", &self.name);
+        json.field("name", if kind == "ServiceAccount" { &self.account } else { &self.name });
         json.field("namespace", &self.namespace);
         json.field("creationTimestamp", CREATED);
         map(&mut json, "labels", &self.labels);
@@ -259,7 +266,7 @@ impl Wanted {
         json.close_object();
         json.key("spec");
         json.open_object();
-        json.field("serviceAccountName", &self.name);
+        json.field("serviceAccountName", &self.account);
         json.key("containers");
         json.raw(r#"[{"name":"istio-proxy","image":"auto"}]"#);
         json.close_object();

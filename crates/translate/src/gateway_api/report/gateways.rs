@@ -1,7 +1,7 @@
 //! GatewayClasses, Gateways and ListenerSets.
 
-use heddle_api::gateway_api::{Gateway, GatewayClass, ListenerSet};
-use heddle_api::{Object, Resource as AnyObject};
+use heddle_api::gateway_api::{Gateway, GatewayClass, Listener, ListenerSet};
+use heddle_api::{Object, Resource as AnyObject, Written};
 use heddle_diag::Diagnostic;
 
 use super::{condition, resolved};
@@ -9,11 +9,12 @@ use crate::codes;
 use crate::engine::Reader;
 use crate::gateway_api::attach::{AttachedKey, Attachments};
 use crate::gateway_api::certificates::Unresolved;
-use crate::gateway_api::class::{self, Ownership, SUPPORTED_FEATURES};
-use crate::gateway_api::listener::ListenerView;
+use crate::gateway_api::class::{self, CONTROLLER, Ownership, SUPPORTED_FEATURES};
+use crate::gateway_api::listener::{ListenerView, TERMINATE_MODE};
 use crate::gateway_api::status::{GatewayApiStatus, ListenerStatus};
 use crate::gateway_api::view::{self, View, ViewKey};
 use crate::object::ObjectKey;
+use crate::options::Enrolment;
 use crate::report::Report;
 use crate::status::Condition;
 
@@ -28,6 +29,12 @@ pub(crate) fn gateway_class(
         let origin = object.origin_of(object.spec.at, "controllerName");
         report.info(codes::FOREIGN_CLASS, origin, message);
         return;
+    }
+    if object.spec.controller_name != CONTROLLER {
+        let name = &object.spec.controller_name;
+        let message = format!("in a cluster `{name}` is responsible; here heddle serves the class");
+        let origin = object.origin_of(object.spec.at, "controllerName");
+        report.info(codes::FOREIGN_CLASS, origin, message);
     }
     let accepted = match class::problem(object) {
         Some(message) => condition("Accepted", false, "InvalidParameters", message),
@@ -80,6 +87,8 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         let at = tls.map_or(spec.at, |backend| backend.at);
         report.error(codes::BACKEND, object.origin_at(at), error.message.clone());
     }
+    infrastructure(reader, object, report);
+    options(&spec.listeners, &object.written, report);
     listener_findings(&view, &key, report);
     let sets =
         view.sets.iter().filter(|set| view.of(set).any(|(_, listener)| listener.is_accepted()));
@@ -89,6 +98,31 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         conditions,
         listeners: statuses(&view, &attached, &key),
     });
+}
+
+/// Options that are not known; one that is known is Istio's.
+fn options(listeners: &[Listener], written: &Written, report: &mut Report) {
+    let options = listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    for tls in options {
+        for key in tls.options.keys().filter(|key| *key != TERMINATE_MODE) {
+            let why = format!("heddle has no option `{key}`");
+            report.unsupported(written.origin_of(tls.at, "options"), why);
+        }
+    }
+}
+
+/// Labels and annotations go to the workloads that are made for a Gateway; in a cluster none are made yet.
+fn infrastructure(reader: &Reader<'_>, object: &Object<Gateway>, report: &mut Report) {
+    let Some(written) = &object.spec.infrastructure else { return };
+    if reader.options().enrolment == Enrolment::Standalone {
+        return;
+    }
+    let why = "no workloads are made for Gateways in a cluster";
+    for (field, entries) in [("labels", &written.labels), ("annotations", &written.annotations)] {
+        if !entries.is_empty() {
+            report.unsupported(object.origin_of(written.at, field), why);
+        }
+    }
 }
 
 fn accepted(view: &View, own: &[&ListenerView]) -> Condition {
@@ -153,6 +187,7 @@ pub(crate) fn listener_set(
         [condition("Accepted", true, reason, ""), condition("Programmed", true, "Programmed", "")]
     };
     listener_findings(&view, &key, report);
+    options(&object.spec.listeners, &object.written, report);
     let attached = reader.read(&AttachedKey(gateway_key));
     report.gateway_api = Some(GatewayApiStatus::ListenerSet {
         conditions: conditions.into(),

@@ -28,5 +28,14 @@ fn fips() -> Result<()> {
         println!("skipped: the build with validated cryptography needs {tool}");
         return Ok(());
     }
-    cargo(&["check", "-p", "heddle", "--features", "fips", "--quiet", "--target-dir", "target/fips"])
+    cargo(&[
+        "check",
+        "-p",
+        "heddle",
+        "--features",
+        "fips",
+        "--quiet",
+        "--target-dir",
+        "target/fips",
+    ])
 }

@@ -25,7 +25,7 @@ fn fips() -> Result<()> {
     if let Some(tool) = missing
         && std::env::var_os("CI").is_none()
     {
-        println!("skipped: the build with validated cryptography needs {tool}");
+        eprintln!("skipped: the build with validated cryptography needs {tool}");
         return Ok(());
     }
     cargo(&[

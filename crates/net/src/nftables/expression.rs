@@ -239,7 +239,7 @@ impl Rule {
     }
 
     /// Sends the connection to another address and port of the same family; ends the rule.
-    pub(crate) fn to_destination(mut self, endpoint: SocketAddr) -> Self {
+    pub(crate) fn translate_destination(mut self, endpoint: SocketAddr) -> Self {
         let family = if endpoint.is_ipv6() { IPV6 } else { IPV4 };
         self.expressions.push(Expression::Immediate { value: octets(endpoint.ip()) });
         let port = endpoint.port().to_be_bytes().to_vec();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
@@ -451,7 +452,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -460,7 +461,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
+        let outcome = tries.attempt(&mut target, request, upload, respond, &mut ended).await;
         let (attempt, head, body) = match outcome {
             Ok(outcome) => outcome,
             Err(Failure::Client) => {
@@ -592,17 +593,21 @@ struct Tries<'a> {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         request: &Request<()>,
         upload: &mut Upload,
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
     ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
+        let Decided { worker, state, leave, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
         let mut attempt = if self.retries.decided.extra.as_http1 {
-            self.begin_as_http1(target, request, upload, ended).await?
+            self.begin_as_http1(target, &permit, request, upload, ended).await?
         } else {
-            self.begin(target, request, upload, ended).await?
+            self.begin(target, &permit, request, upload, ended).await?
         };
+        // Not held while the request is under way.
+        drop(permit);
         if upload.is_empty() {
             upload.finish();
         }
@@ -640,11 +645,12 @@ impl Tries<'_> {
     async fn begin(
         &self,
         target: &Target,
+        permit: &Permit,
         request: &Request<()>,
         upload: &Upload,
         ended: &mut Ended,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
             .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
@@ -668,11 +674,12 @@ impl Tries<'_> {
     async fn begin_as_http1(
         &self,
         target: &Target,
+        permit: &Permit,
         request: &Request<()>,
         upload: &Upload,
         ended: &mut Ended,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
             .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
@@ -708,7 +715,15 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => return Some(answer_to(error)),
+            // Neither says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
+            ) => {
+                let Decided { worker, state, .. } = *self.retries.decided;
+                upstream::tell(worker, state, target, None, error);
+                return Some(answer_to(error));
+            }
             Failure::Upstream(error) => {
                 upstream::tell(
                     self.retries.decided.worker,

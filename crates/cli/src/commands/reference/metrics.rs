@@ -15,6 +15,7 @@ const GROUPS: [(&str, &GroupDefinition); 7] = [
     ("Failures", &mesh::CONNECTIONS),
     ("Refused certificates", &mesh::PEERS),
     ("Certificates of the workload", &mesh::CERTIFICATES),
+    ("Roots that peers are verified with", &mesh::ROOTS),
     ("Versions", &istio::BUILDS),
 ];
 

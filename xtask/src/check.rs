@@ -25,8 +25,17 @@ fn fips() -> Result<()> {
     if let Some(tool) = missing
         && std::env::var_os("CI").is_none()
     {
-        println!("skipped: the build with validated cryptography needs {tool}");
+        eprintln!("skipped: the build with validated cryptography needs {tool}");
         return Ok(());
     }
-    cargo(&["check", "-p", "heddle", "--features", "fips", "--quiet", "--target-dir", "target/fips"])
+    cargo(&[
+        "check",
+        "-p",
+        "heddle",
+        "--features",
+        "fips",
+        "--quiet",
+        "--target-dir",
+        "target/fips",
+    ])
 }

@@ -95,8 +95,9 @@ impl Issuer {
         }
         if let Some(metrics) = &self.metrics {
             for (domain, roots) in bundle.domains() {
-                let first = roots.iter().map(heddle_cert::Root::not_after).min();
-                first.iter().for_each(|end| metrics.record_root(domain.as_str(), *end));
+                if let Some(end) = roots.iter().map(heddle_cert::Root::not_after).min() {
+                    metrics.record_root(domain.as_str(), end);
+                }
             }
         }
         self.bundle = Some(bundle);

@@ -1,0 +1,76 @@
+//! The other end of a connection: who it is, and what is kept of it for its requests.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use heddle_cert::Serial;
+use heddle_telemetry::Reason;
+use heddle_telemetry::istio::RequestRecorder;
+
+use super::{Accepted, parties};
+use crate::rate_limits::{Asking, ConnectionBuckets};
+use crate::record::{self, Pair};
+use crate::worker::Worker;
+
+/// The other end of a connection, which stays the same for all its requests.
+pub(crate) struct Peer {
+    pub(crate) accepted: Accepted,
+    pub(crate) facts: heddle_authz::Connection,
+    pub(crate) client_certificate: Option<String>,
+    /// What it speaks inside is HTTP of a TLS server's, which a gateway took off.
+    pub(crate) https: bool,
+    /// The number of its certificate, for when that is revoked.
+    pub(crate) serial: Option<Serial>,
+    /// For limits that count by connection.
+    buckets: ConnectionBuckets,
+    /// What counts its requests: of HTTP, and of gRPC.
+    recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
+}
+
+impl Peer {
+    pub(crate) fn new(
+        accepted: Accepted,
+        facts: heddle_authz::Connection,
+        client_certificate: Option<String>,
+    ) -> Self {
+        let (recorders, buckets) = Default::default();
+        let serial = None;
+        Self { accepted, facts, client_certificate, https: false, serial, buckets, recorders }
+    }
+
+    /// Whether the certificate that it has proven itself with was revoked since.
+    pub(crate) fn is_revoked(&self, worker: &Worker) -> bool {
+        self.serial.is_some_and(|serial| worker.shared.identity.revokes(serial))
+    }
+
+    /// Tells that it is not served any more.
+    pub(crate) fn tell_revoked(&self, worker: &Worker) {
+        let why = "the caller's certificate was revoked while it was connected";
+        let hint = "`heddle certs` shows what is revoked; the caller's proxy gets another certificate by itself";
+        let identity = self.facts.principal().unwrap_or_default();
+        let destination = self.accepted.destination;
+        let parties = parties(self.accepted, identity, &destination);
+        worker.events.failed(parties, Reason::PeerIdentity, &why, hint);
+    }
+
+    /// Whom limits count.
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        let port = self.accepted.destination.port();
+        Asking { port, identity: self.facts.peer_identity(), buckets: &self.buckets }
+    }
+
+    pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {
+        let Self { accepted, facts, recorders, .. } = self;
+        let recorder = recorders[usize::from(grpc)].get_or_init(|| {
+            let (port, source) = (accepted.destination.port(), accepted.source.ip());
+            let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
+            worker.recorders.requests(pair, |metrics, kind| {
+                let snapshot = worker.shared.configuration.snapshot();
+                let services = record::services_on(&snapshot, port);
+                let identity = facts.peer_identity();
+                record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
+            })
+        });
+        recorder.as_ref()
+    }
+}

@@ -16,11 +16,10 @@ use std::time::SystemTime;
 
 use heddle_cert::{HolderId, JoinTokens, RootId, Serial};
 use heddle_ident::{SpiffeId, WorkloadId};
-use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use heddle_proto::node::{DesiredState, NameRecord, NodeReport};
+use heddle_proto::node::{DesiredState, NodeReport};
 use heddle_store::Store;
 use heddle_sync::ProtocolError;
 use heddle_tls::CryptoProvider;
@@ -410,6 +409,11 @@ impl State {
             })
             .collect();
         let has_plain = workloads.iter().any(|workload| !workload.meshed);
+        let services_for_plain = if has_plain {
+            desired::plain::services(translator)
+        } else {
+            desired::plain::Services::default()
+        };
         let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let state = DesiredState {
             version: String::new(),
@@ -424,37 +428,10 @@ impl State {
                 heddle_translate::workloads::SERVICE_RANGE_V6,
                 heddle_translate::workloads::ENTRY_RANGE_V4,
             ]),
-            names: if has_plain { self.names() } else { Vec::new() },
+            names: services_for_plain.names,
+            virtual_addresses: services_for_plain.addresses,
         };
         state.with_version()
-    }
-
-    /// Names of services for workloads without a proxy: the addresses of what is ready.
-    fn names(&self) -> Vec<NameRecord> {
-        let translator = self.plan.translator();
-        let domain = &translator.options().cluster_domain;
-        let mut names = BTreeMap::new();
-        for key in translator.objects().filter(|key| &*key.kind == "Service") {
-            let Some(heddle_api::Resource::Service(service)) = translator.object(key) else {
-                continue;
-            };
-            let Some(port) = service.spec.ports.first() else { continue };
-            let name = format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace);
-            let Ok(host) = heddle_ident::Host::parse(&name) else { continue };
-            let key = EndpointSetKey { host, port: port.port };
-            let mut addresses = Vec::new();
-            if let Some(Resource::Endpoints(set)) =
-                translator.resource(&ResourceName::Endpoints(key))
-            {
-                let ready = set.endpoints.iter().filter(|e| e.health == EndpointHealth::Healthy);
-                addresses.extend(ready.filter_map(|endpoint| match &endpoint.address {
-                    heddle_ir::endpoint::EndpointAddress::Address(a) => Some(a.ip().to_string()),
-                    heddle_ir::endpoint::EndpointAddress::Name(..) => None,
-                }));
-            }
-            names.insert(name, addresses);
-        }
-        names.into_iter().map(|(name, addresses)| NameRecord { name, addresses }).collect()
     }
 
     /// The folder of the file that a pod, or its workload, was read from.

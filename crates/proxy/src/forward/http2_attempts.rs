@@ -10,6 +10,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
+use crate::forward::bridge::Bridge;
 use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
@@ -150,17 +152,13 @@ impl Upload {
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut SendStream<Bytes>,
-    ) -> Poll<Result<(), Broken>> {
+    fn poll(&mut self, cx: &mut Context<'_>, sink: &mut RequestSink) -> Poll<Result<(), Broken>> {
         loop {
             if self.finished {
                 return Poll::Ready(Ok(()));
             }
             if self.waiting.is_some() {
-                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(|_| Broken::Sink)?;
+                ready!(sink.poll_piece(cx, &mut self.waiting))?;
                 continue;
             }
             if let Some(piece) = self.kept.get(self.replayed) {
@@ -169,11 +167,10 @@ impl Upload {
                 continue;
             }
             if let Some(end) = &self.ended {
-                let sent = match end {
-                    End::Trailers(trailers) => sink.send_trailers(trailers.clone()),
-                    End::Plain => sink.send_data(Bytes::new(), true),
-                };
-                sent.map_err(|_| Broken::Sink)?;
+                sink.end(match end {
+                    End::Trailers(trailers) => Some(trailers),
+                    End::Plain => None,
+                })?;
                 self.finish();
                 continue;
             }
@@ -247,9 +244,127 @@ pub(crate) fn poll_send(
     Poll::Ready(Ok(()))
 }
 
+/// Where a request's body goes.
+enum RequestSink {
+    Http2(SendStream<Bytes>),
+    Http1(Bridge),
+}
+
+impl RequestSink {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: &mut Option<Bytes>,
+    ) -> Poll<Result<(), Broken>> {
+        match self {
+            Self::Http2(sink) => poll_send(cx, sink, waiting).map_err(|_| Broken::Sink),
+            Self::Http1(bridge) => bridge.poll_piece(cx, waiting).map_err(|_| Broken::Sink),
+        }
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Broken> {
+        let sent = match (self, trailers) {
+            (Self::Http2(sink), Some(trailers)) => sink.send_trailers(trailers.clone()),
+            (Self::Http2(sink), None) => sink.send_data(Bytes::new(), true),
+            (Self::Http1(bridge), trailers) => {
+                bridge.end(trailers);
+                Ok(())
+            }
+        };
+        sent.map_err(|_| Broken::Sink)
+    }
+
+    /// Gives the request up.
+    fn cancel(&mut self) {
+        match self {
+            Self::Http2(sink) => sink.send_reset(Reason::CANCEL),
+            Self::Http1(bridge) => bridge.cancel(),
+        }
+    }
+}
+
+/// Where a response comes from.
+enum ResponseSource {
+    Http2(ResponseFuture),
+    Http1(Bridge),
+}
+
+/// Where its body comes from.
+enum ResponseBody {
+    Http2(RecvStream),
+    /// `true`: there is none.
+    Http1(Bridge, bool),
+}
+
+impl ResponseSource {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(http::response::Parts, ResponseBody), Failure>> {
+        match self {
+            Self::Http2(response) => {
+                let response = ready!(pin!(response).poll(cx));
+                let response = response.map_err(|error| reset(&error, true))?;
+                let (head, body) = response.into_parts();
+                Poll::Ready(Ok((head, ResponseBody::Http2(body))))
+            }
+            Self::Http1(bridge) => {
+                let response = ready!(bridge.poll_response(cx));
+                let refused = bridge.was_stale();
+                let response = response.map_err(|_| Failure::Reset { refused, sent: !refused });
+                let (response, ends) = response?;
+                let (head, ()) = response.into_parts();
+                Poll::Ready(Ok((head, ResponseBody::Http1(bridge.clone(), ends))))
+            }
+        }
+    }
+}
+
+impl ResponseBody {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Http1(_, ends) => *ends,
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        match self {
+            Self::Http2(body) => {
+                let piece = ready!(body.poll_data(cx));
+                if let Some(Ok(piece)) = &piece {
+                    let _ = body.flow_control().release_capacity(piece.len());
+                }
+                Poll::Ready(piece)
+            }
+            Self::Http1(bridge, _) => {
+                let piece = ready!(bridge.poll_data(cx));
+                Poll::Ready(piece.map(|piece| piece.map_err(|_| Reason::INTERNAL_ERROR.into())))
+            }
+        }
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+        match self {
+            Self::Http2(body) => body.poll_trailers(cx),
+            Self::Http1(..) => Poll::Ready(Ok(None)),
+        }
+    }
+}
+
+fn reset(error: &h2::Error, sent: bool) -> Failure {
+    Failure::Reset {
+        refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
+        sent,
+    }
+}
+
 /// A response body on its way to the client.
 struct Download {
-    body: RecvStream,
+    body: ResponseBody,
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
@@ -271,7 +386,6 @@ impl Download {
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
-                    let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
                     self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                     if let Some(progress) = self.watch.progress() {
@@ -314,9 +428,9 @@ enum Failure {
 
 /// One try that is under way.
 struct Attempt {
-    _place: Place,
-    sink: SendStream<Bytes>,
-    response: ResponseFuture,
+    _place: Option<Place>,
+    sink: RequestSink,
+    response: ResponseSource,
 }
 
 /// Sends the request and delivers the response with these changes. The gRPC status, where there is one, is the second
@@ -338,7 +452,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -347,8 +461,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
-        let (attempt, response) = match outcome {
+        let outcome = tries.attempt(&mut target, request, upload, respond, &mut ended).await;
+        let (attempt, head, body) = match outcome {
             Ok(outcome) => outcome,
             Err(Failure::Client) => {
                 ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
@@ -359,7 +473,6 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                 None => continue,
             },
         };
-        let (head, body) = response.into_parts();
         let status = head.status.as_u16();
         let in_head = grpc_status(&head.headers);
         let seen = TryOutcome::Response {
@@ -386,7 +499,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         for change in edits() {
             edit(response.headers_mut(), change);
         }
-        let ends = body.is_end_stream();
+        let ends = body.is_end();
         let Ok(sink) = respond.send_response(response, ends) else {
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
             return (ended, in_head);
@@ -442,7 +555,7 @@ async fn deliver(
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(Broken::Sink)) => {
-            attempt.sink.send_reset(Reason::CANCEL);
+            attempt.sink.cancel();
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
         }
         Ok(Err(Broken::Source(error))) => {
@@ -453,7 +566,7 @@ async fn deliver(
             if !(why == CutShort::Denied && is_grpc && tell_denied(&mut sink)) {
                 sink.send_reset(Reason::CANCEL);
             }
-            attempt.sink.send_reset(Reason::CANCEL);
+            attempt.sink.cancel();
             ended.flags = ended.flags.with(why.flag());
             ended.reason = why.reason();
         }
@@ -480,46 +593,34 @@ struct Tries<'a> {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         request: &Request<()>,
         upload: &mut Upload,
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
-    ) -> Result<(Attempt, Response<RecvStream>), Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
-            .map_err(Failure::Upstream)?;
-        ended.mutual_tls = endpoint.is_mutual_tls();
-        ended.endpoint = Some(endpoint.clone());
-        let due = self.retries.due();
-        let connecting = http2_client::connect(worker, state, &endpoint, permit);
-        let mut place = match within(extra.standing, due, connecting).await {
-            Ok(place) => place.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::CutShort(why)),
+    ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
+        let Decided { worker, state, leave, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
+        let mut attempt = if self.retries.decided.extra.as_http1 {
+            self.begin_as_http1(target, &permit, request, upload, ended).await?
+        } else {
+            self.begin(target, &permit, request, upload, ended).await?
         };
-        self.retries.observe(target, Observation::Connected);
-        let reset = |error: &h2::Error, sent: bool| Failure::Reset {
-            refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
-            sent,
-        };
-        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
-        let (response, sink) = place
-            .sender
-            .send_request(request.clone(), upload.is_empty())
-            .map_err(|error| reset(&error, false))?;
+        // Not held while the request is under way.
+        drop(permit);
         if upload.is_empty() {
             upload.finish();
         }
+        let (extra, due) = (self.retries.decided.extra, self.retries.due());
         let watch = upload.watch.clone();
-        let mut attempt = Attempt { _place: place, sink, response };
         let waiting = poll_fn(|cx| {
             if !upload.finished
                 && let Poll::Ready(Err(Broken::Source(_))) = upload.poll(cx, &mut attempt.sink)
             {
                 return Poll::Ready(Err(Failure::Client));
             }
-            if let Poll::Ready(outcome) = pin!(&mut attempt.response).poll(cx) {
-                return Poll::Ready(outcome.map_err(|error| reset(&error, true)));
+            if let Poll::Ready(outcome) = attempt.response.poll(cx) {
+                return Poll::Ready(outcome);
             }
             respond.poll_reset(cx).map(|_| Err(Failure::Client))
         });
@@ -528,16 +629,71 @@ impl Tries<'_> {
             progress.note();
         }
         match outcome {
-            Ok(Ok(response)) => Ok((attempt, response)),
+            Ok(Ok((head, body))) => Ok((attempt, head, body)),
             Ok(Err(failure)) => {
-                attempt.sink.send_reset(Reason::CANCEL);
+                attempt.sink.cancel();
                 Err(failure)
             }
             Err(why) => {
-                attempt.sink.send_reset(Reason::CANCEL);
+                attempt.sink.cancel();
                 Err(Failure::CutShort(why))
             }
         }
+    }
+
+    /// Sends the head over HTTP/2.
+    async fn begin(
+        &self,
+        target: &Target,
+        permit: &Permit,
+        request: &Request<()>,
+        upload: &Upload,
+        ended: &mut Ended,
+    ) -> Result<Attempt, Failure> {
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
+        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
+            .map_err(Failure::Upstream)?;
+        ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
+        let connecting = http2_client::connect(worker, state, &endpoint, permit);
+        let mut place = match within(extra.standing, self.retries.due(), connecting).await {
+            Ok(place) => place.map_err(Failure::Upstream)?,
+            Err(why) => return Err(Failure::CutShort(why)),
+        };
+        self.retries.observe(target, Observation::Connected);
+        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
+        let (response, sink) = place
+            .sender
+            .send_request(request.clone(), upload.is_empty())
+            .map_err(|error| reset(&error, false))?;
+        let (sink, response) = (RequestSink::Http2(sink), ResponseSource::Http2(response));
+        Ok(Attempt { _place: Some(place), sink, response })
+    }
+
+    /// Sends the head over HTTP/1.
+    async fn begin_as_http1(
+        &self,
+        target: &Target,
+        permit: &Permit,
+        request: &Request<()>,
+        upload: &Upload,
+        ended: &mut Ended,
+    ) -> Result<Attempt, Failure> {
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
+        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
+            .map_err(Failure::Upstream)?;
+        ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
+        let connecting = Box::pin(upstream::connect_http1(worker, state, &endpoint, permit));
+        let upstream = match within(extra.standing, self.retries.due(), connecting).await {
+            Ok(upstream) => upstream.map_err(Failure::Upstream)?,
+            Err(why) => return Err(Failure::CutShort(why)),
+        };
+        self.retries.observe(target, Observation::Connected);
+        let is_empty = upload.is_empty();
+        let bridge = Bridge::begin(upstream, state.clone(), endpoint, request, is_empty);
+        let response = ResponseSource::Http1(bridge.clone());
+        Ok(Attempt { _place: None, sink: RequestSink::Http1(bridge), response })
     }
 
     /// The proxy's answer; none: the request is to be tried again.
@@ -559,7 +715,15 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => return Some(answer_to(error)),
+            // Neither says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
+            ) => {
+                let Decided { worker, state, .. } = *self.retries.decided;
+                upstream::tell(worker, state, target, None, error);
+                return Some(answer_to(error));
+            }
             Failure::Upstream(error) => {
                 upstream::tell(
                     self.retries.decided.worker,

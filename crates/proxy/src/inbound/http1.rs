@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::admission::{self, Admitted};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -91,7 +92,7 @@ pub(crate) async fn serve_request(
             let decided = Decided {
                 worker,
                 state: &state,
-                permit: &admitted.permit,
+                leave: Leave::Given(&admitted.permit),
                 retry: &policy.retry,
                 original: application(worker, peer.accepted.destination),
                 hash: None,

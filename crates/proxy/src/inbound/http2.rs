@@ -13,6 +13,7 @@ use super::http1::own_edits;
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::admission::{self, http2::Received};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
@@ -92,7 +93,7 @@ pub(crate) async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &admitted.permit,
+        leave: Leave::Given(&admitted.permit),
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,

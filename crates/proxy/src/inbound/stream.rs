@@ -83,7 +83,8 @@ pub(crate) async fn open(
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
-    Ok(Opened { upstream, state, recorder, generation: permit.generation(), _active: None })
+    let generation = permit.generation();
+    Ok(Opened { upstream, state, recorder, underway: None, generation, _active: None })
 }
 
 fn recorder(

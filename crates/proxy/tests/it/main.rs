@@ -5,6 +5,7 @@
 mod authority;
 mod authorizers;
 mod changes;
+mod egress;
 mod events;
 mod gateway;
 mod gateway_tls;

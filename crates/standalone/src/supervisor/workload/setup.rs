@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use heddle_proto::node;
 
 use super::Context;
 use crate::supervisor::probes::{Prober, chain};
+use crate::supervisor::virtual_addresses::Given;
 use crate::supervisor::{Services, files};
 
 /// The folder of one workload; removed with it.
@@ -28,6 +29,14 @@ impl WorkloadFiles {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder))?;
         }
         Ok(Self { root })
+    }
+
+    /// The names that the workload has learned, which outlive its proxy's process. The proxy sees the file alone, nobody
+    /// else sees it.
+    pub(super) fn names(&self) -> io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.root.join("learned-names"))
     }
 
     /// A file that is shown under `/etc`.
@@ -103,7 +112,11 @@ fn set_up_blocking(
     let files = WorkloadFiles::create(folder).map_err(files_error)?;
     write_etc(services, &desired, &addresses, &files).map_err(files_error)?;
     let prober = Prober::new(port.namespace(), addresses);
-    Ok(Context { services: Arc::clone(services), desired, port, prober, files })
+    let given = Given::default();
+    if !desired.meshed {
+        given.give(&services.virtual_addresses.current(), port.namespace());
+    }
+    Ok(Context { services: Arc::clone(services), desired, port, prober, files, given })
 }
 
 fn write_etc(

@@ -16,11 +16,14 @@ use crate::target::Resolution;
 const SOURCE_PORT: u16 = 40_000;
 const DNS_PORT: u16 = 53;
 
+/// Why something is refused, and what says so.
+pub(crate) type Refusal = Box<(String, Origin)>;
+
 /// What was decided.
 pub(crate) struct Egress {
     /// Every rule and what became of it.
     pub(crate) considered: Vec<Considered>,
-    pub(crate) result: Result<Option<Origin>, (String, Origin)>,
+    pub(crate) result: Result<Option<Origin>, Refusal>,
 }
 
 impl Call<'_> {
@@ -59,7 +62,7 @@ impl Call<'_> {
         &self,
         egress: &CompiledEgress,
         connection: &Connection,
-    ) -> Result<Option<Origin>, (String, Origin)> {
+    ) -> Result<Option<Origin>, Refusal> {
         let decided = owned(egress.decide_request(connection, self.head));
         // As the proxy does: neither form of the path may be one that is not allowed.
         let mode = heddle_ir::inbound::PathNormalization::MergeSlashes;
@@ -87,7 +90,7 @@ impl Call<'_> {
         let query = Connection::new(Transport::Plaintext, facts)
             .with_protocol("udp", None)
             .with_queried_name(name.clone());
-        let (why, origin) = owned(egress.decide_query(&query)).err()?;
+        let (why, origin) = *owned(egress.decide_query(&query)).err()?;
         Some((format!("the name {name} is not answered: {why}"), origin))
     }
 
@@ -97,10 +100,10 @@ impl Call<'_> {
     }
 }
 
-fn owned(decided: Result<AllowedBy<'_>, Denial<'_>>) -> Result<Option<Origin>, (String, Origin)> {
+fn owned(decided: Result<AllowedBy<'_>, Denial<'_>>) -> Result<Option<Origin>, Refusal> {
     match decided {
         Ok(AllowedBy::Rule(_, rule)) => Ok(Some(rule.origin.clone())),
         Ok(AllowedBy::Default | AllowedBy::Probe(_)) => Ok(None),
-        Err(denial) => Err((format!("egress: {denial}"), denial.origin().clone())),
+        Err(denial) => Err(Box::new((format!("egress: {denial}"), denial.origin().clone()))),
     }
 }

@@ -51,6 +51,17 @@ pub static CERTIFICATES: GroupDefinition = GroupDefinition {
     expires: false,
 };
 
+/// What a proxy verifies peers with, by trust domain.
+pub static ROOTS: GroupDefinition = GroupDefinition {
+    labels: &["trust_domain"],
+    metrics: &[Metric {
+        name: "heddle_root_expiry_timestamp_seconds",
+        help: "When the first of the trusted roots expires.",
+        kind: Kind::Gauge,
+    }],
+    expires: false,
+};
+
 /// Which side of the workload's proxy something happened on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
@@ -77,6 +88,7 @@ pub struct MeshMetrics {
     connections: Group,
     peers: Group,
     certificates: Group,
+    roots: Group,
 }
 
 impl MeshMetrics {
@@ -86,6 +98,7 @@ impl MeshMetrics {
             connections: registry.group(&CONNECTIONS),
             peers: registry.group(&PEERS),
             certificates: registry.group(&CERTIFICATES),
+            roots: registry.group(&ROOTS),
         }
     }
 
@@ -107,6 +120,14 @@ impl MeshMetrics {
         self.state_expiry(identity, i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         let series = self.certificates.series(&[identity]);
         series.counter(1).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// States when the first root of a trust domain expires.
+    pub fn record_root(&self, trust_domain: &str, not_after: SystemTime) {
+        let since = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        if let Some(gauge) = self.roots.series(&[trust_domain]).gauge(0) {
+            gauge.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts an attempt that brought no certificate.
@@ -140,6 +161,7 @@ mod tests {
             &CONNECTIONS,
             &PEERS,
             &CERTIFICATES,
+            &ROOTS,
             &crate::audit::LINES,
             &istio::REQUESTS,
             &istio::MESSAGES,

@@ -65,7 +65,7 @@ impl Crypto for ApplicationKeys {
     type Key = ApplicationKey;
 
     fn make_key(&self, identity: &SpiffeId) -> Result<(ApplicationKey, Arc<[u8]>), CryptoError> {
-        let (signing, pkcs8, request) = self.0.make(identity)?;
+        let Made { signing, pkcs8, request } = self.0.make(identity)?;
         Ok((ApplicationKey { signing, pkcs8: Arc::new(pkcs8) }, request))
     }
 
@@ -112,17 +112,21 @@ impl Keys {
     }
 }
 
-/// A key, its private half (PKCS #8, DER), and a request that is signed with it.
-type MadeKey = (WorkloadKey, Zeroizing<Vec<u8>>, Arc<[u8]>);
+/// A new key, its private half (PKCS #8), and the signing request for it.
+struct Made {
+    signing: WorkloadKey,
+    pkcs8: Zeroizing<Vec<u8>>,
+    request: Arc<[u8]>,
+}
 
 impl Keys {
     /// A key, its private half, and a request that names nothing but the SPIFFE id.
-    fn make(&self, identity: &SpiffeId) -> Result<MadeKey, CryptoError> {
+    fn make(&self, identity: &SpiffeId) -> Result<Made, CryptoError> {
         let mut pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto_error)?;
         let request = request_for(identity, &pair);
         let pkcs8 = Zeroizing::new(pair.serialize_der());
         pair.zeroize();
-        Ok((self.read(&pkcs8)?, pkcs8, request?))
+        Ok(Made { signing: self.read(&pkcs8)?, pkcs8, request: request? })
     }
 
     /// A private key (PKCS #8, DER) that somebody else has made: a Workload API's.
@@ -139,7 +143,7 @@ impl Crypto for Keys {
 
     /// The request names nothing but the SPIFFE id, as its only subject alternative name.
     fn make_key(&self, identity: &SpiffeId) -> Result<(WorkloadKey, Arc<[u8]>), CryptoError> {
-        self.make(identity).map(|(signing, _, request)| (signing, request))
+        self.make(identity).map(|made| (made.signing, made.request))
     }
 
     fn check_chain(

@@ -259,12 +259,15 @@ fn authorities(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report
     for authority in &object.spec.ca_certificates {
         let pem = authority.pem.as_deref().filter(|pem| !pem.is_empty());
         let url = authority.spiffe_bundle_url.as_deref().filter(|url| !url.is_empty());
+        // Both at once was refused when it was read.
         if pem.is_some() && url.is_some() {
-            let why = "only one of `pem` and `spiffeBundleUrl` may be set";
-            report.rejected(object.origin_at(authority.at), why);
             continue;
         }
         if !authority.cert_signers.is_empty() {
+            if pem.is_some() {
+                let why = "an authority for signers of Kubernetes vouches for nobody here";
+                report.unsupported(object.origin_of(authority.at, "pem"), why);
+            }
             continue;
         }
         let mut trust_domains = Vec::new();

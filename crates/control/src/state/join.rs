@@ -83,7 +83,10 @@ impl State {
         now: SystemTime,
     ) -> Result<(Zeroizing<String>, JoinToken), TokenError> {
         let not_a_name = || TokenError::Name(name.to_owned());
-        let (namespace, account) = name.split_once('/').ok_or_else(not_a_name)?;
+        let (namespace, account) = name
+            .split_once('/')
+            .filter(|(_, account)| !account.contains('/'))
+            .ok_or_else(not_a_name)?;
         let domain = self.authority.domain();
         let identity = SpiffeId::for_service_account(domain, namespace, account)?;
         let NewToken { text, hash } = NewToken::generate()?;

@@ -93,6 +93,13 @@ impl Issuer {
                 issuance.renew_within(now, Duration::ZERO);
             }
         }
+        if let Some(metrics) = &self.metrics {
+            for (domain, roots) in bundle.domains() {
+                if let Some(end) = roots.iter().map(heddle_cert::Root::not_after).min() {
+                    metrics.record_root(domain.as_str(), end);
+                }
+            }
+        }
         self.bundle = Some(bundle);
         // Before the snapshot of the same update is published: who is told of that looks at these roots.
         self.install();

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection to the workload.
+//! The other end of a connection: who it is, and what is kept of it for its requests.
 
 use std::cell::OnceCell;
 use std::sync::Arc;

@@ -45,6 +45,9 @@ pub(crate) struct Pair {
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
     pub(crate) server_audit: Audit,
+    pub(crate) mesh: Mesh,
+    pub(crate) server_identity: Arc<Identity>,
+    pub(crate) client_identity: Arc<Identity>,
 }
 
 /// What a proxy has written into its audit log.
@@ -126,8 +129,9 @@ impl Pair {
         server_side(&mut server);
         let overrides =
             Overrides { inbound_destination: Some(application), ..Overrides::default() };
+        let (server_identity, client_identity) = (mesh.identity("server"), mesh.identity("client"));
         let (mut server_shared, server_publisher) =
-            shared(&server.effects(), mesh.identity("server"), &server_registry, overrides);
+            shared(&server.effects(), server_identity.clone(), &server_registry, overrides);
         let (log, server_audit) = Audit::new();
         server_shared.audit = log;
         let server_worker = Worker::new(server_shared, 1);
@@ -141,7 +145,7 @@ impl Pair {
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
         let (client_shared, client_publisher) =
-            shared(&client.effects(), client_identity, &client_registry, overrides);
+            shared(&client.effects(), client_identity.clone(), &client_registry, overrides);
         let client_names = client_shared.names.clone();
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
@@ -157,6 +161,9 @@ impl Pair {
             client_registry,
             server_registry,
             server_audit,
+            mesh,
+            server_identity,
+            client_identity,
         }
     }
 

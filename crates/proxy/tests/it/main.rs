@@ -17,6 +17,7 @@ mod limits;
 mod limits_http2;
 mod origination;
 mod resilience;
+mod revocation;
 mod stream;
 mod support;
 mod tokens;

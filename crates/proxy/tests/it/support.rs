@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use heddle_cert::{Crypto, Svid, TrustBundle, Validity};
+use heddle_cert::{Crypto, Serial, Svid, TrustBundle, Validity};
 use heddle_diag::Origin;
 use heddle_ident::{
     ClusterName, Host, HostPattern, Locality, NetworkName, SpiffeId, TrustDomain, WorkloadId,
@@ -66,6 +66,15 @@ impl Mesh {
         let (provider, now) = (default_provider(), SystemTime::now());
         let lifetime = Duration::from_hours(24);
         Self { root: SigningRoot::generate(provider, domain, now, lifetime).unwrap() }
+    }
+
+    /// The bundle of a later generation, in which these leaves are revoked.
+    pub(crate) fn revoking(&self, generation: u64, serials: Vec<Serial>) -> TrustBundle {
+        let root = self.root.root().clone();
+        TrustBundle::new(generation, trust_domain(), root.id.clone(), vec![root])
+            .unwrap()
+            .revoke(serials, Vec::new())
+            .unwrap()
     }
 
     /// The identity of a workload, installed.

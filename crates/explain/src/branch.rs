@@ -176,7 +176,8 @@ impl Call<'_> {
         };
         let mut view = match egress.result {
             Ok(_) => self.server(secured, chosen, head),
-            Err((reason, origin)) => {
+            Err(refusal) => {
+                let (reason, origin) = *refusal;
                 let view = self.unreached(secured, chosen, head);
                 let status = self.handled.is_http().then_some(403);
                 let (verdict, origin) = (Verdict::Deny, Some(origin));

@@ -433,7 +433,8 @@ impl Call<'_> {
                 story.outcome(Phase::Authorize, "allowed", origin.as_ref());
                 None
             }
-            Err((reason, origin)) => {
+            Err(refusal) => {
+                let (reason, origin) = *refusal;
                 story.outcome(Phase::Authorize, &*reason, Some(&origin));
                 let own = Own::new(Verdict::Deny, self.http(403), reason).by(&origin);
                 Some(Followed::answered(own))

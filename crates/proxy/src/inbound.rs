@@ -47,7 +47,6 @@ use crate::snapshot::{DestinationState, Snapshot};
 use crate::upstream::Target;
 use crate::worker::Worker;
 
-pub(crate) use peer::Peer;
 
 /// A connection to the workload, and where it was meant to go.
 #[derive(Clone, Copy, Debug)]

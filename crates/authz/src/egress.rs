@@ -187,7 +187,9 @@ fn rule_of_queries(rule: &Rule) -> Option<Rule> {
     for clause in &rule.clauses {
         let mut alternatives = clause.alternatives.clone();
         if is_of_names {
-            alternatives.iter_mut().for_each(|own| own.retain(|own| !is_place(own)));
+            for own in &mut alternatives {
+                own.retain(|own| !is_place(own));
+            }
         } else {
             alternatives.retain(|own| !own.iter().any(is_place));
             if alternatives.is_empty() {

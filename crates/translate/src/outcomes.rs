@@ -338,7 +338,9 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
         let one = written.field(root, "spec");
         let several = written.field(root, "specs").map(|several| tree.children(several));
         let rules: Vec<At> = one.into_iter().chain(several.into_iter().flatten()).collect();
-        rules.into_iter().for_each(|rule| fill_below(object, rule, &schema, table, report));
+        for rule in rules {
+            fill_below(object, rule, &schema, table, report);
+        }
         return;
     }
     let schema = schema_of(object);

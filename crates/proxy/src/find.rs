@@ -195,9 +195,10 @@ fn tell(
     authority: Option<&str>,
     refusal: OutboundRefusal,
 ) {
-    let text = match authority.filter(|authority| !authority.is_empty()) {
-        Some(authority) => format!("{authority} at {destination}"),
-        None => {
+    let text = if let Some(authority) = authority.filter(|authority| !authority.is_empty()) {
+        format!("{authority} at {destination}")
+    } else {
+        {
             let names = worker.shared.names.of(destination.ip(), now_s()).join(", ");
             if names.is_empty() {
                 destination.to_string()

@@ -64,7 +64,7 @@ mod tests {
         // It listens before anything is learned.
         tokio::task::yield_now().await;
         let address = "192.0.2.1".parse().unwrap();
-        names.learn("a.example", &[address], Duration::from_secs(600), now_s());
+        names.learn("a.example", &[address], Duration::from_mins(10), now_s());
         let again = LearnedNames::default();
         while again.of(address, now_s()).is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

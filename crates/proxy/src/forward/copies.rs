@@ -55,6 +55,7 @@ struct Copy {
 }
 
 /// Where copies come from.
+#[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     /// Judged as the request itself is.

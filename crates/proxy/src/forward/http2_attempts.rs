@@ -606,8 +606,6 @@ impl Tries<'_> {
         } else {
             self.begin(target, &permit, request, upload, ended).await?
         };
-        // Not held while the request is under way.
-        drop(permit);
         if upload.is_empty() {
             upload.finish();
         }

@@ -89,7 +89,7 @@ pub(crate) async fn copy(
         let (mut denied, mut revoked) = (pin!(underway.newly_denied(worker)), pin!(revoked));
         poll_fn(|cx| match denied.as_mut().poll(cx) {
             Poll::Pending => revoked.as_mut().poll(cx),
-            ended => ended,
+            ended @ Poll::Ready(()) => ended,
         })
         .await;
     };

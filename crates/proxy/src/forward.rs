@@ -5,6 +5,7 @@ pub(crate) mod attempts;
 mod bridge;
 pub(crate) mod client;
 pub(crate) mod copies;
+mod either;
 pub(crate) mod exchange;
 pub(crate) mod http2;
 pub(crate) mod http2_attempts;

@@ -106,8 +106,7 @@ impl CompiledGateway {
         let at_port = listeners.filter(|(listener, _)| listener.port == address.port());
         let bound = at_port.clone().find(|(own, _)| own.bind.is_some_and(|bind| bind == ip));
         let is_for_all = |own: &Listener| own.bind.is_none_or(|bind| bind.is_unspecified());
-        let found = bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)));
-        found
+        bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)))
     }
 
     /// Whether something listens at an address and port.

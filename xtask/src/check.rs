@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::run::{cargo, cargo_with};
+use crate::run::{cargo, cargo_with, is_there};
 
 pub(crate) fn check() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
@@ -18,15 +18,21 @@ pub(crate) fn check() -> Result<()> {
 
 /// The feature `fips` still builds. In a folder of its own: it changes what nearly every crate depends on.
 fn fips() -> Result<()> {
-    let missing = ["go", "cmake"].into_iter().find(|tool| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
-    });
+    let missing = ["go", "cmake"].into_iter().find(|tool| !is_there(tool));
     if let Some(tool) = missing
         && std::env::var_os("CI").is_none()
     {
-        println!("skipped: the build with validated cryptography needs {tool}");
+        eprintln!("xtask: skipped: the build with validated cryptography needs {tool}");
         return Ok(());
     }
-    cargo(&["check", "-p", "heddle", "--features", "fips", "--quiet", "--target-dir", "target/fips"])
+    cargo(&[
+        "check",
+        "-p",
+        "heddle",
+        "--features",
+        "fips",
+        "--quiet",
+        "--target-dir",
+        "target/fips",
+    ])
 }

@@ -91,7 +91,7 @@ mod tests {
             federated_bundles: [("spiffe://o".to_owned(), vec![5])].into(),
         };
         let svid = b"\x0a\x0dspiffe://td/a\x12\x01\x01\x1a\x01\x02\x22\x01\x03\x2a\x01h";
-        let mut expected = vec![0x0a, svid.len() as u8];
+        let mut expected = vec![0x0a, u8::try_from(svid.len()).unwrap()];
         expected.extend_from_slice(svid);
         expected.extend_from_slice(b"\x12\x01\x04\x1a\x0f\x0a\x0aspiffe://o\x12\x01\x05");
         assert_eq!(response.encode_to_vec(), expected);

@@ -11,18 +11,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heddle_diag::Origin;
-use heddle_http::HandshakeError;
 use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::{Direction, MeshMetrics};
 use heddle_tls::PeerVerificationError;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::upstream::{UpstreamError, reason_of};
+use crate::upstream::{self, UpstreamError, reason_of};
 
 /// Lines of one kind within [`LINES_PERIOD`].
 const LINES_MAX: u32 = 5;
 const LINES_PERIOD: Duration = Duration::from_secs(10);
+
+/// What to do about a destination that nothing configures.
+pub(crate) const REGISTRY_HINT: &str =
+    "add a ServiceEntry for the host, or set outboundTrafficPolicy ALLOW_ANY";
 
 /// Who and what, for a line.
 #[derive(Clone, Copy)]
@@ -73,6 +76,17 @@ impl Events {
         self.line(parties, reason, "connection failed", why, hint);
     }
 
+    /// A destination that is refused; it is counted where the request or stream ends.
+    pub(crate) fn refused(
+        &self,
+        parties: Parties<'_>,
+        reason: Reason,
+        why: &dyn Display,
+        hint: &str,
+    ) {
+        self.line(parties, reason, "refused", why, hint);
+    }
+
     /// A policy that denied a connection or request; it is counted where the request is recorded.
     pub(crate) fn denied(&self, parties: Parties<'_>, what: &dyn Display, origin: &Origin) {
         let hint = "allow the caller in that policy, or see who it is: `heddle explain`";
@@ -81,8 +95,8 @@ impl Events {
     }
 
     /// An external authoriser that could not be asked.
-    pub(crate) fn authorizer(&self, name: &str, fail_open: bool, why: &str) {
-        let (direction, destination) = (Direction::Inbound, format!("the authoriser `{name}`"));
+    pub(crate) fn authorizer(&self, direction: Direction, name: &str, fail_open: bool, why: &str) {
+        let destination = format!("the authoriser `{name}`");
         let parties = Parties { direction, source: None, peer: "", destination: &destination };
         let hint = if fail_open {
             "requests go on without it, since `failOpen` is set"
@@ -124,17 +138,16 @@ impl Events {
 
     /// An endpoint that could not be connected to. The request or stream that it was for is counted where it ends.
     pub(crate) fn upstream(&self, parties: Parties<'_>, error: &UpstreamError) {
-        let refusal = match error {
-            UpstreamError::Identity(refusal) => Some(refusal.clone()),
-            UpstreamError::Handshake(HandshakeError::Tls(error)) => {
-                PeerVerificationError::from_handshake(error)
-            }
-            _ => None,
-        };
+        let refusal = upstream::refusal_of(error);
         let hint = match error {
             UpstreamError::Identity(_) | UpstreamError::Handshake(_) => {
                 return self.handshake(parties, refusal.as_ref(), error);
             }
+            UpstreamError::Denied(_) => {
+                let hint = "allow the destination there, or see what decides: `heddle explain`";
+                return self.line(parties, reason_of(error), "denied", error, hint);
+            }
+            UpstreamError::NotAdmitted(_) => REGISTRY_HINT,
             // The breaker does what it is there for; metrics tell.
             UpstreamError::Overflow(_) => return,
             UpstreamError::NoIdentity => "this proxy's log says why it has no certificate",

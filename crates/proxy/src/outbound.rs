@@ -24,6 +24,10 @@ use crate::find::{self, Found};
 use crate::forward::stream::Opened;
 use crate::worker::Worker;
 
+/// How long a client may take to say something that is allowed, where bytes as such are not: one that waits for its server
+/// would wait for ever.
+const DENIED_WAIT: Duration = Duration::from_secs(5);
+
 /// A connection of the workload, and where it was meant to go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted {
@@ -78,6 +82,12 @@ async fn detect(
 ) -> Option<Detected> {
     let snapshot = worker.shared.configuration.snapshot();
     let declared = snapshot.targets.declared(accepted.destination);
+    // Rules on what is said must be able to hear it, whatever the port declares.
+    let listens = snapshot
+        .egress
+        .as_ref()
+        .is_some_and(|own| own.needs_requests() || own.needs_server_names());
+    let declared = if declared == Protocol::Tcp && listens { Protocol::Detect } else { declared };
     let patience = patience(worker, guard);
     let spoken = match declared {
         Protocol::Tcp | Protocol::Udp => Spoken::Opaque,
@@ -116,10 +126,19 @@ async fn detect_undeclared(
         First::Client(spoken, opened) => (spoken, opened),
         First::Server(opened) => {
             worker.outbound_ports.note(accepted.destination, false);
-            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             return None;
         }
         // The client may still be a request that is answered with 503.
+        // What policies make of bytes that nobody has heard yet is not what they make of what is said.
+        First::Failed(error) if error.is_denial() => {
+            let speaking = detect::client_speaks(&mut client, patience);
+            let Ok(spoken) = tokio::time::timeout(DENIED_WAIT, speaking).await else {
+                stream::refused(worker, accepted, &error);
+                return None;
+            };
+            return Some(Detected { accepted, client, spoken });
+        }
         First::Failed(error) => {
             stream::refused(worker, accepted, &error);
             (detect::client_speaks(&mut client, patience).await, None)
@@ -128,7 +147,7 @@ async fn detect_undeclared(
     worker.outbound_ports.note(accepted.destination, true);
     match (&spoken, opened) {
         (Spoken::Opaque, Some(opened)) => {
-            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             None
         }
         _ => Some(Detected { accepted, client, spoken }),
@@ -149,12 +168,12 @@ pub(crate) fn patience<'a>(worker: &Worker, guard: &'a DrainGuard) -> Patience<'
 
 async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGuard) {
     let Detected { accepted, client, spoken } = detected;
-    let server_name = match spoken {
+    let tls = match spoken {
         Spoken::Ended => return,
         Spoken::Http1 => return http1::serve(worker, accepted, None, client, guard).await,
         Spoken::Http2 => return http2::serve(worker, accepted, None, client, guard).await,
         Spoken::Opaque => None,
-        Spoken::Tls(hello) => hello.server_name,
+        Spoken::Tls(hello) => Some(hello),
     };
     Box::pin(async {
         let snapshot = worker.shared.configuration.snapshot();
@@ -162,8 +181,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
             find::find(worker, snapshot, accepted.destination, None).await;
         match found {
             Ok(found) => {
-                let name = server_name.as_deref();
-                stream::serve(worker, accepted, client, &found, name, pending()).await;
+                let name = tls.and_then(|hello| hello.server_name);
+                stream::serve(worker, accepted, client, &found, name.as_deref(), pending()).await;
             }
             Err(_) => stream::refused(worker, accepted, &stream::StreamError::NotPermitted),
         }

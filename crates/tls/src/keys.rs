@@ -112,12 +112,12 @@ impl Keys {
     }
 }
 
+/// A key, its private half (PKCS #8, DER), and a request that is signed with it.
+type MadeKey = (WorkloadKey, Zeroizing<Vec<u8>>, Arc<[u8]>);
+
 impl Keys {
     /// A key, its private half, and a request that names nothing but the SPIFFE id.
-    fn make(
-        &self,
-        identity: &SpiffeId,
-    ) -> Result<(WorkloadKey, Zeroizing<Vec<u8>>, Arc<[u8]>), CryptoError> {
+    fn make(&self, identity: &SpiffeId) -> Result<MadeKey, CryptoError> {
         let mut pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto_error)?;
         let request = request_for(identity, &pair);
         let pkcs8 = Zeroizing::new(pair.serialize_der());

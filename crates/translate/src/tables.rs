@@ -7,6 +7,7 @@ use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Stored, Topic};
 use crate::gateway::{GatewayKey, ListenersKey};
 use crate::gateway_api::attach::AttachedKey;
+use crate::gateway_api::report::shadows::MatchesKey;
 use crate::gateway_api::view::ViewKey;
 use crate::inbound::{ForwardersKey, InboundKey, PolicyKey};
 use crate::index::IndexKey;
@@ -14,7 +15,7 @@ use crate::istio::request_authentication::JwtRulesKey;
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
-use crate::network::peers::PeersKey;
+use crate::network::peers::{NamedPortKey, NamedPorts, PeersKey};
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
@@ -111,6 +112,8 @@ derivations! {
     Gateway gateways: GatewayKey => Option<std::sync::Arc<heddle_ir::gateway::Gateway>>;
     /// A certificate, key or authority.
     Secret secrets: SecretQuery => Option<std::sync::Arc<heddle_ir::secret::Secret>>;
+    /// Where workloads have a port of a name.
+    NamedPort named_ports: NamedPortKey => NamedPorts;
     /// Addresses of workloads by their labels.
     Peers peers: PeersKey => std::sync::Arc<[std::net::IpAddr]>;
     /// Names of a scope.
@@ -121,6 +124,8 @@ derivations! {
     GatewayView gateway_views: ViewKey => Option<std::sync::Arc<crate::gateway_api::view::View>>;
     /// The routes of a Gateway of the Gateway API.
     GatewayRoutes gateway_routes: AttachedKey => std::sync::Arc<crate::gateway_api::attach::Attachments>;
+    /// What the matches of a route of the Gateway API say.
+    RouteMatches route_matches: MatchesKey => std::sync::Arc<crate::gateway_api::report::shadows::Matches>;
     /// What there is to say about an object.
     Report reports: ObjectReportKey => std::sync::Arc<crate::report::Report>;
 }

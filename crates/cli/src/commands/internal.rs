@@ -53,6 +53,8 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let _log = start_log()?;
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
+    let names = arguments.names_fd.map(heddle_net::process::inherited_descriptor).transpose();
+    let names = names.context("the descriptor for learned names is not there")?.map(Into::into);
     let workload_api = arguments.workload_api_fd.map(heddle_net::process::inherited_descriptor);
     let workload_api = workload_api
         .transpose()
@@ -66,7 +68,7 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
         Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
         Err(_) => AuditSettings::default(),
     };
-    let options = SidecarOptions { workload, supervisor, workload_api, svid_source, audit };
+    let options = SidecarOptions { workload, supervisor, names, workload_api, svid_source, audit };
     run_sidecar(options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }

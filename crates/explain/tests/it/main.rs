@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod authz_cases;
+mod cilium;
 mod conformance_cases;
 mod conformance_manifests;
 mod conformance_world;

@@ -28,6 +28,7 @@ const SERVERS: &[(&str, &str, &str)] = &[
     (INFRA, "infra-backend-v3", "http"),
     (INFRA, "grpc-infra-backend-v1", "grpc"),
     (INFRA, "grpc-infra-backend-v2", "grpc"),
+    (INFRA, "grpc-infra-backend-v3", "grpc"),
     ("gateway-conformance-app-backend", "app-backend-v1", "http"),
     ("gateway-conformance-web-backend", "web-backend", "http"),
 ];
@@ -113,6 +114,20 @@ struct Got {
 }
 
 impl Got {
+    fn write(&self) -> Value {
+        json!({"status": self.status, "headers": self.headers, "told": self.told})
+    }
+
+    fn read(line: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(line).unwrap();
+        if let Some(error) = value["error"].as_str() {
+            return Err(error.to_owned());
+        }
+        let headers = serde_json::from_value(value["headers"].clone()).unwrap();
+        let status = value["status"].as_u64().unwrap();
+        Ok(Self { status, headers, told: value["told"].clone() })
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter().rev();
         headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())

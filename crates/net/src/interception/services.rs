@@ -51,7 +51,7 @@ fn chain(addresses: &[VirtualAddress]) -> Chain {
             let rule = Rule::new().protocol(TCP).destination_address(address.ip());
             let rule = rule.destination_port(address.port());
             let rule = if left > 1 { rule.one_of(left) } else { rule };
-            rules.push(rule.to_destination(*endpoint));
+            rules.push(rule.redirected_to(*endpoint));
             left -= 1;
         }
     }

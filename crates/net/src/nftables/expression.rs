@@ -32,7 +32,9 @@ const IPV6: u8 = 10;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SCTP: u8 = 132;
 
 /// A fact about a packet that is not in the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,7 @@ pub(crate) struct Connection(u32);
 impl Connection {
     pub(crate) const ESTABLISHED_OR_RELATED: Self = Self(2 | 4);
     pub(crate) const NEW: Self = Self(8);
+    pub(crate) const RELATED: Self = Self(4);
 }
 
 /// Which way a packet goes in its connection.
@@ -69,6 +72,13 @@ impl Connection {
 pub(crate) enum Direction {
     Original,
     Reply,
+}
+
+/// An end of a packet's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Destination,
+    Source,
 }
 
 /// How a rule ends.
@@ -171,6 +181,36 @@ impl Rule {
         self.compare(NOT_EQUAL, value)
     }
 
+    /// Matches packets of one family.
+    pub(crate) fn of_family(self, ipv6: bool) -> Self {
+        self.family(ipv6)
+    }
+
+    pub(crate) fn destination_is(self, address: IpAddr) -> Self {
+        let value = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let ipv6 = address.is_ipv6();
+        self.family(ipv6).destination(ipv6).compare(EQUAL, value)
+    }
+
+    /// Matches packets of a family whose address at that end is in a set, or is not.
+    pub(crate) fn address_in_set(self, end: End, ipv6: bool, set: &str, inside: bool) -> Self {
+        let (offset, bytes) = match (end, ipv6) {
+            (End::Destination, false) => (16, 4),
+            (End::Destination, true) => (24, 16),
+            (End::Source, false) => (12, 4),
+            (End::Source, true) => (8, 16),
+        };
+        self.family(ipv6).payload(NETWORK_HEADER, offset, bytes).lookup(set, !inside)
+    }
+
+    /// Of a packet of ICMP, of either family.
+    pub(crate) fn icmp_type_in(self, set: &str) -> Self {
+        self.payload(TRANSPORT_HEADER, 0, 1).lookup(set, false)
+    }
+
     pub(crate) fn destination_in_set(self, ipv6: bool, set: &str) -> Self {
         self.family(ipv6).destination(ipv6).lookup(set, false)
     }
@@ -239,7 +279,7 @@ impl Rule {
     }
 
     /// Sends the connection to another address and port of the same family; ends the rule.
-    pub(crate) fn to_destination(mut self, endpoint: SocketAddr) -> Self {
+    pub(crate) fn redirected_to(mut self, endpoint: SocketAddr) -> Self {
         let family = if endpoint.is_ipv6() { IPV6 } else { IPV4 };
         self.expressions.push(Expression::Immediate { value: octets(endpoint.ip()) });
         let port = endpoint.port().to_be_bytes().to_vec();

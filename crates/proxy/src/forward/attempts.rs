@@ -4,15 +4,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource};
 use heddle_http::exchange::{ExchangeError, Pump};
 use heddle_ir::http_route::{RetryPolicy, StreamTimeouts};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use tokio::time::Instant;
 
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
 use crate::forward::copies::Copies;
@@ -30,7 +31,7 @@ use crate::worker::Worker;
 pub(crate) struct Decided<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) state: &'a Arc<DestinationState>,
-    pub(crate) permit: &'a Permit,
+    pub(crate) leave: Leave<'a>,
     pub(crate) retry: &'a RetryPolicy,
     /// What stands for [`heddle_balance::Picked::OriginalDestination`].
     pub(crate) original: Target,
@@ -132,7 +133,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided), replaced_stale: false, watch };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return ended.answer(Answer::no_healthy_upstream());
         };
         let active = match &target {
@@ -143,7 +144,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         let began = tries.retries.clock();
         // Not by way of a variable of the whole result, which would be held next to its parts.
         let (endpoint, mut upstream, outcome) =
-            match tries.attempt(&target, asked, pump, client).await {
+            match tries.attempt(&mut target, asked, pump, client).await {
                 Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
                 Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
                     Some(answer) => return ended.give_up(&tries.retries, answer),
@@ -276,20 +277,23 @@ impl Ended {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         asked: Asked,
         pump: &mut Pump,
         client: &mut Client,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
+        let Decided { worker, state, leave, extra, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
         let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
             .map_err(Failure::Upstream)?;
         let due = self.retries.due();
-        let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
+        let connecting = upstream::connect_http1(worker, state, &endpoint, &permit);
         let mut upstream = match within(extra.standing, due, connecting).await {
             Ok(upstream) => upstream.map_err(Failure::Upstream)?,
             Err(why) => return Err(Failure::CutShort(why)),
         };
+        // Not held while the request is under way.
+        drop(permit);
         self.retries.observe(target, Observation::Connected);
         let limits = client.limits.head;
         let requesting = exchange::request(
@@ -337,7 +341,12 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(_) => (TryOutcome::Timeout, Observation::Timeout),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            // None of these says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_)
+                | UpstreamError::NotAdmitted(_)
+                | UpstreamError::Overflow(_)),
+            ) => return Some(answer_to(self.retries.decided.worker, error)),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
         // A kept connection may have been closed while the request was on its way to it. That says nothing about the
@@ -358,28 +367,41 @@ impl Tries<'_> {
             self.retries.pause().await;
             return None;
         }
-        Some(Self::answer_to(failure))
+        Some(Self::answer_to(self.retries.decided.worker, failure))
     }
 
-    fn answer_to(failure: &Failure) -> Answer {
+    fn answer_to(worker: &Worker, failure: &Failure) -> Answer {
         match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => Answer::connection_terminated(),
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
             Failure::CutShort(why) => why.answer(),
-            Failure::Upstream(error) => answer_to(error),
+            Failure::Upstream(error) => answer_to(worker, error),
         }
     }
 }
 
 /// What a client is answered when no connection to an endpoint could be had.
-pub(crate) fn answer_to(error: &UpstreamError) -> Answer {
+pub(crate) fn answer_to(worker: &Worker, error: &UpstreamError) -> Answer {
     let reason = upstream::reason_of(error);
     match reason {
+        Reason::AuthorizationDenied => Answer::denied(),
         Reason::CircuitOverflow => Answer::overflow(),
+        Reason::DestinationUnknown => Answer::no_destination(),
         Reason::NameResolution => Answer::no_healthy_upstream().because(reason),
-        _ => Answer::connect_failure().because(reason),
+        _ => {
+            let answer = Answer::connect_failure().because(reason);
+            let snapshot = worker.shared.configuration.snapshot();
+            let is_inside = |own: &ProxySettings| own.role == ProxyRole::Sidecar;
+            match upstream::refusal_of(error) {
+                // Clients of a gateway learn nothing of the inside.
+                Some(refusal) if snapshot.settings.as_deref().is_some_and(is_inside) => {
+                    answer.about_peer(&refusal)
+                }
+                _ => answer,
+            }
+        }
     }
 }
 

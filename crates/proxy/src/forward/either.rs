@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
+use heddle_authz::Permit;
 use heddle_balance::Observation;
 use http::{HeaderMap, Request};
 
@@ -143,11 +144,12 @@ impl ResponseBody {
 pub(super) async fn begin_http2(
     retries: &Retries<'_>,
     target: &Target,
+    permit: &Permit,
     request: &Request<()>,
     is_empty: bool,
     ended: &mut Ended,
 ) -> Result<Attempt, Failure> {
-    let Decided { worker, state, permit, extra, .. } = *retries.decided;
+    let Decided { worker, state, extra, .. } = *retries.decided;
     let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
         .map_err(Failure::Upstream)?;
     ended.mutual_tls = endpoint.is_mutual_tls();
@@ -171,11 +173,12 @@ pub(super) async fn begin_http2(
 pub(super) async fn begin_http1(
     retries: &Retries<'_>,
     target: &Target,
+    permit: &Permit,
     request: &Request<()>,
     is_empty: bool,
     ended: &mut Ended,
 ) -> Result<Attempt, Failure> {
-    let Decided { worker, state, permit, extra, .. } = *retries.decided;
+    let Decided { worker, state, extra, .. } = *retries.decided;
     let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
         .map_err(Failure::Upstream)?;
     ended.mutual_tls = endpoint.is_mutual_tls();

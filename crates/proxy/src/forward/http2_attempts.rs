@@ -330,7 +330,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -339,7 +339,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
+        let outcome = tries.attempt(&mut target, request, upload, respond, &mut ended).await;
         let (attempt, head, body) = match outcome {
             Ok(outcome) => outcome,
             Err(Failure::Client) => {
@@ -471,18 +471,22 @@ struct Tries<'a> {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         request: &Request<()>,
         upload: &mut Upload,
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
     ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
+        let Decided { worker, state, leave, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
         let (retries, is_empty) = (&self.retries, upload.is_empty());
         let mut attempt = if retries.decided.extra.as_http1 {
-            either::begin_http1(retries, target, request, is_empty, ended).await?
+            either::begin_http1(retries, target, &permit, request, is_empty, ended).await?
         } else {
-            either::begin_http2(retries, target, request, is_empty, ended).await?
+            either::begin_http2(retries, target, &permit, request, is_empty, ended).await?
         };
+        // Not held while the request is under way.
+        drop(permit);
         if upload.is_empty() {
             upload.finish();
         }
@@ -535,7 +539,17 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => {
+                return Some(answer_to(self.retries.decided.worker, error));
+            }
+            // Neither says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
+            ) => {
+                let Decided { worker, state, .. } = *self.retries.decided;
+                upstream::tell(worker, state, target, None, error);
+                return Some(answer_to(self.retries.decided.worker, error));
+            }
             Failure::Upstream(error) => {
                 upstream::tell(
                     self.retries.decided.worker,
@@ -544,7 +558,7 @@ impl Tries<'_> {
                     None,
                     error,
                 );
-                let answer = answer_to(error);
+                let answer = answer_to(self.retries.decided.worker, error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

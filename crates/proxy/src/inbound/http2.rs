@@ -13,6 +13,7 @@ use super::http1::own_edits;
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::admission::{self, http2::Received};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
@@ -73,16 +74,18 @@ pub(crate) async fn serve_request(
     };
     let view = Head::with_path(&head, normal.as_deref());
     let mut body = Received::from(body);
-    let admitted = if let Some(admitted) = admission::at_once(worker, peer, &inbound, &view) {
+    let admitted = if let Some(admitted) = admission::at_once(worker, peer.party(), &inbound, &view)
+    {
         admitted
     } else {
-        let (normal, body) = (normal.as_deref(), &mut body);
-        Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
+        let (party, normal, body) = (peer.party(), normal.as_deref(), &mut body);
+        Box::pin(admission::http2::admit(worker, party, &inbound, &head, body, normal)).await
     };
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => return answered(&head, &answer, &mut respond),
     };
+    admission.know(admitted.changes.as_ref());
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &view)
     {
@@ -92,7 +95,7 @@ pub(crate) async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &admitted.permit,
+        leave: Leave::Given(&admitted.permit),
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
@@ -22,11 +22,12 @@ use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -89,15 +90,22 @@ pub(crate) async fn serve_request(
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &head,
+            );
             let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             let decided = Decided {
                 worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -224,11 +232,12 @@ impl Routed<'_> {
         head: &RequestHead<'_>,
         edits: &RequestEdits<'_>,
         own: &OwnEdits<'_>,
+        departure: &Departure,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
-        let original = Target::Address(self.accepted.destination);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
-        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+        let source = Source { worker, departure, accepted: self.accepted };
+        Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
             let headers =
@@ -244,6 +253,7 @@ impl Routed<'_> {
         &self,
         head: &RequestHead<'_>,
         state: &DestinationState,
+        departure: &Departure,
         response_headers: &mut Vec<(&'static str, Vec<u8>)>,
     ) -> Written {
         let (worker, decision) = (self.worker, &self.decision);
@@ -268,7 +278,11 @@ impl Routed<'_> {
         let headers =
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         wire::write_request(head, &edits, headers, &mut out);
-        let copies = if head.upgrade().is_some() { None } else { self.copies(head, &edits, &own) };
+        let copies = if head.upgrade().is_some() {
+            None
+        } else {
+            self.copies(head, &edits, &own, departure)
+        };
         let idempotent = http1::is_idempotent(head.method_text());
         Written { out, hash: hashed.hash, idempotent, copies }
     }
@@ -283,19 +297,15 @@ impl Routed<'_> {
     ) -> io::Result<Finished> {
         let (worker, decision) = (self.worker, &self.decision);
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return http1::answer(client, begun, request, Answer::no_destination()).await;
-        };
-        drop(snapshot);
         let head = seen(request.head(&client.connection), self.entered);
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, self.accepted, target, &head);
         let Written { out, hash, idempotent, copies } =
-            self.write(&head, state, &mut response_headers);
+            self.write(&head, state, &departure, &mut response_headers);
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
@@ -326,8 +336,13 @@ impl Routed<'_> {
 pub(crate) struct OwnEdits<'a> {
     request_id: Option<[u8; 36]>,
     forwarded_proto: bool,
+    /// The application says who its own client was, which nobody has proven to the mesh. A gateway says it itself.
+    claims_certificate: bool,
     entered: Option<&'a Entered<'a>>,
 }
+
+/// What proxies say about whom they have authenticated.
+const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// A head as it has entered at a gateway.
 fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
@@ -348,21 +363,26 @@ impl<'a> OwnEdits<'a> {
         let has_id = headers.contains_key("x-request-id");
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
         let has_proto = entered.is_some() || headers.contains_key("x-forwarded-proto");
-        Self { request_id, forwarded_proto: !has_proto, entered }
+        let claims_certificate = entered.is_none() && headers.contains_key(CLIENT_CERTIFICATE);
+        Self { request_id, forwarded_proto: !has_proto, claims_certificate, entered }
     }
 
     fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered<'a>>) -> Self {
-        let (mut has_id, mut has_proto) = (false, entered.is_some());
+        let (mut has_id, mut has_proto, mut claims_certificate) = (false, entered.is_some(), false);
         for field in head.fields() {
             let name = field.name.of(head.bytes());
             match name.len() {
                 12 => has_id |= name.eq_ignore_ascii_case(b"x-request-id"),
                 17 => has_proto |= name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+                23 if entered.is_none() => {
+                    let own = CLIENT_CERTIFICATE.as_bytes();
+                    claims_certificate |= name.eq_ignore_ascii_case(own);
+                }
                 _ => {}
             }
         }
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
-        Self { request_id, forwarded_proto: !has_proto, entered }
+        Self { request_id, forwarded_proto: !has_proto, claims_certificate, entered }
     }
 
     /// What comes before the changes of routes: what a gateway tells of the client.
@@ -373,7 +393,8 @@ impl<'a> OwnEdits<'a> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
         let id = self.request_id.as_ref().map(|id| HeaderEdit::Add("x-request-id", id));
         let proto = self.forwarded_proto.then_some(HeaderEdit::Add("x-forwarded-proto", b"http"));
-        proto.into_iter().chain(id)
+        let claim = self.claims_certificate.then_some(HeaderEdit::Remove(CLIENT_CERTIFICATE));
+        claim.into_iter().chain(proto).chain(id)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
@@ -22,11 +22,12 @@ use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
 use crate::admission::http2::Received;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::bridge;
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
@@ -86,12 +87,19 @@ pub(crate) async fn serve_request(
     let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &Head::new(&head),
+            );
             let own = OwnEdits::of_http2(&worker, &head.headers, None);
             let decided = Decided {
                 worker: &worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -253,11 +261,8 @@ impl Routed<'_> {
         let Asked { worker, accepted, entered, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return answered(head, &Answer::no_destination(), respond);
-        };
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, accepted, target, &Head::new(head));
         let policy = &state.destination.load_balancing;
         let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
         let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
@@ -272,9 +277,9 @@ impl Routed<'_> {
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
-        let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
+        let source = Source { worker, departure: &departure, accepted };
+        let copies = Copies::of(source, decision, self.outbound, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
@@ -284,7 +289,7 @@ impl Routed<'_> {
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod attacks;
 mod authority;
 mod authorizers;
 mod changes;
+mod egress;
 mod events;
 mod gateway;
 mod gateway_tls;

@@ -10,7 +10,7 @@ use crate::codes;
 use crate::crossing;
 use crate::engine::Reader;
 use crate::linkerd::annotations::Annotated;
-use crate::linkerd::{opaque_ports, retry, service_profile};
+use crate::linkerd::{opaque_ports, retry, service_profile, settings};
 use crate::options::Profile;
 use crate::report::Report;
 use crate::service::{Service, ServicePort};
@@ -149,6 +149,7 @@ pub(crate) fn report(
     retry::timeouts([object], report);
     retry::report_unknown(object, report);
     opaque_ports::check(object, opaque_ports::ANNOTATION, report);
+    settings::report_service(object, report);
     for key in object.keys("balancer.") {
         if key.starts_with("balancer.alpha.linkerd.io/") {
             let why = "load is not moved away from endpoints that fail before they are left alone";

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Which part is played: `http` or `grpc`.
+/// Which part is played: `http`, `grpc`, both as `mesh`, or the `client` of rows.
 pub(super) const PART: &str = "HEDDLE_TEST_PART";
 /// The name that answers carry.
 pub(super) const NAME: &str = "HEDDLE_TEST_NAME";
+
+/// The file of the rows that a client sends.
+pub(super) const ROWS: &str = "HEDDLE_TEST_ROWS";
 
 /// How this program is started as a part.
 pub(super) fn command() -> Vec<String> {
@@ -27,10 +30,15 @@ fn a_part() {
     let Ok(part) = std::env::var(PART) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        if part == "grpc" {
-            serve(3000, http2).await;
-        } else {
-            tokio::join!(serve(3000, http1), serve(3001, http2));
+        match part.as_str() {
+            "grpc" => serve(3000, http2).await,
+            "mesh" => {
+                tokio::join!(serve(8080, http1), serve(7070, http2));
+            }
+            "client" => client().await,
+            _ => {
+                tokio::join!(serve(3000, http1), serve(3001, http2));
+            }
         }
     });
 }
@@ -42,6 +50,22 @@ async fn serve<F: Future<Output = std::io::Result<()>> + Send + 'static>(
     let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(serve(stream));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is how a client tells")]
+async fn client() {
+    let rows = std::fs::read(std::env::var(ROWS).unwrap()).unwrap();
+    let rows: Vec<Value> = serde_json::from_slice(&rows).unwrap();
+    println!();
+    for row in &rows {
+        let address = row["address"].as_str().unwrap();
+        let found = tokio::net::lookup_host(address).await.ok().and_then(|mut all| all.next());
+        let told = match found {
+            Some(address) => super::ask(address, row).await,
+            None => Err(format!("no address of {address}")),
+        };
+        println!("ROW {}", told.map_or_else(|error| json!({"error": error}), |got| got.write()));
     }
 }
 

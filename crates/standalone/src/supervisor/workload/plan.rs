@@ -17,6 +17,8 @@ use crate::supervisor::launch::{OWN_PROGRAM, environment};
 pub(super) const CONTROL_DESCRIPTOR: i32 = 3;
 /// The number under which it finds the listening socket of the Workload API.
 const WORKLOAD_API_DESCRIPTOR: i32 = 4;
+/// The number under which it finds the file of the names that its workload has learned.
+const NAMES_DESCRIPTOR: i32 = 5;
 /// Where an application finds the Workload API, as Istio has it.
 const WORKLOAD_API_FOLDER: &str = "/var/run/secrets/workload-spiffe-uds";
 const WORKLOAD_API_ADDRESS: &str = "unix:///var/run/secrets/workload-spiffe-uds/socket";
@@ -60,10 +62,15 @@ impl Context {
 
     /// The plan of the proxy: in the workload's network, able to mark its sockets, and with nothing of the
     /// mesh's state in sight.
-    pub(super) fn proxy_plan(&self, link: OwnedFd, workload_api: Option<OwnedFd>) -> Plan {
+    pub(super) fn proxy_plan(
+        &self,
+        link: OwnedFd,
+        names: OwnedFd,
+        workload_api: Option<OwnedFd>,
+    ) -> Plan {
         let services = &self.services;
         let mut plan = Plan::new(OWN_PROGRAM);
-        let own = ["--control-fd", "3", "--workload", &self.desired.id];
+        let own = ["--control-fd", "3", "--names-fd", "5", "--workload", &self.desired.id];
         let listening = workload_api.iter().flat_map(|_| ["--workload-api-fd", "4"]);
         plan.arguments = services
             .options
@@ -80,7 +87,7 @@ impl Context {
         plan.network = Some(self.port.namespace().clone());
         plan.mounts = vec![hide(services.state.root())];
         plan.capabilities = Capabilities::NET_ADMIN;
-        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR)];
+        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR), (names, NAMES_DESCRIPTOR)];
         plan.descriptors.extend(workload_api.map(|socket| (socket, WORKLOAD_API_DESCRIPTOR)));
         plan
     }

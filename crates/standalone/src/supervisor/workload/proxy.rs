@@ -90,7 +90,9 @@ async fn start(context: &Context, link: &mut JoinSet<()>) -> Result<Process, Str
         let workload = &context.desired.id;
         tracing::warn!(workload, %error, "no socket for the Workload API: the application gets no identity there");
     });
-    let plan = context.proxy_plan(theirs, workload_api.ok());
+    let names = context.files.names();
+    let names = names.map_err(|error| format!("has no file for learned names: {error}"))?;
+    let plan = context.proxy_plan(theirs, names.into(), workload_api.ok());
     services.launcher.start_logged(plan, &log).await
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +29,14 @@ impl WorkloadFiles {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder))?;
         }
         Ok(Self { root })
+    }
+
+    /// The names that the workload has learned, which outlive its proxy's process. The proxy sees the file alone, nobody
+    /// else sees it.
+    pub(super) fn names(&self) -> io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.root.join("learned-names"))
     }
 
     /// A file that is shown under `/etc`.

@@ -2,9 +2,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod attempts;
-mod bridge;
+pub(crate) mod bridge;
 pub(crate) mod client;
 pub(crate) mod copies;
+mod either;
 pub(crate) mod exchange;
 pub(crate) mod http2;
 pub(crate) mod http2_attempts;

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use heddle_ir::protocol::Protocol;
 use heddle_wire::convert::{Conversion, conversion_of};
 use heddle_wire::http1::{
     BodyLength, BodyScanner, ChunkPiece, ChunkedScanner, HeadLimits, Parsed, ResponseIndex,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
+use crate::forward::http2::is_grpc;
 use crate::snapshot::DestinationState;
 use crate::upstream::{self, PooledConnection, UpstreamEndpoint};
 
@@ -61,6 +63,14 @@ impl Body {
             Self::Chunked(scanner) => scanner.is_done(),
         }
     }
+}
+
+/// Whether a gateway changes the version of a request: clients take HTTP/2 wherever they are offered it, and most
+/// applications do not speak it. gRPC cannot do without.
+pub(crate) fn is_for(state: &DestinationState, headers: &HeaderMap) -> bool {
+    let pool = &state.destination.connection_pool;
+    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
+    state.destination.protocol == Protocol::Http1 && !keeps_version && !is_grpc(headers)
 }
 
 impl Bridge {
@@ -310,7 +320,7 @@ impl Exchange {
 }
 
 /// The head as HTTP/1 writes it, and whether its body is chunked.
-fn head_of(request: &Request<()>, is_empty: bool) -> (Vec<u8>, bool) {
+pub(super) fn head_of(request: &Request<()>, is_empty: bool) -> (Vec<u8>, bool) {
     let uri = request.uri();
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let authority = uri.authority().map_or("", |authority| authority.as_str());

@@ -18,6 +18,7 @@ use http::{HeaderMap, Request};
 
 use crate::egress::{Departure, Leave};
 use crate::forward::attempts::{Decided, Extra};
+use crate::forward::bridge;
 use crate::forward::client::LentResponseIndex;
 use crate::forward::http2_attempts::poll_send;
 use crate::forward::http2_client;
@@ -68,7 +69,8 @@ pub(crate) struct Source<'a> {
 pub(crate) enum Head {
     /// As it is written; and whether it is a HEAD.
     Http1(Vec<u8>, bool),
-    Http2(Request<()>),
+    /// And whether its version may be changed for an endpoint.
+    Http2(Request<()>, bool),
 }
 
 impl Copies {
@@ -179,12 +181,24 @@ async fn send(
         Head::Http1(head, is_head) => {
             send_http1(&decided, &permit, &target, head, is_head, &body).await
         }
-        Head::Http2(request) => {
+        Head::Http2(request, true) if bridge::is_for(state, request.headers()) => {
+            let is_head = request.method() == http::Method::HEAD;
+            let head = as_http1(request, &body);
+            send_http1(&decided, &permit, &target, head, is_head, &body).await
+        }
+        Head::Http2(request, _) => {
             send_http2(&decided, &permit, &target, request, body, trailers).await
         }
     };
     retries.observe(&target, status.map_or(Observation::ConnectFailure, Observation::Response));
     Some(())
+}
+
+/// The head of a request whose body is known whole.
+fn as_http1(mut request: Request<()>, body: &[Bytes]) -> Vec<u8> {
+    let length: usize = body.iter().map(Bytes::len).sum();
+    request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    bridge::head_of(&request, false).0
 }
 
 async fn send_http1(

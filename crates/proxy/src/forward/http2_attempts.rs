@@ -1,16 +1,13 @@
 //! One HTTP/2 request, tried at as many endpoints as its policy allows, until a response has been delivered or the
 //! proxy answers itself.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
@@ -21,13 +18,12 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
-use crate::forward::bridge::Bridge;
 use crate::forward::copies::{BODY_BYTES_MAX, Copies};
+use crate::forward::either::{self, Attempt, RequestSink, ResponseBody};
 use crate::forward::http2::{edit, is_grpc};
-use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
-use crate::forward::watch::{CutShort, Watch, within};
-use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
+use crate::forward::watch::{CutShort, Watch};
+use crate::upstream::{self, LimitToken, Target, UpstreamError};
 
 /// A request body on its way, and what has been kept of it for another try.
 pub(crate) struct Upload {
@@ -67,7 +63,7 @@ enum End {
 }
 
 /// How a direction of a stream broke.
-enum Broken {
+pub(super) enum Broken {
     Source(h2::Error),
     Sink,
 }
@@ -244,118 +240,7 @@ pub(crate) fn poll_send(
     Poll::Ready(Ok(()))
 }
 
-/// Where a request's body goes.
-enum RequestSink {
-    Http2(SendStream<Bytes>),
-    Http1(Bridge),
-}
-
-impl RequestSink {
-    fn poll_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-        waiting: &mut Option<Bytes>,
-    ) -> Poll<Result<(), Broken>> {
-        match self {
-            Self::Http2(sink) => poll_send(cx, sink, waiting).map_err(|_| Broken::Sink),
-            Self::Http1(bridge) => bridge.poll_piece(cx, waiting).map_err(|_| Broken::Sink),
-        }
-    }
-
-    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Broken> {
-        let sent = match (self, trailers) {
-            (Self::Http2(sink), Some(trailers)) => sink.send_trailers(trailers.clone()),
-            (Self::Http2(sink), None) => sink.send_data(Bytes::new(), true),
-            (Self::Http1(bridge), trailers) => {
-                bridge.end(trailers);
-                Ok(())
-            }
-        };
-        sent.map_err(|_| Broken::Sink)
-    }
-
-    /// Gives the request up.
-    fn cancel(&mut self) {
-        match self {
-            Self::Http2(sink) => sink.send_reset(Reason::CANCEL),
-            Self::Http1(bridge) => bridge.cancel(),
-        }
-    }
-}
-
-/// Where a response comes from.
-enum ResponseSource {
-    Http2(ResponseFuture),
-    Http1(Bridge),
-}
-
-/// Where its body comes from.
-enum ResponseBody {
-    Http2(RecvStream),
-    /// `true`: there is none.
-    Http1(Bridge, bool),
-}
-
-impl ResponseSource {
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(http::response::Parts, ResponseBody), Failure>> {
-        match self {
-            Self::Http2(response) => {
-                let response = ready!(pin!(response).poll(cx));
-                let response = response.map_err(|error| reset(&error, true))?;
-                let (head, body) = response.into_parts();
-                Poll::Ready(Ok((head, ResponseBody::Http2(body))))
-            }
-            Self::Http1(bridge) => {
-                let response = ready!(bridge.poll_response(cx));
-                let refused = bridge.was_stale();
-                let response = response.map_err(|_| Failure::Reset { refused, sent: !refused });
-                let (response, ends) = response?;
-                let (head, ()) = response.into_parts();
-                Poll::Ready(Ok((head, ResponseBody::Http1(bridge.clone(), ends))))
-            }
-        }
-    }
-}
-
-impl ResponseBody {
-    fn is_end(&self) -> bool {
-        match self {
-            Self::Http2(body) => body.is_end_stream(),
-            Self::Http1(_, ends) => *ends,
-        }
-    }
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        match self {
-            Self::Http2(body) => {
-                let piece = ready!(body.poll_data(cx));
-                if let Some(Ok(piece)) = &piece {
-                    let _ = body.flow_control().release_capacity(piece.len());
-                }
-                Poll::Ready(piece)
-            }
-            Self::Http1(bridge, _) => {
-                let piece = ready!(bridge.poll_data(cx));
-                Poll::Ready(piece.map(|piece| piece.map_err(|_| Reason::INTERNAL_ERROR.into())))
-            }
-        }
-    }
-
-    fn poll_trailers(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
-        match self {
-            Self::Http2(body) => body.poll_trailers(cx),
-            Self::Http1(..) => Poll::Ready(Ok(None)),
-        }
-    }
-}
-
-fn reset(error: &h2::Error, sent: bool) -> Failure {
+pub(super) fn reset(error: &h2::Error, sent: bool) -> Failure {
     Failure::Reset {
         refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
         sent,
@@ -415,7 +300,7 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// Why a try gave no response.
-enum Failure {
+pub(super) enum Failure {
     /// The client reset the stream or went away.
     Client,
     Reset {
@@ -424,13 +309,6 @@ enum Failure {
     },
     CutShort(CutShort),
     Upstream(UpstreamError),
-}
-
-/// One try that is under way.
-struct Attempt {
-    _place: Option<Place>,
-    sink: RequestSink,
-    response: ResponseSource,
 }
 
 /// Sends the request and delivers the response with these changes. The gRPC status, where there is one, is the second
@@ -601,10 +479,11 @@ impl Tries<'_> {
     ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
         let Decided { worker, state, leave, .. } = *self.retries.decided;
         let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
-        let mut attempt = if self.retries.decided.extra.as_http1 {
-            self.begin_as_http1(target, &permit, request, upload, ended).await?
+        let (retries, is_empty) = (&self.retries, upload.is_empty());
+        let mut attempt = if retries.decided.extra.as_http1 {
+            either::begin_http1(retries, target, &permit, request, is_empty, ended).await?
         } else {
-            self.begin(target, &permit, request, upload, ended).await?
+            either::begin_http2(retries, target, &permit, request, is_empty, ended).await?
         };
         if upload.is_empty() {
             upload.finish();
@@ -637,61 +516,6 @@ impl Tries<'_> {
                 Err(Failure::CutShort(why))
             }
         }
-    }
-
-    /// Sends the head over HTTP/2.
-    async fn begin(
-        &self,
-        target: &Target,
-        permit: &Permit,
-        request: &Request<()>,
-        upload: &Upload,
-        ended: &mut Ended,
-    ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, extra, .. } = *self.retries.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
-            .map_err(Failure::Upstream)?;
-        ended.mutual_tls = endpoint.is_mutual_tls();
-        ended.endpoint = Some(endpoint.clone());
-        let connecting = http2_client::connect(worker, state, &endpoint, permit);
-        let mut place = match within(extra.standing, self.retries.due(), connecting).await {
-            Ok(place) => place.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::CutShort(why)),
-        };
-        self.retries.observe(target, Observation::Connected);
-        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
-        let (response, sink) = place
-            .sender
-            .send_request(request.clone(), upload.is_empty())
-            .map_err(|error| reset(&error, false))?;
-        let (sink, response) = (RequestSink::Http2(sink), ResponseSource::Http2(response));
-        Ok(Attempt { _place: Some(place), sink, response })
-    }
-
-    /// Sends the head over HTTP/1.
-    async fn begin_as_http1(
-        &self,
-        target: &Target,
-        permit: &Permit,
-        request: &Request<()>,
-        upload: &Upload,
-        ended: &mut Ended,
-    ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, extra, .. } = *self.retries.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
-            .map_err(Failure::Upstream)?;
-        ended.mutual_tls = endpoint.is_mutual_tls();
-        ended.endpoint = Some(endpoint.clone());
-        let connecting = Box::pin(upstream::connect_http1(worker, state, &endpoint, permit));
-        let upstream = match within(extra.standing, self.retries.due(), connecting).await {
-            Ok(upstream) => upstream.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::CutShort(why)),
-        };
-        self.retries.observe(target, Observation::Connected);
-        let is_empty = upload.is_empty();
-        let bridge = Bridge::begin(upstream, state.clone(), endpoint, request, is_empty);
-        let response = ResponseSource::Http1(bridge.clone());
-        Ok(Attempt { _place: None, sink: RequestSink::Http1(bridge), response })
     }
 
     /// The proxy's answer; none: the request is to be tried again.

@@ -10,7 +10,6 @@ use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
-use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
@@ -27,6 +26,7 @@ use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
+use crate::forward::bridge;
 use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::gateway::{Edge, Entered};
@@ -284,7 +284,7 @@ impl Routed<'_> {
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
             }
-            copies::Head::Http2(request)
+            copies::Head::Http2(request, entered.is_some())
         });
         let decided = Decided {
             worker,
@@ -300,7 +300,7 @@ impl Routed<'_> {
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
                 standing: entered.and_then(Entered::standing),
-                as_http1: entered.is_some() && speaks_http1_only(state, head),
+                as_http1: entered.is_some() && bridge::is_for(state, &head.headers),
             },
         };
         let response_edits = || {
@@ -316,14 +316,4 @@ impl Routed<'_> {
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }
-}
-
-/// Whether a gateway changes the version: clients take HTTP/2 wherever they are offered it, and most applications behind do
-/// not speak it.
-fn speaks_http1_only(state: &DestinationState, head: &Parts) -> bool {
-    let pool = &state.destination.connection_pool;
-    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
-    state.destination.protocol == Protocol::Http1
-        && !keeps_version
-        && !http2::is_grpc(&head.headers)
 }

@@ -625,3 +625,45 @@ fn http2_becomes_http1_where_the_service_speaks_that() {
         }
     });
 }
+
+#[test]
+fn copies_of_http2_requests_become_http1_too() {
+    run(async {
+        let (authority, port) = (Authority::new("outside"), free_port().await);
+        let one = authority.leaf("a.example.com", 1);
+        let mut copied = rule();
+        copied.mirrors = vec![crate::resilience::copy_to(0, 1_000_000)];
+        let own = server(&["*"], Some(terminate(simple("one"))), http(&["*"], vec![copied]));
+        let (seen, mut shadows) = tokio::sync::mpsc::unbounded_channel();
+        let application = application(move |mut peer| {
+            let seen = seen.clone();
+            async move {
+                while let Some(head) = peer.try_head().await {
+                    let is_copy = head.contains("host: a.example.com-shadow\r\n");
+                    if is_copy {
+                        assert!(head.contains("content-length: 4\r\n"), "{head}");
+                        seen.send(peer.exactly(4).await).unwrap();
+                    } else {
+                        while !peer.buffer.ends_with(b"0\r\n\r\n") && peer.fill().await {}
+                        peer.buffer.clear();
+                    }
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                }
+            }
+        })
+        .await;
+        let _edge = Edge::new(application, vec![listener(port, vec![own])], |side| {
+            side.secrets = vec![secret("one", &one)];
+        })
+        .await;
+        let client = Client { protocols: &[alpn::H2], ..Client::new(&authority) };
+        let connection = client.connect(port, "a.example.com").await.unwrap();
+        let (mut sender, driver) = h2::client::handshake(connection).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let request = http::Request::post("https://a.example.com/").body(()).unwrap();
+        let (response, mut sink) = sender.send_request(request, false).unwrap();
+        crate::http2::send_all(&mut sink, "four".into(), true).await;
+        assert_eq!(response.await.unwrap().status(), 200);
+        assert_eq!(shadows.recv().await.unwrap(), b"four");
+    });
+}

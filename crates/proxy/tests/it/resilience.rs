@@ -186,7 +186,7 @@ fn a_session_stays_at_its_endpoint() {
     });
 }
 
-fn copy_to(destination: usize, share_ppm: u32) -> Mirror {
+pub(crate) fn copy_to(destination: usize, share_ppm: u32) -> Mirror {
     Mirror {
         origin: origin(),
         target: BackendTarget::Destination(destination),

@@ -129,7 +129,7 @@ impl Pair {
         server_side(&mut server);
         let overrides =
             Overrides { inbound_destination: Some(application), ..Overrides::default() };
-        let (server_identity, client_identity) = (mesh.identity("server"), mesh.identity("client"));
+        let server_identity = mesh.identity("server");
         let (mut server_shared, server_publisher) =
             shared(&server.effects(), server_identity.clone(), &server_registry, overrides);
         let (log, server_audit) = Audit::new();
@@ -161,7 +161,7 @@ impl Pair {
             client_registry,
             server_registry,
             server_audit,
-            mesh,
+            mesh: mesh.clone(),
             server_identity,
             client_identity,
         }

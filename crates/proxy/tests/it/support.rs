@@ -52,8 +52,9 @@ pub(crate) const VIRTUAL_ADDRESS: &str = "10.96.0.1";
 const HOST: &str = "server.default.svc.cluster.local";
 
 /// The root of a mesh of two workloads, `client` and `server`.
+#[derive(Clone)]
 pub(crate) struct Mesh {
-    root: SigningRoot,
+    root: Rc<SigningRoot>,
 }
 
 impl Mesh {
@@ -65,7 +66,7 @@ impl Mesh {
     pub(crate) fn of(domain: &TrustDomain) -> Self {
         let (provider, now) = (default_provider(), SystemTime::now());
         let lifetime = Duration::from_hours(24);
-        Self { root: SigningRoot::generate(provider, domain, now, lifetime).unwrap() }
+        Self { root: Rc::new(SigningRoot::generate(provider, domain, now, lifetime).unwrap()) }
     }
 
     /// The bundle of a later generation, in which these leaves are revoked.

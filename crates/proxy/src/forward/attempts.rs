@@ -22,7 +22,8 @@ use crate::forward::watch::{CutShort, Standing, Watch, within};
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
-    self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
+    self, ClientAddresses, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError,
+    UpstreamProtocol,
 };
 use crate::worker::Worker;
 
@@ -54,6 +55,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) session: Option<&'a RequestSession<'a>>,
     /// Copies that go elsewhere.
     pub(crate) copies: Option<&'a Rc<Copies>>,
+    /// Whom endpoints are told of that ask for it; none: nobody.
+    pub(crate) client: Option<ClientAddresses>,
     /// What tells that it is newly denied; none: nothing that is decided again let it through.
     pub(crate) standing: Option<&'a dyn Standing>,
 }
@@ -280,8 +283,9 @@ impl Tries<'_> {
         client: &mut Client,
     ) -> Result<Attempt, Failure> {
         let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
-            .map_err(Failure::Upstream)?;
+        let endpoint =
+            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http1, extra.client)
+                .map_err(Failure::Upstream)?;
         let due = self.retries.due();
         let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
         let mut upstream = match within(extra.standing, due, connecting).await {

@@ -478,8 +478,9 @@ impl Tries<'_> {
         ended: &mut Ended,
     ) -> Result<(Attempt, Response<RecvStream>), Failure> {
         let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
-            .map_err(Failure::Upstream)?;
+        let endpoint =
+            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http2, extra.client)
+                .map_err(Failure::Upstream)?;
         ended.mutual_tls = endpoint.is_mutual_tls();
         ended.endpoint = Some(endpoint.clone());
         let due = self.retries.due();

@@ -282,6 +282,7 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                client: Some((self.accepted.source, self.accepted.destination)),
                 standing: None,
             },
         };

@@ -259,6 +259,7 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                client: Some((accepted.source, accepted.destination)),
                 standing: None,
             },
         };

@@ -117,9 +117,16 @@ async fn connect(
         Target::Endpoint(_, state) => Some(state.begin()),
         Target::Address(_) | Target::Application(_) => None,
     };
-    let endpoint = upstream::endpoint_of(worker, state, &target, UpstreamProtocol::Tcp)?;
+    let client = Some((accepted.source, accepted.destination));
+    let endpoint = upstream::endpoint_for(worker, state, &target, UpstreamProtocol::Tcp, client)?;
     let token = upstream::acquire_connection(state).map_err(UpstreamError::from)?;
-    let opened = upstream::open(worker, state, &endpoint, permit).await;
+    let mut opened = upstream::open(worker, state, &endpoint, permit).await;
+    if let (Ok(connection), Some(tunnel)) = (&mut opened, &state.destination.tunnel) {
+        let timeout = state.destination.connection_pool.connect_timeout;
+        if let Err(error) = upstream::open_tunnel(connection, tunnel, timeout).await {
+            opened = Err(error);
+        }
+    }
     if let Target::Endpoint(_, known) = &target {
         let seen = match &opened {
             Ok(_) => Observation::Opened,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod changes;
+mod endpoints;
 mod events;
 mod harness;
 mod http1;

@@ -321,13 +321,7 @@ impl Tries<'_> {
         pump: &mut Pump,
     ) -> Option<Answer> {
         if let Failure::Upstream(error) = failure {
-            upstream::tell(
-                self.retries.decided.worker,
-                self.retries.decided.state,
-                target,
-                None,
-                error,
-            );
+            self.retries.tell(target, error);
         }
         let (outcome, observation) = match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => {
@@ -355,12 +349,8 @@ impl Tries<'_> {
             self.replaced_stale = true;
             return None;
         }
-        self.retries.observe(target, observation);
-        if self.retries.admit(target, outcome, || pump.restart()) {
-            self.retries.pause().await;
-            return None;
-        }
-        Some(Self::answer_to(failure))
+        let again = self.retries.after_failure(target, outcome, observation, || pump.restart());
+        if again.await { None } else { Some(Self::answer_to(failure)) }
     }
 
     fn answer_to(failure: &Failure) -> Answer {

@@ -553,22 +553,12 @@ impl Tries<'_> {
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
             Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
             Failure::Upstream(error) => {
-                upstream::tell(
-                    self.retries.decided.worker,
-                    self.retries.decided.state,
-                    target,
-                    None,
-                    error,
-                );
+                self.retries.tell(target, error);
                 let answer = answer_to(error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };
-        self.retries.observe(target, observation);
-        if !self.retries.admit(target, outcome, || upload.restart()) {
-            return Some(answer);
-        }
-        self.retries.pause().await;
-        None
+        let again = self.retries.after_failure(target, outcome, observation, || upload.restart());
+        if again.await { None } else { Some(answer) }
     }
 }

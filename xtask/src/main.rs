@@ -46,6 +46,9 @@ enum Task {
         /// Adds soaks, large generated runs and peers; keeps the output in docs/test-full.md
         #[arg(long)]
         full: bool,
+        /// Only the soaks of the full run
+        #[arg(long)]
+        soaks: bool,
     },
     /// The repository's rules: layers, purity, sizes, documents
     Tidy,
@@ -71,10 +74,12 @@ fn task(task: &Task) -> Result<()> {
             tidy::tidy()?;
             check::check()?;
             r#gen::generate(true)?;
-            test::test(false)
+            test::test(test::Scope::Usual)
         }
         Task::Gen { check } => r#gen::generate(*check),
-        Task::Test { full } => test::test(*full),
+        Task::Test { soaks: true, .. } => test::test(test::Scope::Soaks),
+        Task::Test { full: true, .. } => test::test(test::Scope::Full),
+        Task::Test { .. } => test::test(test::Scope::Usual),
         Task::Tidy => tidy::tidy(),
     }
 }

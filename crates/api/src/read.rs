@@ -304,7 +304,8 @@ impl ObjectReading<'_, '_, '_> {
         loaded.diagnostics.append(findings.diagnostics);
         loaded.outcomes.extend(findings.outcomes);
         if kind.is_some_and(|kind| kind.body == Body::Raw) {
-            let detail = "recognised and kept, but not enforced yet";
+            let why = kind.map_or("nothing of it is in force", crate::recognised::reason);
+            let detail = format!("recognised and kept, but not enforced yet: {why}");
             loaded.outcomes.push(OutcomeRecord::new(origin, Outcome::Unsupported, detail));
         }
         loaded.resources.push(resource);
@@ -401,7 +402,9 @@ impl ObjectReading<'_, '_, '_> {
             );
         }
         if kind.body == Body::Raw {
-            let message = format!("`{kind_name}` is recognised and kept, but not enforced yet");
+            let why = crate::recognised::reason(kind);
+            let message =
+                format!("`{kind_name}` is recognised and kept, but not enforced yet: {why}");
             decoder.note(Level::Warning, codes::NOT_ENFORCED, field("kind"), message, None);
         }
     }

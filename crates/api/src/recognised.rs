@@ -102,3 +102,19 @@ pub(crate) const RECOGNISED: &[Kind] = &[
         NAMESPACED,
     ),
 ];
+
+/// What it means for its author that a kind is only recognised.
+pub(crate) fn reason(kind: &Kind) -> &'static str {
+    match (kind.dialect, kind.kind) {
+        (Dialect::Flagger, "Canary") => {
+            "no rollout is run: the workload stays as it is and no traffic is shifted; write the shares into a \
+             VirtualService, HTTPRoute or TrafficSplit"
+        }
+        (Dialect::Flagger, _) => "it serves Canaries, which are not run",
+        (Dialect::Istio, "IstioOperator") => {
+            "`meshConfig` is read; nothing is installed, so the rest sets nothing"
+        }
+        (Dialect::Cilium, _) => "there is no Envoy to configure",
+        _ => "nothing of it is in force",
+    }
+}

@@ -225,7 +225,7 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
 
 /// Where a request comes from. An address in `X-Forwarded-For` counts as far as whoever wrote it is believed; one that
 /// is not there or is none leaves the peer's own.
-fn remote_address(
+pub(crate) fn remote_address(
     client: &ClientAddress,
     connection: &Connection,
     request: &impl RequestHead,

@@ -1,10 +1,12 @@
 //! Deciding about what arrives at a workload.
 
+use std::net::IpAddr;
+
 use heddle_ir::inbound::MutualTlsMode;
 use heddle_ir::request::RequestHead;
 
 use crate::compile::CompiledAuthorization;
-use crate::condition::Facts;
+use crate::condition::{Facts, remote_address};
 use crate::connection::{Acceptance, Connection, Transport};
 use crate::decision::{AllowedBy, Decision, Denial, Verdict};
 use crate::permit::Permit;
@@ -71,6 +73,11 @@ impl CompiledAuthorization {
         approvals: Approvals,
     ) -> Decision<'_> {
         self.decide(self.facts(connection, Some(request)), approvals)
+    }
+
+    /// The address that a request comes from, as far as whoever tells it is believed.
+    pub fn client_address(&self, connection: &Connection, request: &impl RequestHead) -> IpAddr {
+        remote_address(&self.inbound.client_address, connection, request)
     }
 
     pub(crate) fn facts<'f, R>(

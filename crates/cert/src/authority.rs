@@ -211,8 +211,8 @@ pub struct Authority {
     federated: BTreeMap<TrustDomain, Vec<Root>>,
     /// Other names of the own trust domain: the own roots vouch for their identities too.
     aliases: Vec<TrustDomain>,
-    /// Roots of the own domain with which others sign.
-    trusted: Vec<Root>,
+    /// Roots that are configured, by trust domain; of the own domain, those with which others sign.
+    trusted: BTreeMap<TrustDomain, Vec<Root>>,
     /// Leaves that are not accepted any more, and until when they would be.
     revoked: BTreeMap<Serial, SystemTime>,
     /// Revocation lists of authorities above the own one, in DER.
@@ -235,7 +235,7 @@ impl Authority {
             phase: RotationPhase::Steady,
             federated: BTreeMap::new(),
             aliases: Vec::new(),
-            trusted: Vec::new(),
+            trusted: BTreeMap::new(),
             revoked: BTreeMap::new(),
             revocation_lists: Vec::new(),
             holders: BTreeMap::new(),

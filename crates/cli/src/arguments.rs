@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod certs;
+
+pub(crate) use certs::{
+    CertsArguments, CertsCommand, FederateArguments, RevokeArguments, TokenArguments, TokenCommand,
+};
+
 /// A service mesh in one program: control plane, proxy, command line.
 ///
 /// Takes the YAML that Istio users already have, means what it says, and runs on a laptop without a cluster and
@@ -125,6 +131,9 @@ pub(crate) struct ControlArguments {
     /// How long certificates of workloads live
     #[arg(long)]
     pub(crate) certificate_lifetime_ms: u64,
+    /// A folder with the authority to sign with
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -135,6 +144,9 @@ pub(crate) struct MeshProcessArguments {
     /// How long certificates of workloads live
     #[arg(long)]
     pub(crate) certificate_lifetime_ms: u64,
+    /// A folder with the authority to sign with
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -216,6 +228,10 @@ pub(crate) struct UpArguments {
     /// How long certificates of workloads live
     #[arg(long, default_value = "24h", value_parser = duration, value_name = "TIME")]
     pub(crate) certificate_lifetime: std::time::Duration,
+    /// Sign with your own authority: a folder with ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem and, if there
+    /// is one, ca-crl.pem
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -364,18 +380,6 @@ pub(crate) enum FailureLevel {
     Warning,
     /// Errors
     Error,
-}
-
-#[derive(Args)]
-pub(crate) struct CertsArguments {
-    /// Replace the root: distribute the new one, wait until every proxy has it, switch, retire the old one
-    #[arg(long)]
-    pub(crate) rotate_root: bool,
-    /// Remove a root that is not needed any more, or say who needs it; a rotation does this by itself
-    #[arg(long, value_name = "ID", conflicts_with = "rotate_root")]
-    pub(crate) retire_root: Option<String>,
-    #[command(flatten)]
-    pub(crate) output: OutputArguments,
 }
 
 #[derive(Args)]

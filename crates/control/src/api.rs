@@ -15,9 +15,13 @@
 //! | `GET /v1/certs` | roots, rotation, and every workload's certificate |
 //! | `POST /v1/authority/rotate` | begins to replace the root |
 //! | `POST /v1/authority/retire` `{root}` | removes a root that nobody needs any more; 500 says who does |
+//! | `POST /v1/authority/revoke` `{serial}` or `{workload}` | nobody accepts those certificates any more |
+//! | `POST /v1/authority/federate` `{domain, pem}` | trusts another trust domain by these roots; an empty `pem` ends it |
+//! | `POST /v1/authority/token` `{for, lifetime_ms}` | a one-time token for a machine's first certificate |
 //!
 //! An error is `{"error": …, "hint": …}` with a status of 400 or above.
 
+mod certificates;
 mod routes;
 mod wait;
 
@@ -45,6 +49,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) -> std::i
         .route("/v1/certs", get(routes::certificates))
         .route("/v1/authority/rotate", post(routes::rotate))
         .route("/v1/authority/retire", post(routes::retire))
+        .route("/v1/authority/revoke", post(certificates::revoke))
+        .route("/v1/authority/federate", post(certificates::federate))
+        .route("/v1/authority/token", post(certificates::token))
         .route("/v1/wait", get(wait::wait))
         .route("/v1/watch", get(wait::watch))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -5,7 +5,9 @@
 //! it lives. With short lifetimes a write per certificate would be too many, so the store then keeps a time instead, up
 //! to which leaves may live, and which is moved ahead by more than needed.
 
+pub(crate) mod plugged;
 mod record;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +15,13 @@ use std::time::{Duration, SystemTime};
 
 use heddle_cert::{
     Authority, AuthorityChange, AuthorityError, HolderId, HolderRecord, Root, RootId,
-    RotationPhase, RotationStatus, Serial,
+    RotationPhase, RotationStatus, Serial, Validity,
 };
 use heddle_ident::{SpiffeId, TrustDomain};
 use heddle_ir::trust::{TrustBundle, TrustedDomain};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_store::{Store, StoreError};
-use heddle_tls::{CertificateError, CryptoProvider, SignError, SigningRoot};
+use heddle_tls::{CertificateError, CryptoProvider, PluggedIn, SignError, SigningRoot};
 
 use record::Record;
 
@@ -52,6 +54,11 @@ pub enum CertificateAuthorityError {
     /// It would hurt somebody, or makes no sense now.
     #[error("the authority refuses")]
     Authority(#[from] AuthorityError),
+    /// Others made its root, and others replace it.
+    #[error(
+        "the authority is plugged in: put the new one's files where the present ones are, and it is replaced in stages"
+    )]
+    PluggedIn,
     /// Its stored state cannot be read.
     #[error("the authority's stored state cannot be read: {0}")]
     Record(String),
@@ -73,6 +80,10 @@ pub(crate) struct CertificateAuthority {
     reserved_until: BTreeMap<RootId, SystemTime>,
     /// Leaves signed since the start.
     issued: u64,
+    /// The root of a plugged-in authority; none: the authority makes its own.
+    plugged: Option<RootId>,
+    /// The roots that came with it.
+    plugged_roots: Vec<Root>,
 }
 
 impl CertificateAuthority {
@@ -82,23 +93,40 @@ impl CertificateAuthority {
         provider: Arc<CryptoProvider>,
         domain: &TrustDomain,
         lifetimes: Lifetimes,
+        plugged: Option<PluggedIn>,
         now: SystemTime,
     ) -> Result<Self, CertificateAuthorityError> {
         if let Some(document) = store.document(&format!("{DOCUMENT_PREFIX}{domain}"))? {
             let record = Record::parse(&document).map_err(CertificateAuthorityError::Record)?;
-            return Self::restore(store, provider, record, lifetimes);
+            let mut own = Self::restore(store, provider, record, lifetimes)?;
+            if let Some(plugged) = plugged {
+                own.plug_in(store, plugged)?;
+            }
+            return Ok(own);
         }
-        let signer = SigningRoot::generate(provider.clone(), domain, now, lifetimes.root)?;
+        let (signer, plugged) = match plugged {
+            Some(PluggedIn { signer, roots, revocation_lists }) => {
+                (signer, Some((roots, revocation_lists)))
+            }
+            None => (SigningRoot::generate(provider.clone(), domain, now, lifetimes.root)?, None),
+        };
         let authority = Authority::new(domain.clone(), signer.root().clone(), now);
         let id = signer.root().id.clone();
-        let own = Self {
+        let mut own = Self {
             provider,
             lifetimes,
             authority,
             signers: BTreeMap::from([(id.clone(), signer)]),
             reserved_until: BTreeMap::new(),
             issued: 0,
+            plugged: None,
+            plugged_roots: Vec::new(),
         };
+        if let Some((roots, revocation_lists)) = plugged {
+            own.plugged = Some(id.clone());
+            own.plugged_roots = roots;
+            own.authority.set_revocation_lists(revocation_lists)?;
+        }
         own.store_key(store, &id)?;
         own.store(store)?;
         Ok(own)
@@ -131,7 +159,16 @@ impl CertificateAuthority {
             let detail = format!("key of the signing root {} is missing", authority.signer());
             return Err(CertificateAuthorityError::Record(detail));
         }
-        Ok(Self { provider, lifetimes, authority, signers, reserved_until, issued: 0 })
+        Ok(Self {
+            provider,
+            lifetimes,
+            authority,
+            signers,
+            reserved_until,
+            issued: 0,
+            plugged: None,
+            plugged_roots: Vec::new(),
+        })
     }
 
     /// The trust domain.
@@ -161,7 +198,9 @@ impl CertificateAuthority {
     ) -> Result<CertificateResponse, CertificateAuthorityError> {
         let signer = self.signer()?;
         let serial = signer.new_serial()?;
-        let lifetime = self.lifetimes.leaf;
+        // Also not longer than an intermediate of the chain.
+        let left = signer.not_after().duration_since(now).unwrap_or_default();
+        let lifetime = self.lifetimes.leaf.min(left);
         let plan = self.authority.issue(now, holder, identity, lifetime, serial)?;
         self.reserve(store, &plan.root, plan.validity.not_after)?;
         let signer = self.signer()?;
@@ -178,6 +217,9 @@ impl CertificateAuthority {
         store: &Store,
         now: SystemTime,
     ) -> Result<RootId, CertificateAuthorityError> {
+        if self.is_plugged() {
+            return Err(CertificateAuthorityError::PluggedIn);
+        }
         let provider = self.provider.clone();
         let root_lifetime = self.lifetimes.root;
         let signer = SigningRoot::generate(provider, self.domain(), now, root_lifetime)?;
@@ -244,7 +286,7 @@ impl CertificateAuthority {
         now: SystemTime,
     ) -> Result<bool, CertificateAuthorityError> {
         let mut changed = false;
-        if self.authority.rotation_due(now) {
+        if !self.is_plugged() && self.authority.rotation_due(now) {
             self.rotate(store, now)?;
             changed = true;
         }
@@ -313,6 +355,11 @@ impl CertificateAuthority {
     pub(crate) fn roots(&self) -> impl Iterator<Item = (&Root, bool)> {
         let signer = self.authority.signer();
         self.authority.roots().iter().map(move |root| (root, root.id == *signer))
+    }
+
+    /// What stands between the signing root and what it signs; nothing where it signs itself.
+    pub(crate) fn intermediates(&self) -> Vec<(RootId, Validity)> {
+        self.signer().map(|signer| signer.intermediates().collect()).unwrap_or_default()
     }
 
     /// Certificates signed since the start.

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use heddle_ident::WorkloadId;
 use heddle_proto::certificate::{
-    CertificateRequest, CertificateResponse, InstalledCertificate, InstalledResponse,
+    CertificateRequest, CertificateResponse, InstalledCertificate, InstalledResponse, JoinRequest,
+    JoinResponse,
 };
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
@@ -14,6 +15,7 @@ use heddle_rpc::{Peer, Status, Streaming};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tokio_stream::{Stream, StreamExt};
+use zeroize::Zeroizing;
 
 use crate::Shared;
 use crate::authority::request_from_pem;
@@ -88,6 +90,24 @@ impl heddle_rpc::server::Handler for Handler {
         Ok(InstalledResponse {})
     }
 
+    async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
+        let token = Zeroizing::new(request.token);
+        let csr = request_from_pem(&request.csr)
+            .ok_or_else(|| Status::invalid_argument("csr is not a signing request in PEM"))?;
+        let joined = self.shared.state().join(&token, &csr, SystemTime::now());
+        let (response, bundle) = joined.map_err(|error| {
+            tracing::warn!(why = heddle_diag::error_chain(&error), "a machine may not join");
+            // Whoever asks learns what is wrong with their own token, and nothing about others'.
+            Status::permission_denied(error.to_string())
+        })?;
+        let own = bundle.domains.iter().find(|domain| domain.trust_domain == bundle.trust_domain);
+        Ok(JoinResponse {
+            cert_chain: response.cert_chain,
+            trust_domain: bundle.trust_domain.to_string(),
+            roots: own.iter().flat_map(|own| &own.roots).map(|root| root.to_vec()).collect(),
+        })
+    }
+
     async fn watch(&self, peer: Peer, request: WatchRequest) -> Result<Self::Desired, Status> {
         node_of(&peer, &request.node)?;
         let desired = {
@@ -158,7 +178,7 @@ async fn serve_session(
 fn workload_of(peer: &Peer) -> Result<WorkloadId, Status> {
     match peer {
         Peer::Workload(workload) => Ok(workload.clone()),
-        Peer::Node(_) => {
+        Peer::Guest | Peer::Node(_) => {
             Err(Status::permission_denied("only the proxy of a workload may call this"))
         }
     }
@@ -168,7 +188,9 @@ fn node_of(peer: &Peer, node: &str) -> Result<(), Status> {
     match peer {
         Peer::Node(own) if own == node => Ok(()),
         Peer::Node(_) => Err(Status::permission_denied("a node speaks for itself only")),
-        Peer::Workload(_) => Err(Status::permission_denied("only a supervisor may call this")),
+        Peer::Guest | Peer::Workload(_) => {
+            Err(Status::permission_denied("only a supervisor may call this"))
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 mod api;
 mod authority;
 mod catalog;
+pub mod certificates;
 mod data_key;
 mod desired;
 mod digest;
@@ -34,6 +35,7 @@ use heddle_store::StoreError;
 use heddle_tls::CryptoProvider;
 use tokio::sync::watch;
 
+pub use authority::plugged::{PluggedFolderError, check_folder};
 pub use authority::{CertificateAuthorityError, Lifetimes};
 pub use objects::File;
 pub use state::{Action, Applied, ObjectResult};
@@ -49,6 +51,9 @@ pub struct Options {
     pub api_socket: PathBuf,
     /// The socket for proxies and the supervisor.
     pub stream_socket: PathBuf,
+    /// A folder with an authority that others made (`ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem`); none:
+    /// the mesh makes its own, unless a Secret `cacerts` holds one.
+    pub authority_folder: Option<PathBuf>,
     /// Lifetimes of certificates.
     pub lifetimes: Lifetimes,
     /// What is fixed for translation.
@@ -66,6 +71,7 @@ impl Options {
             store: store.into(),
             api_socket: api_socket.into(),
             stream_socket: stream_socket.into(),
+            authority_folder: None,
             lifetimes: Lifetimes::default(),
             translation: heddle_translate::Options::default(),
         }
@@ -78,6 +84,9 @@ pub enum ControlError {
     /// The authority failed.
     #[error("the certificate authority cannot be opened")]
     Authority(#[from] CertificateAuthorityError),
+    /// The authority's folder cannot be used.
+    #[error(transparent)]
+    Plugged(#[from] PluggedFolderError),
     /// A stored document cannot be read.
     #[error("a stored document cannot be read")]
     Document(#[source] serde_json::Error),
@@ -109,11 +118,17 @@ impl ControlError {
             Self::Store(error) | Self::Authority(CertificateAuthorityError::Store(error)) => {
                 Some(error.hint())
             }
+            Self::Serve { .. }
+            | Self::Authority(
+                CertificateAuthorityError::Authority(_) | CertificateAuthorityError::PluggedIn,
+            ) => None,
             Self::Authority(_) | Self::Document(_) => Some(
                 "the store was damaged or changed by hand; move it away and apply your files again",
             ),
             Self::Listen { .. } => Some("is another control plane running in this directory?"),
-            Self::Serve { .. } => None,
+            Self::Plugged(_) => Some(
+                "the folder of --ca holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, as Istio's cacerts",
+            ),
         }
     }
 }

@@ -6,13 +6,15 @@
 pub(crate) mod apply;
 pub(crate) mod describe;
 mod expiry;
+mod join;
 pub(crate) mod rollback;
+pub(crate) mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use heddle_cert::{HolderId, RootId, Serial};
+use heddle_cert::{HolderId, JoinTokens, RootId, Serial};
 use heddle_ident::{SpiffeId, WorkloadId};
 use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::resource::{Resource, ResourceName};
@@ -53,6 +55,8 @@ pub(crate) struct State {
     authority: CertificateAuthority,
     provider: Arc<CryptoProvider>,
     lifetimes: Lifetimes,
+    plugging: trust::Plugging,
+    joins: JoinTokens,
     /// The last warning about the life of each root.
     warned: BTreeMap<String, u64>,
     desired: watch::Sender<Arc<DesiredState>>,
@@ -85,8 +89,16 @@ impl State {
             None => plan::jobs::Jobs::default(),
         };
         let domain = &options.translation.trust_domain;
-        let authority =
-            CertificateAuthority::open(&store, provider.clone(), domain, options.lifetimes, now)?;
+        let (plugging, plugged) = trust::Plugging::open(options, provider, now)?;
+        let authority = CertificateAuthority::open(
+            &store,
+            provider.clone(),
+            domain,
+            options.lifetimes,
+            plugged,
+            now,
+        )?;
+        let joins = join::load(&store)?;
         let mut state = Self {
             store,
             objects,
@@ -100,6 +112,8 @@ impl State {
             authority,
             provider: provider.clone(),
             lifetimes: options.lifetimes,
+            plugging,
+            joins,
             warned: BTreeMap::new(),
             desired: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
@@ -108,6 +122,7 @@ impl State {
         let consequences = state.plan.set_objects(state.objects.all(), &state.facts, millis(now));
         state.store_allocation()?;
         state.follow_trust_domain(now)?;
+        state.follow_trust(now);
         state.publish(&consequences);
         state.publish_desired();
         Ok(state)
@@ -260,11 +275,13 @@ impl State {
     /// Time has passed: drains and rotations go on. Returns when to call again, in milliseconds of the wall clock.
     pub(crate) fn tick(&mut self, now: SystemTime) -> Option<u64> {
         self.advance(now);
+        self.follow_trust(now);
         self.advance_authority(now);
         self.warn_of_expiry(now);
         let rotation = self.authority.is_rotating(now).then(|| millis(now) + 500);
         self.remove_expired_jobs(now);
-        self.plan.next_ms(millis(now)).into_iter().chain(rotation).min()
+        let folder = self.plugging.look_again_ms(now);
+        self.plan.next_ms(millis(now)).into_iter().chain(rotation).chain(folder).min()
     }
 
     /// Removes jobs that said how long they are kept.
@@ -343,7 +360,8 @@ impl State {
         tracing::info!(%domain, former = %self.authority.domain(), "the trust domain is another one");
         let provider = self.provider.clone();
         let mut authority =
-            CertificateAuthority::open(&self.store, provider, domain, self.lifetimes, now)?;
+            CertificateAuthority::open(&self.store, provider, domain, self.lifetimes, None, now)?;
+        self.plugging.forget();
         authority.succeed(&self.store, &self.authority)?;
         self.authority = authority;
         self.publish_bundle();

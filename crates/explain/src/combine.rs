@@ -28,8 +28,11 @@ pub(crate) fn combine(
     let (base, alternatives, delay_ms) = with_fault(base, &outcomes, followed.fault.as_ref());
     let own = followed.own.as_ref().filter(|_| base.verdict != Verdict::Fault);
     let is_http = call.handled.is_http();
+    // What cannot be forwarded as configured is UNAVAILABLE for gRPC, whatever HTTP clients are told.
+    let unreachable = base.verdict == Verdict::Unreachable;
+    let of_base = |status| if unreachable && status == 500 { 14 } else { grpc_of(status) };
     let grpc_status = (call.handled == Handled::Grpc)
-        .then(|| own.and_then(|own| own.grpc_status).or_else(|| base.status.map(grpc_of)))
+        .then(|| own.and_then(|own| own.grpc_status).or_else(|| base.status.map(of_base)))
         .flatten();
     let transport = match base.verdict {
         Verdict::Passthrough if call.handled == Handled::Tls => TransportView::Tls,

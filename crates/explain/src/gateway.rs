@@ -377,7 +377,7 @@ impl Gateway {
         };
         match &found.server.protocol {
             ServerProtocol::HttpsRedirect => {
-                let location = format!("https://{}{}", head.host(), head.target());
+                let location = FoundServer::https_location(&head.authority, &head.target());
                 let reason = format!("the server redirects to {location}");
                 story.outcome(Phase::Route, "redirected", Some(found.origin()));
                 let own = Own::new(Verdict::Redirect, Some(301), reason).by(found.origin());

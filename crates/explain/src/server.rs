@@ -8,7 +8,7 @@ use heddle_authz::{
 };
 use heddle_diag::Origin;
 use heddle_ident::{SpiffeId, WorkloadId};
-use heddle_ir::authorization::PolicyAction;
+use heddle_ir::authorization::{AuthorizerProtocol, PolicyAction};
 use heddle_ir::http_route::HttpMatch;
 use heddle_ir::inbound::MutualTlsMode;
 use heddle_ir::protocol::Protocol;
@@ -174,7 +174,7 @@ impl Server<'_> {
         }
         if !view.handled.is_http() {
             let decide = |approvals| inbound.decide_stream_after(&connection, approvals);
-            let decision = after_all_leave(view, decide);
+            let decision = after_all_leave(view, true, decide);
             tell(view, &decision, inbound.explain_stream(&connection), None);
             return None;
         }
@@ -219,6 +219,10 @@ impl Server<'_> {
                 }
             }
         }
+        // Policies see the request as it goes on, as in the proxy.
+        for edit in &edits {
+            head.edit_for_token(edit);
+        }
         if let Some(routes) = self.world.port_routes(policy, self.link.destination.port())
             && !needs_nothing
         {
@@ -229,7 +233,7 @@ impl Server<'_> {
             head.route = Some(decision.rule.name.to_string());
         }
         let decide = |approvals| inbound.decide_request_after(connection, &head, approvals);
-        let decision = after_all_leave(view, decide);
+        let decision = after_all_leave(view, false, decide);
         let status = match decision.verdict {
             Judged::Deny(Denial::Transport(_)) => self.link.closed(),
             _ => Some(403),
@@ -240,9 +244,6 @@ impl Server<'_> {
         }
         if matches!(view.verdict, Verdict::Forward | Verdict::Depends) {
             self.limit(&policy.rate_limits, &head, view);
-        }
-        for edit in &edits {
-            head.edit_for_token(edit);
         }
         head.route = None;
         Some(head)
@@ -313,13 +314,16 @@ pub(crate) fn limits_of<'l>(
 /// What is decided once everybody who is asked has approved.
 fn after_all_leave<'a>(
     view: &mut ServerView,
+    is_stream: bool,
     decide: impl Fn(Approvals) -> Decision<'a>,
 ) -> Decision<'a> {
     let mut approvals = Approvals::NONE;
     loop {
         let decision = decide(approvals);
         let Judged::Ask(question) = &decision.verdict else { return decision };
-        let after = ask(view, question, approvals);
+        // One of HTTP cannot be asked about a stream, so that nobody can give leave.
+        let can_be_asked = !is_stream || question.authorizer.protocol == AuthorizerProtocol::Grpc;
+        let after = if can_be_asked { ask(view, question, approvals) } else { approvals };
         if after == approvals {
             return decision;
         }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
 use heddle_authz::CompiledAuthorization;
-use heddle_diag::Origin;
 use heddle_ident::{NetworkName, WorkloadId};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
 use heddle_ir::http_route::RouteTable;
-use heddle_ir::inbound::{Inbound, MutualTls, MutualTlsMode};
+use heddle_ir::inbound::Inbound;
 use heddle_ir::index::Index;
 use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId};
 use heddle_ir::proxy::{ProxyRole, ProxySettings};
@@ -282,11 +281,8 @@ impl World {
             return policy.clone();
         }
         let policy = self.inbound(workload).map(|inbound| {
-            let origin = Origin::built_in("the listener says what TLS is taken");
-            let mut inbound = Inbound::clone(inbound.inbound());
-            inbound.mutual_tls = MutualTls { mode: MutualTlsMode::Permissive, origin };
-            inbound.mutual_tls_by_port.clear();
-            Arc::new(CompiledAuthorization::compile(Arc::new(inbound), 1).0)
+            let at_edge = inbound.inbound().at_edge();
+            Arc::new(CompiledAuthorization::compile(Arc::new(at_edge), 1).0)
         });
         self.held.borrow_mut().edges.insert(workload.clone(), policy.clone());
         policy

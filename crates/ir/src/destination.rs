@@ -445,6 +445,22 @@ pub struct TlsOrigination {
     pub revocations_path: Option<Arc<str>>,
 }
 
+impl TlsOrigination {
+    /// TLS to a server of that name, whose certificate an authority of the operating system must vouch for.
+    pub fn simple(server_name: &str) -> Self {
+        Self {
+            server_name: server_name.into(),
+            ca_certificates_path: None,
+            client_certificate_paths: None,
+            subject_alt_names: Vec::new(),
+            insecure_skip_verify: false,
+            credential: None,
+            ca_certificates: Vec::new(),
+            revocations_path: None,
+        }
+    }
+}
+
 /// The identity expected of an endpoint, in words for logs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExpectedIdentity {

@@ -43,6 +43,16 @@ pub struct Inbound {
     pub rate_limits: RateLimits,
 }
 
+impl Inbound {
+    /// The same for the listeners of a gateway, each of which says itself what TLS it takes.
+    #[must_use]
+    pub fn at_edge(&self) -> Self {
+        let origin = Origin::built_in("the listener says what TLS is taken");
+        let mutual_tls = MutualTls { mode: MutualTlsMode::Permissive, origin };
+        Self { mutual_tls, mutual_tls_by_port: Vec::new(), ..self.clone() }
+    }
+}
+
 /// A port of the workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InboundPort {

@@ -13,7 +13,9 @@ pub use mount::{MountError, bind_mount, make_mounts_private, mount_proc, mount_t
 pub use network::{NamespaceError, NetworkNamespace};
 pub use place::{link, open_folder, write_file};
 pub(crate) use user::thread_count;
-pub use user::{EnterError, Forbidden, Namespaces, enter, enter_user_namespace};
+pub use user::{
+    EnterError, Forbidden, Namespaces, enter, enter_user_namespace, enter_user_namespace_as,
+};
 
 use std::io;
 

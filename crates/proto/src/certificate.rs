@@ -42,3 +42,31 @@ pub struct CertificateResponse {
     #[prost(string, repeated, tag = "1")]
     pub cert_chain: Vec<String>,
 }
+
+/// The path of heddle's call for machines that have a token and nothing else yet, `Join`.
+pub const JOIN_PATH: &str = "/heddle.certificate.v1.JoinService/Join";
+
+/// A machine proves itself with a one-time token and asks for its first certificate.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinRequest {
+    /// The token.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// PKCS #10 request in PEM; it names the identity that the token is for.
+    #[prost(string, tag = "2")]
+    pub csr: String,
+}
+
+/// The first certificate of a machine, and whom it trusts.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct JoinResponse {
+    /// PEM, leaf first, root last.
+    #[prost(string, repeated, tag = "1")]
+    pub cert_chain: Vec<String>,
+    /// The mesh's trust domain.
+    #[prost(string, tag = "2")]
+    pub trust_domain: String,
+    /// The roots of the mesh's trust domain, in DER.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub roots: Vec<Vec<u8>>,
+}

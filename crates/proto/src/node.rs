@@ -199,6 +199,12 @@ pub struct Container {
     /// any more, or none: `/`.
     #[prost(string, tag = "15")]
     pub folder: String,
+    /// The user that it sees itself as; 0: the one that the mesh's processes see. To the host it is who started the mesh.
+    #[prost(uint32, tag = "16")]
+    pub run_as_user: u32,
+    /// The same for the group.
+    #[prost(uint32, tag = "17")]
+    pub run_as_group: u32,
 }
 
 /// A variable of the environment.

@@ -51,7 +51,7 @@ pub(crate) async fn serve(
 }
 
 /// Over the limit further connections wait in the kernel's queue.
-async fn wait_for_room(worker: &Worker) {
+pub(crate) async fn wait_for_room(worker: &Worker) {
     let settings = worker.shared.configuration.snapshot().settings.clone();
     let limits = settings.map_or_else(Limits::default, |settings| settings.limits);
     worker.drain.below(limits.connections_max as usize).await;

@@ -71,5 +71,6 @@ pub(crate) fn destination(
         destination: Arc::new(destination),
         balancer,
         limits: Arc::default(),
+        credentials: Arc::default(),
     })
 }

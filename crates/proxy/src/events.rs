@@ -80,6 +80,18 @@ impl Events {
         self.line(parties, Reason::AuthorizationDenied, "denied", &why, hint);
     }
 
+    /// An external authoriser that could not be asked.
+    pub(crate) fn authorizer(&self, name: &str, fail_open: bool, why: &str) {
+        let (direction, destination) = (Direction::Inbound, format!("the authoriser `{name}`"));
+        let parties = Parties { direction, source: None, peer: "", destination: &destination };
+        let hint = if fail_open {
+            "requests go on without it, since `failOpen` is set"
+        } else {
+            "requests that need it are refused until it answers"
+        };
+        self.line(parties, Reason::AuthorizationDenied, "no external authorisation", &why, hint);
+    }
+
     /// A TLS handshake that failed, or a peer that is not acceptable after it.
     pub(crate) fn handshake(
         &self,

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::built_in;
 use crate::forward::answer::Answer;
+use crate::gateway::Edge;
 use crate::snapshot::{DestinationState, OutboundState, Snapshot};
 use crate::worker::Worker;
 
@@ -40,6 +41,8 @@ pub(crate) enum Found {
 pub(crate) struct Finder {
     destination: SocketAddr,
     last: Option<Last>,
+    /// At a gateway, what is known of the connection.
+    edge: Option<Rc<Edge>>,
 }
 
 struct Last {
@@ -49,8 +52,13 @@ struct Last {
 }
 
 impl Finder {
-    pub(crate) fn new(destination: SocketAddr) -> Self {
-        Self { destination, last: None }
+    pub(crate) fn new(destination: SocketAddr, edge: Option<Rc<Edge>>) -> Self {
+        Self { destination, last: None, edge }
+    }
+
+    /// What is known of the connection where it came to a gateway; who enters there is not looked for by address.
+    pub(crate) fn edge(&self) -> Option<&Rc<Edge>> {
+        self.edge.as_ref()
     }
 
     /// What speaks for a request with this authority; waits for configuration that is not held.
@@ -216,6 +224,7 @@ fn workload_state(
         destination: Arc::new(destination),
         balancer,
         limits: Arc::default(),
+        credentials: Arc::default(),
     })
 }
 

@@ -18,6 +18,7 @@ use heddle_proto::resource::{
     ResourceType, decode, encode as encode_resource, name_text, parse_name,
 };
 use heddle_sync::Effect;
+use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -154,6 +155,8 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(MeshMetrics::new(&registry)),
+        audit: AuditLog::default(),
+        token_keys: Arc::default(),
         started,
         overrides,
     };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::istio::{RequestOutcome, RequestRecorder};
@@ -12,6 +11,7 @@ use http::Request;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next};
 use crate::forward::http2;
@@ -32,14 +32,14 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     decided: &Decided<'_>,
     parts: &Parts,
     request: &Request<()>,
-    body: RecvStream,
+    body: impl Into<Received>,
     keep_bytes_max: usize,
     respond: &mut SendResponse<Bytes>,
     edits: impl Fn() -> I,
 ) -> Finished {
     let keeps = decided.retry.attempts > 0;
     let is_grpc = http2::is_grpc(&parts.headers);
-    let mut upload = Upload::new(body, if keeps { keep_bytes_max } else { 0 }, is_grpc);
+    let mut upload = Upload::new(body.into(), if keeps { keep_bytes_max } else { 0 }, is_grpc);
     let (mut ended, grpc_status) =
         http2_attempts::run(decided, request, edits, &mut upload, respond).await;
     let request_bytes = upload.bytes;

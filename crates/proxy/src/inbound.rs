@@ -2,7 +2,7 @@
 
 pub(crate) mod http1;
 pub(crate) mod http2;
-mod standing;
+pub(crate) mod standing;
 mod stream;
 
 use std::cell::{OnceCell, RefCell};
@@ -35,6 +35,7 @@ use heddle_tls::{MeshIdentity, PeerVerificationError, alpn, default_provider, sh
 use heddle_wire::sniff::ClientHello;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::admission::{connection_refused, peer_refused};
 use crate::built_in;
 use crate::detect::{self, First, Patience, Spoken};
 use crate::events::Parties;
@@ -76,8 +77,10 @@ pub(crate) struct Peer {
     pub(crate) accepted: Accepted,
     pub(crate) facts: heddle_authz::Connection,
     pub(crate) client_certificate: Option<String>,
+    /// What it speaks inside is HTTP of a TLS server's, which a gateway took off.
+    pub(crate) https: bool,
     /// The number of its certificate, for when that is revoked.
-    serial: Option<Serial>,
+    pub(crate) serial: Option<Serial>,
     /// For limits that count by connection.
     buckets: ConnectionBuckets,
     /// What counts its requests: of HTTP, and of gRPC.
@@ -92,7 +95,7 @@ impl Peer {
     ) -> Self {
         let (recorders, buckets) = Default::default();
         let serial = None;
-        Self { accepted, facts, client_certificate, serial, buckets, recorders }
+        Self { accepted, facts, client_certificate, https: false, serial, buckets, recorders }
     }
 
     /// Whether the certificate that it has proven itself with was revoked since.
@@ -338,6 +341,7 @@ async fn shake_hands(
             let parties = parties(accepted, "", &accepted.destination);
             worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
             worker.events.handshake(parties, refusal.as_ref(), &error);
+            peer_refused(worker, accepted, refusal.as_ref(), &error);
             return None;
         }
     };
@@ -347,6 +351,7 @@ async fn shake_hands(
             let parties = parties(accepted, "", &accepted.destination);
             worker.events.count(Direction::Inbound, Some(Reason::PeerIdentity));
             worker.events.handshake(parties, Some(&error), &error);
+            peer_refused(worker, accepted, Some(&error), &error);
             return None;
         }
     };
@@ -356,6 +361,9 @@ async fn shake_hands(
     let facts = facts_of(transport, accepted, Some(peer.identity), hello.server_name);
     if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
         let why = format_args!("mutual TLS is off on this port by {}", mutual_tls.origin);
+        let identity = facts.peer_identity().map(ToString::to_string).unwrap_or_default();
+        let rule = Some(&mutual_tls.origin);
+        connection_refused(worker, accepted, &identity, transport.name(), &why, rule);
         let reason = Reason::AuthorizationDenied;
         failed(
             worker,
@@ -406,7 +414,7 @@ fn plaintext(
 ) -> Option<(Identified, What)> {
     let facts = facts_of(heddle_authz::Transport::Plaintext, accepted, None, None);
     if let Acceptance::Refuse(mutual_tls) = port.inbound.accept(&facts) {
-        plaintext_refused(worker, accepted, "plaintext", &mutual_tls.origin);
+        plaintext_refused(worker, accepted, facts.transport(), "plaintext", &mutual_tls.origin);
         return None;
     }
     let what = match opened {
@@ -416,8 +424,15 @@ fn plaintext(
     Some((Identified::new(accepted, facts, client, None), what))
 }
 
-fn plaintext_refused(worker: &Worker, accepted: Accepted, what: &str, origin: &Origin) {
+fn plaintext_refused(
+    worker: &Worker,
+    accepted: Accepted,
+    transport: heddle_authz::Transport,
+    what: &str,
+    origin: &Origin,
+) {
     let why = format_args!("{what} came where {origin} asks for mutual TLS of the mesh");
+    connection_refused(worker, accepted, "", transport.name(), &why, Some(origin));
     let hint = "run the caller in the mesh, or allow plaintext on this port (mode PERMISSIVE)";
     failed(worker, accepted, Reason::PlaintextRefused, &why, hint);
 }
@@ -437,7 +452,7 @@ fn opaque_tls(
         }
         Acceptance::ProbesOnly(mutual_tls) | Acceptance::Refuse(mutual_tls) => {
             let what = "TLS that is not the mesh's";
-            plaintext_refused(worker, accepted, what, &mutual_tls.origin);
+            plaintext_refused(worker, accepted, transport, what, &mutual_tls.origin);
             None
         }
     }

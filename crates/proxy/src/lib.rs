@@ -4,6 +4,8 @@
 
 mod accept;
 mod admin;
+mod admission;
+mod ask;
 mod built_in;
 mod changes;
 mod config;
@@ -14,6 +16,7 @@ mod events;
 mod find;
 pub mod fixed;
 mod forward;
+pub mod gateway;
 mod http1;
 mod http2;
 pub mod inbound;
@@ -25,5 +28,6 @@ pub mod run;
 #[cfg(test)]
 mod sizes;
 pub mod snapshot;
+pub mod tokens;
 mod upstream;
 pub mod worker;

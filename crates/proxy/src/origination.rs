@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use heddle_ir::destination::TlsOrigination;
+use heddle_ir::secret::{Secret, SecretKey};
 use heddle_tls::{ClientTls, ClientTlsMode, OriginationConfig, default_provider};
 
 use crate::upstream::UpstreamProtocol;
@@ -13,26 +14,32 @@ use crate::worker::Worker;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Reads the files and makes the configuration; the error is a sentence for the operator. Done once for an endpoint
-/// and generation of its policy, not for a request.
+/// and generation of its policy, not for a request. `secrets` are those that the settings refer to and that exist.
 pub(crate) fn config(
     worker: &Worker,
     settings: &TlsOrigination,
+    secrets: &[Arc<Secret>],
     protocol: UpstreamProtocol,
 ) -> Result<OriginationConfig, String> {
-    let roots_pem = match &settings.ca_certificates_path {
-        _ if settings.insecure_skip_verify => Arc::default(),
-        Some(path) => read(path)?,
-        None => system_roots()?,
+    let credential = settings.credential.as_ref().map(|key| secret(secrets, key)).transpose()?;
+    let mut authorities: Vec<&Arc<Secret>> = credential.into_iter().collect();
+    // One of several places may have it.
+    authorities.extend(secrets.iter().filter(|own| settings.ca_certificates.contains(&own.key)));
+    let (roots_pem, revocations_pem) = if settings.insecure_skip_verify {
+        Default::default()
+    } else {
+        (roots(settings, &authorities)?, revocations(settings, &authorities)?)
     };
-    let revocations_pem = match &settings.revocations_path {
-        Some(path) if !settings.insecure_skip_verify => read(path)?,
-        _ => Arc::default(),
-    };
-    let mode = match &settings.client_certificate_paths {
-        Some((chain, key)) => {
+    let own = credential.filter(|own| !own.private_key.is_empty());
+    let mode = match (own, &settings.client_certificate_paths) {
+        (Some(own), _) => ClientTlsMode::Mutual {
+            chain_pem: own.certificate_chain.clone(),
+            key_pem: own.private_key.clone(),
+        },
+        (None, Some((chain, key))) => {
             ClientTlsMode::Mutual { chain_pem: read(chain)?, key_pem: read(key)? }
         }
-        None => ClientTlsMode::Simple,
+        (None, None) => ClientTlsMode::Simple,
     };
     let protocols: &[&[u8]] = match protocol {
         UpstreamProtocol::Http1 => &[b"http/1.1"],
@@ -52,13 +59,55 @@ pub(crate) fn config(
     OriginationConfig::new(default_provider(), clock, &settings).map_err(|error| error.to_string())
 }
 
+/// What is named and not there is no reason to go without it.
+fn secret<'s>(secrets: &'s [Arc<Secret>], key: &SecretKey) -> Result<&'s Arc<Secret>, String> {
+    let found = secrets.iter().find(|secret| secret.key == *key);
+    found.ok_or_else(|| format!("there is no secret {}/{}", key.namespace, key.name))
+}
+
+/// The authorities of the secrets; where they have none, those of the file; without one those of the system.
+fn roots(settings: &TlsOrigination, secrets: &[&Arc<Secret>]) -> Result<Arc<[u8]>, String> {
+    let found = joined(secrets.iter().map(|secret| &secret.authority));
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    if !settings.ca_certificates.is_empty() {
+        let names = settings.ca_certificates.iter();
+        let names = names.map(|key| format!("{}/{}", key.namespace, key.name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        return Err(format!("no authority is in the secrets {names}"));
+    }
+    match &settings.ca_certificates_path {
+        Some(path) => read(path),
+        None => system_roots(),
+    }
+}
+
+fn revocations(settings: &TlsOrigination, secrets: &[&Arc<Secret>]) -> Result<Arc<[u8]>, String> {
+    let found = joined(secrets.iter().map(|secret| &secret.revocations));
+    match &settings.revocations_path {
+        Some(path) if found.is_empty() => read(path),
+        _ => Ok(found),
+    }
+}
+
+/// PEM texts one after the other.
+fn joined<'s>(texts: impl Iterator<Item = &'s Arc<[u8]>>) -> Arc<[u8]> {
+    let mut all = Vec::new();
+    for text in texts.filter(|text| !text.is_empty()) {
+        all.extend_from_slice(text);
+        all.push(b'\n');
+    }
+    all.into()
+}
+
 fn system_roots() -> Result<Arc<[u8]>, String> {
     let mut files = heddle_tls::SYSTEM_ROOT_FILES.iter();
     let file = files.find(|file| fs::metadata(file).is_ok());
     read(file.ok_or("this system has no file of certificate authorities")?)
 }
 
-fn read(path: &str) -> Result<Arc<[u8]>, String> {
+pub(crate) fn read(path: &str) -> Result<Arc<[u8]>, String> {
     let unreadable = |error: std::io::Error| format!("cannot read {path}: {error}");
     let size = fs::metadata(path).map_err(unreadable)?.len();
     if size > FILE_BYTES_MAX {

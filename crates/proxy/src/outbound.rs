@@ -2,9 +2,9 @@
 
 pub(crate) mod http1;
 pub(crate) mod http2;
-mod request_id;
+pub(crate) mod request_id;
 pub(crate) mod session;
-mod stream;
+pub(crate) mod stream;
 
 use std::future::pending;
 use std::io;
@@ -151,8 +151,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
     let Detected { accepted, client, spoken } = detected;
     let server_name = match spoken {
         Spoken::Ended => return,
-        Spoken::Http1 => return http1::serve(worker, accepted, client, guard).await,
-        Spoken::Http2 => return http2::serve(worker, accepted, client, guard).await,
+        Spoken::Http1 => return http1::serve(worker, accepted, None, client, guard).await,
+        Spoken::Http2 => return http2::serve(worker, accepted, None, client, guard).await,
         Spoken::Opaque => None,
         Spoken::Tls(hello) => hello.server_name,
     };
@@ -162,7 +162,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
             find::find(worker, snapshot, accepted.destination, None).await;
         match found {
             Ok(found) => {
-                stream::serve(worker, accepted, client, &found, server_name.as_deref()).await;
+                let name = server_name.as_deref();
+                stream::serve(worker, accepted, client, &found, name, pending()).await;
             }
             Err(_) => stream::refused(worker, accepted, &stream::StreamError::NotPermitted),
         }

@@ -17,6 +17,7 @@ use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -35,7 +36,7 @@ use crate::configuration::Configuration;
 use crate::dns::{self, Names};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
-use crate::{inbound, outbound};
+use crate::{gateway, inbound, outbound};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
 const OUTBOUND_PORT: u16 = 15001;
@@ -53,6 +54,8 @@ pub struct SidecarOptions {
     pub workload: WorkloadId,
     /// The socket pair that descriptors are asked for on.
     pub supervisor: OwnedFd,
+    /// Where decisions are written that somebody may have to account for.
+    pub audit: AuditSettings,
 }
 
 /// Why a proxy could not start, or ended.
@@ -81,6 +84,10 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     let (configuration, publisher) = Configuration::new(Snapshot::default(), Arc::new(demands));
     let registry = Registry::new(RegistrySettings::default());
     record_build(&registry, "proxy", env!("CARGO_PKG_VERSION"));
+    let (audit, _audit_writers) = options
+        .audit
+        .open(options.workload.as_str(), &registry)
+        .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
     let certificate_metrics = mesh_metrics.clone();
     let (sender, receiver) = oneshot::channel();
@@ -132,6 +139,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
+        audit,
+        token_keys: Arc::default(),
         started,
         overrides: Overrides::default(),
     };
@@ -151,6 +160,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         tokio::task::spawn_local(outbound::serve(worker.clone(), listener));
         let listener = listen(&shared.sockets, INBOUND_PORT)?;
         tokio::task::spawn_local(inbound::serve(worker.clone(), listener));
+        tokio::task::spawn_local(gateway::run(worker.clone()));
         terminate.recv().await;
         let settings = shared.configuration.snapshot().settings.clone();
         let deadline = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);

@@ -23,7 +23,7 @@ fn check(bytes: usize, most: usize) {
 #[test]
 fn an_idle_connection_is_small() {
     let worker = any::<&Rc<Worker>>;
-    check(size_of_made(|| outbound::http1::serve(worker(), any(), any(), any())), 1024);
+    check(size_of_made(|| outbound::http1::serve(worker(), any(), any(), any(), any())), 1024);
     check(size_of_made(|| inbound::http1::serve(worker(), any(), any(), any())), 1024);
     check(size_of::<Client>(), 256);
     check(size_of::<heddle_http::TlsStream>(), 1280);
@@ -40,8 +40,8 @@ fn a_request_under_way_is_small() {
 
 #[test]
 fn a_request_of_http2_under_way_is_small() {
-    let request = || outbound::http2::serve_request(any(), any(), any(), any(), any());
-    check(size_of_made(request), 4608);
+    let request = || outbound::http2::serve_request(any(), any(), any(), any(), any(), any());
+    check(size_of_made(request), 4864);
     let worker = any::<&Rc<Worker>>;
     let request = || inbound::http2::serve_request(worker(), any(), any(), any());
     check(size_of_made(request), 4096);

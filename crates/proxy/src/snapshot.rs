@@ -5,6 +5,8 @@
 //! known of endpoints and what circuit breakers count goes on from one snapshot to the next. This module does not
 //! know where resources come from.
 
+mod gateway;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,16 +15,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use heddle_authz::CompiledAuthorization;
 use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
-use heddle_ir::destination::{Destination, DestinationId, EndpointSource, TunnelMethod};
+use heddle_ir::destination::{ClientTls, Destination, DestinationId, EndpointSource, TunnelMethod};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
+use heddle_ir::gateway::Gateway;
 use heddle_ir::index::Index;
 use heddle_ir::outbound::{Outbound, OutboundKey};
-use heddle_ir::proxy::ProxySettings;
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::secret::{Secret, SecretKey};
 use heddle_ir::workload::Workload;
-use heddle_route::{CompiledRoutes, TargetIndex};
+use heddle_route::{CompiledGateway, CompiledRoutes, TargetIndex};
 use heddle_sync::Effect;
 use tokio::sync::Notify;
+
+pub use gateway::{GatewayState, ServerState, ServerTlsState};
 
 use crate::rate_limits::CompiledLimits;
 
@@ -45,6 +51,9 @@ pub struct Snapshot {
     pub workloads: HashMap<IpAddr, Arc<Workload>>,
     /// What was asked for and does not exist.
     pub absent: HashSet<ResourceName>,
+    /// What it serves on listeners of its own; none: it is no gateway.
+    pub gateway: Option<Arc<GatewayState>>,
+    secrets: HashMap<SecretKey, Arc<Secret>>,
     endpoints: HashMap<EndpointSetKey, Arc<EndpointSet>>,
     compiled_inbound: Option<Arc<heddle_ir::inbound::Inbound>>,
 }
@@ -55,7 +64,7 @@ pub struct OutboundState {
     /// The routes; a change of endpoints does not touch them.
     pub routes: Arc<CompiledRoutes>,
     /// The destinations, in the order of [`Outbound::destinations`].
-    pub destinations: Vec<Arc<DestinationState>>,
+    pub destinations: Arc<[Arc<DestinationState>]>,
     /// When it was last used, in milliseconds of the proxy's clock; shared with the states before and after.
     pub used_at_ms: Arc<AtomicU64>,
 }
@@ -69,6 +78,8 @@ pub struct DestinationState {
     pub balancer: Balancer,
     /// What is limited; shared with the states before and after, and by all that lead to the same destination.
     pub limits: Arc<DestinationLimits>,
+    /// The secrets that its TLS refers to and that exist.
+    pub credentials: Arc<[Arc<Secret>]>,
 }
 
 /// What is under way towards a destination, for the whole process and across configuration changes.
@@ -103,13 +114,15 @@ impl Snapshot {
             }
         }
         next.rebuild(&changed, seed, now_ms, &mut problems);
-        if changed.inbound {
+        if changed.inbound || next.is_at_edge() != self.is_at_edge() {
             next.inbound_limits = next.compiled_inbound.as_ref().and_then(|inbound| {
                 let previous = self.inbound_limits.as_deref();
                 CompiledLimits::compile(&inbound.rate_limits, previous, &mut problems)
             });
             // A permit names the generation that granted it, so that every change of policy is a new one.
             next.inbound = next.compiled_inbound.clone().map(|inbound| {
+                let at_edge = next.is_at_edge().then(|| Arc::new(inbound.at_edge()));
+                let inbound = at_edge.unwrap_or(inbound);
                 let (compiled, found) = CompiledAuthorization::compile(inbound, next.generation);
                 problems.extend(found.iter().map(ToString::to_string));
                 Arc::new(compiled)
@@ -133,8 +146,13 @@ impl Snapshot {
                 changed.outbounds.insert(outbound.key.clone(), outbound.clone());
             }
             Resource::Proxy(settings) => self.settings = Some(settings.clone()),
-            // Nothing listens on its own and nothing reads a secret yet; bundles are taken by the identity's holder.
-            Resource::Gateway(_) | Resource::Secret(_) | Resource::TrustBundle(_) => {}
+            Resource::Gateway(gateway) => changed.gateway = GatewayChange::Set(gateway.clone()),
+            Resource::Secret(secret) => {
+                self.secrets.insert(secret.key.clone(), secret.clone());
+                changed.secrets.insert(secret.key.clone());
+            }
+            // Taken by the identity's holder.
+            Resource::TrustBundle(_) => {}
             Resource::Workload(workload) => {
                 for address in &workload.addresses {
                     self.workloads.insert(*address, workload.clone());
@@ -163,7 +181,12 @@ impl Snapshot {
                 changed.outbounds.remove(key);
             }
             ResourceName::Proxy(_) => self.settings = None,
-            ResourceName::Gateway(_) | ResourceName::Secret(_) | ResourceName::TrustBundle => {}
+            ResourceName::Gateway(_) => changed.gateway = GatewayChange::Unset,
+            ResourceName::Secret(key) => {
+                self.secrets.remove(key);
+                changed.secrets.insert(key.clone());
+            }
+            ResourceName::TrustBundle => {}
             ResourceName::Workload(_, address) => {
                 self.workloads.remove(address);
             }
@@ -175,6 +198,11 @@ impl Snapshot {
         self.endpoints.get(key)
     }
 
+    /// Whether the proxy takes connections on listeners of its own.
+    fn is_at_edge(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.role == ProxyRole::Gateway)
+    }
+
     /// Marks what the control plane has said does not exist.
     pub fn mark_absent(&mut self, names: impl IntoIterator<Item = ResourceName>) {
         self.absent.extend(names);
@@ -184,14 +212,15 @@ impl Snapshot {
         let known: HashMap<DestinationId, Arc<DestinationState>> = self
             .outbounds
             .values()
-            .flat_map(|outbound| &outbound.destinations)
+            .flat_map(|outbound| outbound.destinations.iter())
+            .chain(self.gateway.iter().flat_map(|gateway| gateway.destinations.iter()))
             .map(|state| (state.destination.id.clone(), state.clone()))
             .collect();
         let touched: Vec<OutboundKey> = self
             .outbounds
             .iter()
             .filter(|(key, state)| {
-                !changed.outbounds.contains_key(key) && state.uses_any(&changed.endpoints)
+                !changed.outbounds.contains_key(key) && changed.touches(&state.destinations)
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -205,17 +234,22 @@ impl Snapshot {
             let previous = builder.snapshot.outbounds.get(key);
             let used_at_ms = previous
                 .map_or_else(|| Arc::new(AtomicU64::new(now_ms)), |state| state.used_at_ms.clone());
-            let destinations = builder.destinations(outbound);
+            let destinations = builder.destinations(&outbound.destinations);
             let routes = Arc::new(routes);
             built.push((key.clone(), OutboundState { routes, destinations, used_at_ms }));
         }
         for key in touched {
             let Some(previous) = builder.snapshot.outbounds.get(&key) else { continue };
             let (routes, used_at_ms) = (previous.routes.clone(), previous.used_at_ms.clone());
-            let destinations = builder.destinations(routes.outbound());
+            let destinations = builder.destinations(&routes.outbound().destinations);
             built.push((key, OutboundState { routes, destinations, used_at_ms }));
         }
+        let gateway = builder.gateway(problems);
+        let is_unset = matches!(changed.gateway, GatewayChange::Unset);
         self.outbounds.extend(built.into_iter().map(|(key, state)| (key, Arc::new(state))));
+        if gateway.is_some() || is_unset {
+            self.gateway = gateway.map(Arc::new);
+        }
     }
 }
 
@@ -242,6 +276,17 @@ struct Changed {
     outbounds: HashMap<OutboundKey, Arc<Outbound>>,
     endpoints: HashSet<EndpointSetKey>,
     inbound: bool,
+    gateway: GatewayChange,
+    secrets: HashSet<SecretKey>,
+}
+
+/// What becomes of what is served.
+#[derive(Debug, Default)]
+enum GatewayChange {
+    #[default]
+    None,
+    Set(Arc<Gateway>),
+    Unset,
 }
 
 struct Builder<'a> {
@@ -255,8 +300,49 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn destinations(&mut self, outbound: &Outbound) -> Vec<Arc<DestinationState>> {
-        outbound.destinations.iter().map(|destination| self.destination(destination)).collect()
+    fn destinations(&mut self, all: &[Arc<Destination>]) -> Arc<[Arc<DestinationState>]> {
+        all.iter().map(|destination| self.destination(destination)).collect()
+    }
+
+    /// The secrets that a destination refers to; the same value while they are the same.
+    fn credentials(
+        &self,
+        destination: &Destination,
+        previous: Option<&Arc<DestinationState>>,
+    ) -> Arc<[Arc<Secret>]> {
+        let known = |key: &SecretKey| self.snapshot.secrets.get(key).cloned();
+        let now: Vec<Arc<Secret>> = secrets_of(destination).filter_map(known).collect();
+        match previous {
+            Some(previous) if *previous.credentials == *now => previous.credentials.clone(),
+            _ => now.into(),
+        }
+    }
+
+    /// What is served now, where that has changed and anything is.
+    fn gateway(&mut self, problems: &mut Problems) -> Option<GatewayState> {
+        let previous = self.snapshot.gateway.clone();
+        let compiled = match (&self.changed.gateway, &previous) {
+            (GatewayChange::Set(gateway), _) => {
+                let (compiled, found) = CompiledGateway::compile(gateway.clone());
+                problems.extend(found.iter().map(ToString::to_string));
+                problems.extend(gateway.destinations.iter().flat_map(|own| not_supported(own)));
+                Arc::new(compiled)
+            }
+            (GatewayChange::None, Some(previous)) => {
+                let secrets = &self.changed.secrets;
+                let is_touched = self.changed.touches(&previous.destinations)
+                    || secrets.iter().any(|secret| previous.refers_to(secret));
+                if !is_touched {
+                    return None;
+                }
+                previous.compiled.clone()
+            }
+            (GatewayChange::None, None) | (GatewayChange::Unset, _) => return None,
+        };
+        let destinations = self.destinations(&compiled.gateway().destinations);
+        let secrets = &self.snapshot.secrets;
+        let previous = previous.as_deref();
+        Some(GatewayState::new(compiled, destinations, secrets, previous, problems))
     }
 
     fn destination(&mut self, destination: &Arc<Destination>) -> Arc<DestinationState> {
@@ -266,12 +352,8 @@ impl Builder<'_> {
             return fresh.clone();
         }
         let previous = self.known.get(&destination.id);
-        let set_changed = match &destination.endpoints {
-            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
-            EndpointSource::Set(key) => self.changed.endpoints.contains(key),
-        };
         if let Some(previous) = previous
-            && !set_changed
+            && !self.changed.touches_one(destination)
             && previous.destination == *destination
         {
             return previous.clone();
@@ -293,6 +375,7 @@ impl Builder<'_> {
                 self.now_ms,
             ),
             limits: previous.map_or_else(Arc::default, |previous| previous.limits.clone()),
+            credentials: self.credentials(destination, previous),
         });
         self.fresh.insert(destination.id.clone(), state.clone());
         state
@@ -304,12 +387,31 @@ impl OutboundState {
     pub fn touch(&self, now_ms: u64) {
         self.used_at_ms.store(now_ms, Ordering::Relaxed);
     }
+}
 
-    fn uses_any(&self, sets: &HashSet<EndpointSetKey>) -> bool {
-        !sets.is_empty()
-            && self.destinations.iter().any(|state| match &state.destination.endpoints {
-                EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
-                EndpointSource::Set(key) => sets.contains(key),
-            })
+impl Changed {
+    /// Whether endpoints or secrets of one of these have changed.
+    fn touches(&self, destinations: &[Arc<DestinationState>]) -> bool {
+        let is_empty = self.endpoints.is_empty() && self.secrets.is_empty();
+        !is_empty && destinations.iter().any(|state| self.touches_one(&state.destination))
     }
+
+    fn touches_one(&self, destination: &Destination) -> bool {
+        let set = match &destination.endpoints {
+            EndpointSource::OriginalDestination | EndpointSource::RequestedName { .. } => false,
+            EndpointSource::Set(key) => self.endpoints.contains(key),
+        };
+        set || secrets_of(destination).any(|key| self.secrets.contains(key))
+    }
+}
+
+/// The secrets that a destination's TLS refers to.
+fn secrets_of(destination: &Destination) -> impl Iterator<Item = &SecretKey> {
+    let settings = match &destination.tls {
+        ClientTls::Originate(settings) => Some(settings),
+        ClientTls::Auto | ClientTls::Disable | ClientTls::Mesh => None,
+    };
+    settings
+        .into_iter()
+        .flat_map(|settings| settings.credential.iter().chain(&settings.ca_certificates))
 }

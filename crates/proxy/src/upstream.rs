@@ -1,5 +1,6 @@
 //! Connections to endpoints: opened with the permit of the request, kept for the next one.
 
+mod made_of;
 mod open;
 
 use std::cell::{OnceCell, RefCell};
@@ -29,6 +30,7 @@ use crate::events::Parties;
 use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
 
+use made_of::MadeOf;
 pub(crate) use open::{open, open_tunnel};
 
 /// A connection that counts against the limit of its destination for as long as it is open.
@@ -223,9 +225,17 @@ enum Place {
     Outside,
 }
 
+fn is_loopback(address: &EndpointAddress) -> bool {
+    matches!(address, EndpointAddress::Address(address) if address.ip().to_canonical().is_loopback())
+}
+
 fn place_of(worker: &Worker, target: &Target) -> Place {
     let address = match target {
         Target::Application(_) => return Place::Application,
+        // Something beside the application, as an authoriser in the same pod; never the host that the broker lives on.
+        Target::Endpoint(endpoint, _) if is_loopback(&endpoint.address) => {
+            return Place::Application;
+        }
         Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,
@@ -245,7 +255,7 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
 pub(crate) struct UpstreamEndpoint {
     state: Option<Weak<EndpointState>>,
     /// What its settings were made of; others with the same settings replace it.
-    made_of: RefCell<(Arc<Destination>, Option<Arc<Endpoint>>)>,
+    made_of: RefCell<MadeOf>,
     address: EndpointAddress,
     place: Place,
     identity_generation: u64,
@@ -287,31 +297,6 @@ impl UpstreamEndpoint {
     fn retire(&self) {
         self.pool.evict();
         self.http2.borrow_mut().clear();
-    }
-
-    /// Whether its connections are those that these settings ask for.
-    fn suits(&self, destination: &Arc<Destination>, endpoint: Option<&Arc<Endpoint>>) -> bool {
-        let mut made_of = self.made_of.borrow_mut();
-        let (known, known_endpoint) = &*made_of;
-        let same_endpoint = match (known_endpoint, endpoint) {
-            (Some(known), Some(endpoint)) => Arc::ptr_eq(known, endpoint),
-            (known, endpoint) => known.is_none() && endpoint.is_none(),
-        };
-        if Arc::ptr_eq(known, destination) && same_endpoint {
-            return true;
-        }
-        let of_destination = |of: &Destination| {
-            (of.tls.clone(), of.subject_alt_names.clone(), of.mesh_server_name.clone())
-        };
-        let of_endpoint = |of: &Endpoint| (of.identity.clone(), of.transport, of.workload.clone());
-        let suits = of_destination(known) == of_destination(destination)
-            && known.id == destination.id
-            && known.connection_pool == destination.connection_pool
-            && known_endpoint.as_deref().map(of_endpoint) == endpoint.map(|of| of_endpoint(of));
-        if suits {
-            *made_of = (destination.clone(), endpoint.cloned());
-        }
-        suits
     }
 
     /// Whether connections to it are mutual TLS of the mesh.
@@ -386,7 +371,7 @@ pub(crate) fn endpoint_of(
     };
     let key = EndpointKey { target: target_key, protocol, identity_generation };
     if let Some(found) = worker.endpoints.borrow().get(&key) {
-        if found.suits(destination, target.endpoint()) {
+        if found.made_of.borrow_mut().suits(state, target) {
             return Ok(found.clone());
         }
         found.retire();
@@ -406,10 +391,10 @@ fn make_endpoint(
     let destination = &state.destination;
     let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
-    let security = security_of(worker, destination, target, protocol, mesh)?;
+    let security = security_of(worker, state, target, protocol, mesh)?;
     let limits = pool_limits(&destination.connection_pool);
     Ok(UpstreamEndpoint {
-        made_of: RefCell::new((destination.clone(), target.endpoint().cloned())),
+        made_of: RefCell::new(MadeOf::new(state, target)),
         header,
         state: match target {
             Target::Endpoint(_, state) => Some(Arc::downgrade(state)),
@@ -442,11 +427,12 @@ fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
 
 fn security_of(
     worker: &Worker,
-    destination: &Destination,
+    state: &DestinationState,
     target: &Target,
     protocol: UpstreamProtocol,
     mesh: bool,
 ) -> Result<Security, UpstreamError> {
+    let destination = &state.destination;
     if mesh {
         let identity = worker.shared.identity.current().ok_or(UpstreamError::NoIdentity)?;
         let protocols = match protocol {
@@ -467,7 +453,7 @@ fn security_of(
     }
     match &destination.tls {
         ClientTls::Originate(settings) => {
-            let config = crate::origination::config(worker, settings, protocol)
+            let config = crate::origination::config(worker, settings, &state.credentials, protocol)
                 .map_err(UpstreamError::TlsSettings)?;
             Ok(Security::Originate(Rc::new(config)))
         }

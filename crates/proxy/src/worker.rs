@@ -11,6 +11,7 @@ use heddle_http::pool::Keeper;
 use heddle_ir::http_route::RetryPolicy;
 use heddle_net::broker;
 use heddle_net::socket::SocketFactory;
+use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::Identity;
@@ -40,6 +41,10 @@ pub struct Shared {
     pub metrics: Option<StandardMetrics>,
     /// Where failures are counted; none: nowhere.
     pub mesh_metrics: Option<MeshMetrics>,
+    /// Where decisions are written that somebody may have to account for.
+    pub audit: AuditLog,
+    /// What tokens of requests are checked with.
+    pub token_keys: Arc<crate::tokens::TokenKeys>,
     /// Where the proxy's clock begins.
     pub started: Instant,
     /// What stands in for interception, where there is none.
@@ -76,6 +81,8 @@ pub struct Worker {
     pub(crate) inbound_ports: Remembered,
     /// Callers that were silent while a hello of theirs was waited for, and those whose hello was late.
     pub(crate) hellos: Remembered,
+    /// Where the proxy's own requests go.
+    pub(crate) asked: crate::ask::Known,
     pub(crate) no_retries: RetryPolicy,
     /// Changes of what is enforced for the workload.
     pub(crate) policy_changes: Rc<LocalChanges>,
@@ -101,6 +108,7 @@ impl Worker {
             outbound_ports: Remembered::default(),
             inbound_ports: Remembered::default(),
             hellos: Remembered::default(),
+            asked: crate::ask::Known::default(),
             no_retries: RetryPolicy::never(),
             policy_changes: Rc::default(),
         })
@@ -110,6 +118,7 @@ impl Worker {
     /// more, and telling what is under way of changes of policy. Never ends.
     pub async fn run(self: Rc<Self>) {
         let mut changes = self.shared.configuration.changes();
+        crate::tokens::follow(&self);
         let evict = async {
             let policy = || self.shared.configuration.snapshot().inbound.clone();
             let mut known = policy();
@@ -127,6 +136,7 @@ impl Worker {
                     (known, identity) = (present, generation);
                     self.policy_changes.note();
                 }
+                crate::tokens::follow(&self);
             }
             std::future::pending::<()>().await;
         };

@@ -31,6 +31,8 @@ type HostRoutes = (Box<[HostPattern]>, Arc<CompiledRoutes>);
 
 #[derive(Debug)]
 struct CompiledServer {
+    /// Its number among the servers of all listeners.
+    place: usize,
     /// Of HTTP, by virtual host; of streams, the only one.
     routes: Box<[HostRoutes]>,
 }
@@ -49,9 +51,11 @@ impl CompiledGateway {
     /// Compiles a gateway; what cannot be compiled has its safe meaning and is returned as a problem.
     pub fn compile(gateway: Arc<Gateway>) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
+        let mut places = 0..;
         let servers = gateway.listeners.iter().map(|listener| {
-            let servers = listener.servers.iter();
-            let compiled = servers.map(|own| server(&gateway, listener, own, &mut problems));
+            let servers = listener.servers.iter().zip(&mut places);
+            let compiled =
+                servers.map(|(own, place)| server(&gateway, listener, own, place, &mut problems));
             compiled.collect()
         });
         let servers = servers.collect();
@@ -69,13 +73,51 @@ impl CompiledGateway {
         let listeners = self.gateway.listeners.iter().zip(&self.servers);
         let at_port = listeners.filter(|(listener, _)| listener.port == address.port());
         let bound = at_port.clone().find(|(own, _)| own.bind.is_some_and(|bind| bind == ip));
-        let found = bound.or_else(|| at_port.clone().find(|(own, _)| own.bind.is_none()));
+        let is_for_all = |own: &Listener| own.bind.is_none_or(|bind| bind.is_unspecified());
+        let found = bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)));
         found.map(|(listener, servers)| (listener, &**servers))
     }
 
     /// Whether something listens at an address and port.
     pub fn listens(&self, address: SocketAddr) -> bool {
         self.listener(address).is_some()
+    }
+
+    /// The listener of an address and port.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<&Listener> {
+        self.listener(address).map(|(listener, _)| listener)
+    }
+
+    /// The tables of all servers.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledRoutes>> {
+        let servers = self.servers.iter().flatten();
+        servers.flat_map(|server| server.routes.iter().map(|(_, routes)| routes))
+    }
+
+    /// Whether a request came on a TLS connection that is another server's: its authority is served there, by a host that
+    /// is more specific than any of the server that took the connection. The client, which has one connection for several
+    /// names, then gets 421 (RFC 9110 section 15.5.20) and makes another. Without a server name there is nothing that
+    /// could have led it elsewhere.
+    pub fn is_misdirected(
+        &self,
+        address: SocketAddr,
+        server_name: Option<&str>,
+        taken: &FoundServer<'_>,
+        authority: &str,
+    ) -> bool {
+        let host = lower_case(host_of(authority));
+        if server_name.is_none_or(|name| lower_case(name) == host) {
+            return false;
+        }
+        let own = matching(&taken.server.hosts, Some(&host));
+        let better = |server: &Server| {
+            let terminates = matches!(server.tls, Some(ServerTls::Terminate(_)));
+            let theirs = matching(&server.hosts, Some(&host)).filter(|_| terminates);
+            theirs.is_some_and(|theirs| {
+                own.is_none_or(|own| theirs.cmp_specificity(own) == Ordering::Less)
+            })
+        };
+        self.listener(address).is_some_and(|(listener, _)| listener.servers.iter().any(better))
     }
 
     /// The server that takes a TLS connection with this server name; none: the handshake is refused.
@@ -151,6 +193,11 @@ impl CompiledGateway {
 }
 
 impl<'a> FoundServer<'a> {
+    /// Its number among the servers of all listeners, in their order.
+    pub fn place(&self) -> usize {
+        self.compiled.place
+    }
+
     /// The routes for requests with this authority on a connection that the server took; none: 404.
     pub fn routes(&self, authority: &str) -> Option<&'a Arc<CompiledRoutes>> {
         let host = lower_case(host_of(authority));
@@ -167,6 +214,11 @@ impl<'a> FoundServer<'a> {
     /// The routes for a stream.
     pub fn streams(&self) -> Option<&'a Arc<CompiledRoutes>> {
         self.compiled.routes.first().map(|(_, routes)| routes)
+    }
+
+    /// Where a request is sent that must come under `https`; `target` is path and query.
+    pub fn https_location(authority: &str, target: &str) -> String {
+        format!("https://{authority}{target}")
     }
 
     /// Whether its TLS is passed on as it is.
@@ -197,6 +249,7 @@ fn server(
     gateway: &Arc<Gateway>,
     listener: &Listener,
     server: &Server,
+    place: usize,
     problems: &mut Vec<Problem>,
 ) -> CompiledServer {
     let nothing = || RouteTable { order: RuleOrder::Written, rules: Vec::new(), tiers: Vec::new() };
@@ -236,5 +289,5 @@ fn server(
             Box::new([(Box::default(), compile(outbound))])
         }
     };
-    CompiledServer { routes }
+    CompiledServer { place, routes }
 }

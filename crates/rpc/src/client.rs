@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use heddle_proto::certificate::{
     CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse,
+    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -82,6 +82,14 @@ impl Connection {
     ) -> Result<CertificateResponse, Status> {
         let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(CREATE_CERTIFICATE_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `Join`: a machine's first certificate, for a token.
+    pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(JOIN_PATH);
         let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
         Ok(response.into_inner())
     }

@@ -13,6 +13,8 @@ const PREAMBLE_BYTES_MAX: usize = 1024;
 /// Who is at the other end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Peer {
+    /// Somebody who has no name yet: a machine with a join token, which may call `Join` and nothing else.
+    Guest,
     /// The supervisor of the node of that name.
     Node(String),
     /// The proxy of that workload.
@@ -23,6 +25,7 @@ pub enum Peer {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Preamble {
+    Guest,
     Node(String),
     Workload(String),
 }
@@ -34,7 +37,7 @@ pub enum PreambleError {
     #[error("connection ended before its preamble")]
     Io(#[from] std::io::Error),
     /// It is not the JSON expected.
-    #[error("preamble is not {{\"workload\": …}} or {{\"node\": …}}")]
+    #[error("preamble is not {{\"workload\": …}}, {{\"node\": …}} or \"guest\"")]
     Json(#[from] serde_json::Error),
     /// No line end within the limit.
     #[error("preamble is longer than {PREAMBLE_BYTES_MAX} bytes")]
@@ -45,6 +48,7 @@ impl Peer {
     /// The line that a connection of this peer begins with, line feed included.
     pub fn preamble(&self) -> Vec<u8> {
         let preamble = match self {
+            Self::Guest => Preamble::Guest,
             Self::Node(name) => Preamble::Node(name.clone()),
             Self::Workload(id) => Preamble::Workload(id.as_str().to_owned()),
         };
@@ -67,6 +71,7 @@ impl Peer {
             }
         }
         Ok(match serde_json::from_slice(&line)? {
+            Preamble::Guest => Self::Guest,
             Preamble::Node(name) => Self::Node(name),
             Preamble::Workload(id) => Self::Workload(WorkloadId::new(id)),
         })
@@ -76,6 +81,7 @@ impl Peer {
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Guest => f.write_str("machine with a join token"),
             Self::Node(name) => write!(f, "node {name}"),
             Self::Workload(id) => write!(f, "proxy of {id}"),
         }
@@ -91,6 +97,7 @@ mod tests {
         for peer in [
             Peer::Workload(WorkloadId::new("standalone/Pod/default/a-0")),
             Peer::Node("local\"\n".into()),
+            Peer::Guest,
         ] {
             let mut bytes = peer.preamble();
             bytes.extend_from_slice(b"PRI");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use heddle_proto::certificate::{
     CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse,
+    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -75,6 +75,15 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<InstalledResponse, Status>> + Send {
         let _ = (peer, installed);
         async { Err(Status::unimplemented("certificates are not followed here")) }
+    }
+
+    /// `Join`. The peer may be anybody: the token in the request is what counts.
+    fn join(
+        &self,
+        request: JoinRequest,
+    ) -> impl Future<Output = Result<JoinResponse, Status>> + Send {
+        let _ = request;
+        async { Err(Status::unimplemented("no machine can join here")) }
     }
 
     /// `Watch`.
@@ -223,7 +232,15 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
     let Some(peer) = request.extensions().get::<Peer>().cloned() else {
         return Status::unauthenticated("connection has no peer").into_http();
     };
+    if peer == Peer::Guest && request.uri().path() != JOIN_PATH {
+        return Status::unauthenticated("whoever has a join token only may call Join only")
+            .into_http();
+    }
     match request.uri().path() {
+        JOIN_PATH => {
+            let call = move |message: JoinRequest| async move { handler.join(message).await };
+            grpc().unary(CallFn(call), request).await
+        }
         DELTA_PATH => {
             let call = move |requests| async move { handler.delta(peer, requests).await };
             grpc().streaming(CallFn(call), request).await

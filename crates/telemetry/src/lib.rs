@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod audit;
 mod calendar;
 mod flags;
 pub mod istio;

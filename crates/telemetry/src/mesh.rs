@@ -140,6 +140,7 @@ mod tests {
             &CONNECTIONS,
             &PEERS,
             &CERTIFICATES,
+            &crate::audit::LINES,
             &istio::REQUESTS,
             &istio::MESSAGES,
             &istio::TCP,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -17,15 +17,20 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateSigningRequestDer;
 use zeroize::{Zeroize, Zeroizing};
 
-use heddle_cert::{BACKDATE, Root, Serial, Validity};
+use heddle_cert::{BACKDATE, Root, RootId, Serial, Validity};
 use heddle_ident::{SpiffeId, TrustDomain};
 
 use crate::certificate::{
-    CertificateError, certificates_from_pem, pem_of, public_key_of, root_from_der,
+    CertificateError, certificates_from_pem, pem_of, public_key_of, root_from_der, validity_of,
 };
+use crate::provider::sha256_hex;
 
 /// A request with a P-384 key and a long id stays below 3 KB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+mod plugged;
+
+pub use plugged::{PluggedFiles, PluggedIn, PluggedInError};
 
 /// Why a leaf is not signed, or a root cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +180,25 @@ impl SigningRoot {
         &self.root
     }
 
+    /// The last moment at which everything of the chain is valid, the root included: no leaf may live longer.
+    pub fn not_after(&self) -> SystemTime {
+        let above = self.intermediates.iter().filter_map(|der| validity_of(der).ok());
+        above
+            .map(|validity| validity.not_after)
+            .chain([self.root.not_after()])
+            .min()
+            .unwrap_or(UNIX_EPOCH)
+    }
+
+    /// The certificates between the root and what is signed, the signer's own first, with their validity; none where
+    /// the root signs itself.
+    pub fn intermediates(&self) -> impl Iterator<Item = (RootId, Validity)> {
+        self.intermediates.iter().filter_map(|der| {
+            let id = RootId::new(sha256_hex(&self.provider, der)?);
+            Some((id, validity_of(der).ok()?))
+        })
+    }
+
     /// The certificates in PEM, as [`SigningRoot::from_pem`] reads them.
     pub fn chain_pem(&self) -> String {
         let mut chain = self.intermediates.clone();
@@ -236,6 +260,20 @@ impl SigningRoot {
         let mut chain = vec![Arc::from(leaf.der().as_ref())];
         chain.extend(self.intermediates.iter().cloned());
         Ok(chain)
+    }
+}
+
+/// The one SPIFFE id that a signing request (PKCS #10, DER) names; none: it cannot be read, or names something else or
+/// more. Its signature is right: whoever sent it holds the key.
+pub fn requested_identity(request: &[u8]) -> Option<SpiffeId> {
+    if request.len() > REQUEST_BYTES_MAX {
+        return None;
+    }
+    let request = CertificateSigningRequestDer::from(request);
+    let request = CertificateSigningRequestParams::from_der(&request).ok()?;
+    match request.params.subject_alt_names.as_slice() {
+        [SanType::URI(uri)] => SpiffeId::parse(uri.as_str()).ok(),
+        _ => None,
     }
 }
 

@@ -101,6 +101,46 @@ impl LeafFacts {
     }
 }
 
+/// The names of a leaf, for those who are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeafNames {
+    /// The subject as RFC 4514 writes it: most specific part first.
+    pub subject: String,
+    /// URIs among the alternative names.
+    pub uris: Vec<String>,
+    /// DNS names among the alternative names.
+    pub dns: Vec<String>,
+}
+
+impl LeafNames {
+    /// Reads the names of the certificate `der`.
+    pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
+        let certificate = parse(der)?;
+        let (mut uris, mut dns) = (Vec::new(), Vec::new());
+        let names = certificate.subject_alternative_name().map_err(malformed)?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+                GeneralName::DNSName(name) => dns.push((*name).to_owned()),
+                _ => {}
+            }
+        }
+        let mut parts: Vec<String> = certificate
+            .subject()
+            .iter_attributes()
+            .map(|attribute| {
+                let registry = x509_parser::objects::oid_registry();
+                let kind = x509_parser::objects::oid2abbrev(attribute.attr_type(), registry);
+                let kind =
+                    kind.map_or_else(|_| attribute.attr_type().to_string(), ToOwned::to_owned);
+                format!("{kind}={}", attribute.as_str().unwrap_or_default())
+            })
+            .collect();
+        parts.reverse();
+        Ok(Self { subject: parts.join(","), uris, dns })
+    }
+}
+
 /// The serial number of the certificate `der`; none where it is longer than any that an authority of ours gives.
 pub fn serial_of(der: &[u8]) -> Result<Option<Serial>, CertificateError> {
     parse(der).map(|certificate| serial(&certificate))
@@ -122,9 +162,23 @@ pub(crate) fn validity_of(der: &[u8]) -> Result<Validity, CertificateError> {
     parse(der).map(|certificate| validity(&certificate))
 }
 
+/// When the first of the certificates of a PEM text expires.
+pub fn expiry_from_pem(pem: &[u8]) -> Result<SystemTime, CertificateError> {
+    let ends = certificates_from_pem(pem)?.into_iter().map(|der| Ok(validity_of(&der)?.not_after));
+    let ends = ends.collect::<Result<Vec<_>, _>>()?;
+    ends.into_iter().min().ok_or(CertificateError::NoCertificate)
+}
+
 /// The public key of the certificate `der` (`SubjectPublicKeyInfo`).
 pub(crate) fn public_key_of(der: &[u8]) -> Result<Vec<u8>, CertificateError> {
     parse(der).map(|certificate| certificate.public_key().raw.to_vec())
+}
+
+/// Whether the certificate `der` may sign others: constraint CA:TRUE, and its key usage, where it has one, says so too.
+pub(crate) fn may_sign_certificates(der: &[u8]) -> Result<bool, CertificateError> {
+    let certificate = parse(der)?;
+    let usage = certificate.key_usage().map_err(malformed)?;
+    Ok(certificate.is_ca() && usage.is_none_or(|usage| usage.value.key_cert_sign()))
 }
 
 /// A root of a trust bundle, from DER. It must be a certificate that may sign certificates.
@@ -171,6 +225,29 @@ pub(crate) fn revocation_list(der: &[u8]) -> Result<CertRevocationList<'static>,
 pub fn revocation_list_due(der: &[u8]) -> Result<Option<SystemTime>, CertificateError> {
     let (_, list) = CertificateRevocationList::from_der(der).map_err(malformed_list)?;
     Ok(list.next_update().map(|time| from_unix_seconds(time.timestamp())))
+}
+
+/// The roots of another trust domain, as people have them: certificates in PEM, or a bundle in JSON (SPIFFE Trust
+/// Domain and Bundle, section 4: a JWK set whose keys of use `x509-svid` have a certificate in `x5c`). At least one.
+pub fn roots_from_bundle(
+    provider: &CryptoProvider,
+    text: &str,
+) -> Result<Vec<Root>, CertificateError> {
+    use base64::Engine as _;
+    if !text.trim_start().starts_with('{') {
+        return root_from_pem(provider, text);
+    }
+    let bundle: serde_json::Value = serde_json::from_str(text).map_err(malformed)?;
+    let keys = bundle.get("keys").and_then(serde_json::Value::as_array);
+    let of_x509 = |key: &&serde_json::Value| key["use"] == "x509-svid";
+    let mut roots = Vec::new();
+    for key in keys.into_iter().flatten().filter(of_x509) {
+        let certificate = key["x5c"].get(0).and_then(serde_json::Value::as_str);
+        let certificate = certificate.ok_or_else(|| malformed("a key without x5c"))?;
+        let der = base64::engine::general_purpose::STANDARD.decode(certificate);
+        roots.push(root_from_der(provider, &der.map_err(malformed)?)?);
+    }
+    if roots.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(roots) }
 }
 
 /// Writes DER in PEM (RFC 7468): `label` is `CERTIFICATE` or `CERTIFICATE REQUEST`.
@@ -232,4 +309,29 @@ fn malformed(detail: impl fmt::Display) -> CertificateError {
 
 fn malformed_list(detail: impl fmt::Display) -> CertificateError {
     CertificateError::MalformedList { detail: detail.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::default_provider;
+    use crate::testing::TestRoot;
+
+    #[test]
+    fn roots_of_others_come_in_pem_and_as_a_spiffe_bundle() {
+        use base64::Engine as _;
+        let provider = default_provider();
+        let root = TestRoot::new(&provider, "theirs").root;
+        let read = |text: &str| roots_from_bundle(&provider, text);
+        assert_eq!(read(&pem_of("CERTIFICATE", &root.der)).unwrap(), std::slice::from_ref(&root));
+        let der = base64::engine::general_purpose::STANDARD.encode(&root.der);
+        let x509 = format!(r#"{{"kty": "EC", "use": "x509-svid", "x5c": ["{der}"]}}"#);
+        let jwt = r#"{"kty": "EC", "use": "jwt-svid", "kid": "a"}"#;
+        let bundle = |keys: &str| format!(r#" {{"keys": [{keys}], "spiffe_sequence": 1}}"#);
+        assert_eq!(read(&bundle(&format!("{jwt}, {x509}"))).unwrap(), [root]);
+        assert_eq!(read(&bundle(jwt)), Err(CertificateError::NoCertificate));
+        for text in ["", "{", "nothing", &bundle(r#"{"use": "x509-svid"}"#)] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
 }

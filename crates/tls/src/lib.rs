@@ -22,30 +22,40 @@ mod certificate;
 mod clock;
 mod data_key;
 mod identity;
+mod join;
 pub mod jwt;
 mod keys;
 mod origination;
 mod provider;
 mod sessions;
+mod termination;
 #[cfg(test)]
 mod testing;
 mod verify;
 
-pub use authority::{SignError, SigningRoot};
+pub use authority::{
+    PluggedFiles, PluggedIn, PluggedInError, SignError, SigningRoot, requested_identity,
+};
 pub use certificate::{
-    CertificateError, certificates_from_pem, pem_of, revocation_list_due,
-    revocation_lists_from_pem, root_from_der, root_from_pem, serial_of,
+    CertificateError, LeafNames, certificates_from_pem, expiry_from_pem, pem_of,
+    revocation_list_due, revocation_lists_from_pem, root_from_der, root_from_pem,
+    roots_from_bundle, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use data_key::{DATA_KEY_BYTES, DataKey, DataKeyError};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};
+pub use join::{NewToken, token_hash};
 pub use keys::{Keys, WorkloadKey};
 pub use origination::{
     ClientTls, ClientTlsMode, NameMismatch, OriginationConfig, OriginationError, SYSTEM_ROOT_FILES,
 };
 pub use provider::{default_provider, sha256_hex};
+pub use termination::{
+    ServerCertificate, TerminationConfig, TerminationError, TerminationMaterial,
+};
 pub use verify::{Expected, Peer, PeerVerificationError};
 
+pub use rustls::ServerConfig;
 pub use rustls::crypto::CryptoProvider;
 
 /// Why a configuration could not be made of an identity and a bundle.

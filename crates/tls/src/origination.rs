@@ -318,7 +318,7 @@ impl ServerCertVerifier for WebVerifier {
 
 /// Whether the certificate has `name`: a URI is compared as text, an address and a DNS name as the web does
 /// (so that a wildcard in the certificate counts).
-fn has_name(leaf: &ParsedCertificate<'_>, der: &CertificateDer<'_>, name: &str) -> bool {
+pub(crate) fn has_name(leaf: &ParsedCertificate<'_>, der: &CertificateDer<'_>, name: &str) -> bool {
     if name.contains("://") {
         let facts = LeafFacts::parse(der);
         return facts.is_ok_and(|facts| facts.uri_names.iter().any(|uri| uri == name));

@@ -68,6 +68,16 @@ pub(crate) fn new_ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> 
 
 /// The SHA-256 of `bytes` in lower-case hex; none when the provider has no SHA-256, which no usable one lacks.
 pub fn sha256_hex(provider: &CryptoProvider, bytes: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(64);
+    for byte in sha256(provider, bytes)? {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Some(text)
+}
+
+/// The SHA-256 of `bytes`; none when the provider has none.
+pub(crate) fn sha256(provider: &CryptoProvider, bytes: &[u8]) -> Option<Vec<u8>> {
     let hash = provider.cipher_suites.iter().find_map(|suite| {
         let common = match suite {
             SupportedCipherSuite::Tls12(suite) => &suite.common,
@@ -76,12 +86,7 @@ pub fn sha256_hex(provider: &CryptoProvider, bytes: &[u8]) -> Option<String> {
         let hash = common.hash_provider;
         (hash.algorithm() == HashAlgorithm::SHA256).then_some(hash)
     })?;
-    let mut text = String::with_capacity(64);
-    for byte in hash.hash(bytes).as_ref() {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Some(text)
+    Some(hash.hash(bytes).as_ref().to_vec())
 }
 
 #[cfg(test)]

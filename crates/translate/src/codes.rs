@@ -82,6 +82,14 @@ heddle_diag::codes! {
         "A host of `egress` that no Service and no ServiceEntry has opens nothing. Hosts are written in full here; short names \
          are not completed.";
 
+    HTTP_ON_PASSTHROUGH = "HED0228", "rules for requests where TLS is passed on", [],
+        "A server with the mode PASSTHROUGH relays TLS without decrypting it, so rules under `http` find no request there, and \
+         Istio does not say so. Write the rule under `tls` with `sniHosts`.";
+
+    BINDING_LOST = "HED0229", "an update unbinds the object", [],
+        "The new form of the object names fewer Gateways or parents than the one that it replaces. A VirtualService without \
+         `gateways` is for proxies inside the mesh alone, so requests from outside get 404 from then on.";
+
     BACKEND = "HED0230", "reference leads to nothing", [],
         "A backend, certificate or authority that an object of the Gateway API refers to does not exist, is of another kind, or \
          is in another namespace without a ReferenceGrant there. A backend keeps its share: its requests get 500 (calls of \
@@ -213,6 +221,10 @@ heddle_diag::codes! {
     HIDES_GLOBAL = "HED0719", "global EgressNetworks count no more", [],
         "Clients in a namespace with an EgressNetwork are asked for those of their namespace only. The global ones, of the \
          namespace `linkerd-egress`, are left out for them, also for addresses that no network of their own has.";
+    CROSSING = "HED0720", "an object of another project decides", [],
+        "Objects of several projects say where requests for one service go, and only one of them can: a ServiceProfile before \
+         routes of the Gateway API in the client's namespace, before a VirtualService there, before routes beside the service \
+         and VirtualServices of other namespaces (the older of the two), before a TrafficSplit. Say it in one place.";
     PROBES_NEED_A_ROUTE = "HED0713", "health checks need a route of their own", [],
         "Linkerd lets the node's health checks pass as long as a Server has no routes. With the first route it takes only \
          requests of some route, so the paths of the probes need one too, with a NetworkAuthentication for the node's \
@@ -240,6 +252,12 @@ heddle_diag::codes! {
     RULES_VOID = "HED0422", "rules on requests without effect", [],
         "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
          entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
+
+    CERTIFICATE_EXPIRES = "HED0430", "certificate expires", [],
+        "A certificate in the object comes to its end: in less than 30 days (information), 7 days (warning), 1 day (error), or \
+         it has expired (error). Connections that need it fail from then on. Renew it and apply the object again.";
+    CERTIFICATE_UNREADABLE = "HED0431", "certificate cannot be read", [],
+        "What stands where a certificate in PEM is needed is none, or cannot be used for that. Nothing is accepted by it.";
 
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \

@@ -15,7 +15,7 @@ use crate::istio::sidecar::{Scoping, SidecarKey};
 use crate::istio::virtual_service::{self, ClaimsKey};
 use crate::mesh::MeshKey;
 use crate::names::{full_name, short_names};
-use crate::outbound::OutboundQuery;
+use crate::outbound::{OutboundQuery, spoken};
 use crate::scope::Scope;
 use crate::service::{Endpoints, Service, ServicePort, VisibleKey};
 
@@ -31,7 +31,8 @@ impl Derivation for IndexKey {
         let view =
             View { namespace: &scope.namespace, scoping: reader.read(&SidecarKey(self.0.clone())) };
         let unknown = view.unknown_destinations(mesh.unknown_destinations);
-        let frontends = visible.iter().filter_map(|service| view.frontend(service, unknown));
+        let frontends =
+            visible.iter().filter_map(|service| view.frontend(reader, service, unknown));
         Some(Arc::new(Index {
             frontends: frontends.collect(),
             routed_hosts: routed_hosts(reader, &self.0, &view, &visible),
@@ -67,12 +68,20 @@ impl View<'_> {
 
     /// A service as the scope sees it. Where unknown destinations pass, ports that a Sidecar hides are there as opaque
     /// bytes, since nobody else would send them on; else they are left out.
-    fn frontend(&self, service: &Service, unknown: UnknownDestinations) -> Option<Frontend> {
+    fn frontend(
+        &self,
+        reader: &Reader<'_>,
+        service: &Service,
+        unknown: UnknownDestinations,
+    ) -> Option<Frontend> {
         let passes = unknown == UnknownDestinations::PassThrough;
         let ports: Vec<FrontendPort> = service
             .visible_ports(self.namespace)
             .filter_map(|port| match (self.knows(service, port), passes) {
-                (true, _) => Some(FrontendPort { number: port.number, protocol: port.protocol }),
+                (true, _) => {
+                    let protocol = spoken(reader, self.namespace, service, port);
+                    Some(FrontendPort { number: port.number, protocol })
+                }
                 (false, true) => {
                     Some(FrontendPort { number: port.number, protocol: Protocol::Tcp })
                 }

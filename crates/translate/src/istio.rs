@@ -22,6 +22,7 @@ mod load_balancer;
 mod local_rate_limit;
 pub(crate) mod locality;
 mod mirror;
+mod passthrough_report;
 pub(crate) mod peer_authentication;
 mod reach;
 pub(crate) mod regex;

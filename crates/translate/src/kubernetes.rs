@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heddle_api::kubernetes::{Protocol, Service, ServiceType};
+use heddle_api::kubernetes::{ConfigMap, Protocol, Service, ServiceType};
 use heddle_api::{IntOrText, Object};
 
 use crate::codes;
@@ -46,6 +46,7 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report:
     if let Some(text) = spec.traffic_distribution.as_deref().filter(|text| !known.contains(text)) {
         report.unsupported(of("trafficDistribution"), format!("`{text}` is not known"));
     }
+    several_clusters(object, report);
     if spec.selector.is_empty() || spec.kind == Some(ServiceType::ExternalName) {
         return;
     }
@@ -64,6 +65,40 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Arc<Object<Service>>, report:
         if !pods.is_empty() && !known && name.parse::<u16>().is_err() {
             let message = format!("no container has a port with the name `{name}`");
             report.warning(codes::UNKNOWN_PORT, object.origin_of(port.at, "targetPort"), message);
+        }
+    }
+}
+
+/// What there is to say about a ConfigMap: which settings of an installation are nobody's here.
+pub(crate) fn config_map(object: &Object<ConfigMap>, report: &mut Report) {
+    let injector = object.meta.name == "istio-sidecar-injector"
+        || object.meta.name.starts_with("istio-sidecar-injector-");
+    if injector {
+        let why = "settings of Istio's injector: heddle puts no sidecar into pods, so there is nothing to set";
+        let at = object.written.field(object.written.root(), "data");
+        report.ignored(object.origin_at(at.unwrap_or_else(|| object.written.root())), why);
+    }
+}
+
+/// Labels and annotations that make a Service one of several clusters.
+const SEVERAL_CLUSTERS: [&str; 6] = [
+    "io.cilium/global-service",
+    "service.cilium.io/global",
+    "mirror.linkerd.io/exported",
+    "mirror.linkerd.io/federated",
+    "mirror.linkerd.io/remote-discovery",
+    "mirror.linkerd.io/remote-svc-fq-name",
+];
+
+fn several_clusters(object: &Object<Service>, report: &mut Report) {
+    let (written, meta) = (&object.written, &object.meta);
+    for key in SEVERAL_CLUSTERS {
+        for (field, entries) in [("annotations", &meta.annotations), ("labels", &meta.labels)] {
+            if entries.get(key).is_some_and(|value| value != "false") {
+                let why =
+                    "other clusters are not linked yet: only workloads of this mesh are endpoints";
+                report.unsupported(written.origin_of_entry(meta.at, field, key), why);
+            }
         }
     }
 }

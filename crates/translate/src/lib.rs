@@ -13,6 +13,7 @@
 mod cilium;
 mod client;
 pub mod codes;
+mod crossing;
 mod destinations;
 mod endpoint;
 mod engine;
@@ -34,6 +35,7 @@ pub mod outcomes;
 mod pod;
 mod protocol;
 mod proxy;
+mod replacement;
 mod report;
 mod scope;
 mod secret;
@@ -45,8 +47,10 @@ mod translator;
 mod workload;
 pub mod workloads;
 
+pub use mesh::{MeshAuthority, TrustSettings};
 pub use object::{ObjectKey, duplicates};
 pub use options::{Enrolment, LinkerdOptions, Options, Profile};
+pub use replacement::losses;
 pub use report::Report;
 pub use status::{Condition, Status};
 pub use translator::{Change, Changed, Translator};

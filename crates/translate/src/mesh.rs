@@ -26,6 +26,30 @@ use crate::istio::traffic_policy;
 use crate::options::Options;
 use crate::report::Report;
 
+/// An authority of `MeshConfig.caCertificates`. Whether its text can be read is for whoever reads certificates to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeshAuthority {
+    /// Certificates in PEM.
+    pub pem: Arc<str>,
+    /// Whose identities it vouches for; empty: those of the mesh's own trust domain and its aliases, and no others.
+    pub trust_domains: Vec<TrustDomain>,
+    /// Where it is written.
+    pub origin: Origin,
+}
+
+/// Whom the mesh configuration trusts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustSettings {
+    /// The mesh's own trust domain.
+    pub trust_domain: TrustDomain,
+    /// Its other names.
+    pub aliases: Vec<TrustDomain>,
+    /// Authorities beside the mesh's own.
+    pub authorities: Vec<MeshAuthority>,
+    /// The namespace whose objects hold everywhere.
+    pub root_namespace: Arc<str>,
+}
+
 /// The settings of the mesh.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct MeshKey;
@@ -36,6 +60,8 @@ pub(crate) struct Mesh {
     pub(crate) origin: Origin,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) trust_domain_aliases: Vec<TrustDomain>,
+    /// Authorities that are trusted beside the mesh's own.
+    pub(crate) authorities: Vec<MeshAuthority>,
     pub(crate) root_namespace: Arc<str>,
     pub(crate) auto_mtls: bool,
     pub(crate) unknown_destinations: UnknownDestinations,
@@ -134,6 +160,7 @@ fn defaults(options: &Options) -> Mesh {
         origin: Origin::built_in("mesh configuration"),
         trust_domain: options.trust_domain.clone(),
         trust_domain_aliases: Vec::new(),
+        authorities: Vec::new(),
         root_namespace: options.root_namespace.clone(),
         auto_mtls: true,
         unknown_destinations: UnknownDestinations::PassThrough,
@@ -183,6 +210,7 @@ pub(crate) fn translate(
             }
         }
     }
+    authorities(object, &mut mesh, report);
     if let Some(root) = spec.root_namespace.as_deref().filter(|root| !root.is_empty()) {
         mesh.root_namespace = root.into();
     }
@@ -224,6 +252,39 @@ pub(crate) fn translate(
     mesh.authorizers = authorizer::authorizers(object, report);
     destinations(object, &mesh, options, report);
     mesh
+}
+
+/// What cannot be taken as it is meant is left out, since an authority more is trust more.
+fn authorities(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) {
+    for authority in &object.spec.ca_certificates {
+        let pem = authority.pem.as_deref().filter(|pem| !pem.is_empty());
+        let url = authority.spiffe_bundle_url.as_deref().filter(|url| !url.is_empty());
+        if pem.is_some() && url.is_some() {
+            let why = "only one of `pem` and `spiffeBundleUrl` may be set";
+            report.rejected(object.origin_at(authority.at), why);
+            continue;
+        }
+        if !authority.cert_signers.is_empty() {
+            continue;
+        }
+        let mut trust_domains = Vec::new();
+        let mut is_whole = true;
+        for (index, text) in authority.trust_domains.iter().enumerate() {
+            match TrustDomain::parse(text) {
+                Ok(domain) => trust_domains.push(domain),
+                Err(error) => {
+                    is_whole = false;
+                    let origin = object.origin_of_item(authority.at, "trustDomains", index);
+                    report.rejected(origin, error.to_string());
+                }
+            }
+        }
+        // Without one of its domains none might be left, which would mean the mesh's own.
+        if let Some(pem) = pem.filter(|_| is_whole) {
+            let origin = object.origin_of(authority.at, "pem");
+            mesh.authorities.push(MeshAuthority { pem: pem.into(), trust_domains, origin });
+        }
+    }
 }
 
 fn connections(object: &Object<MeshConfig>, mesh: &mut Mesh) {

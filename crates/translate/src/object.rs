@@ -65,6 +65,7 @@ pub fn duplicates(objects: &[AnyObject]) -> Vec<Diagnostic> {
                 .related("written again here", object.origin().clone())
                 .hint("delete one of the two, or give it another name"),
         );
+        findings.extend(crate::losses(former, object));
     }
     findings
 }

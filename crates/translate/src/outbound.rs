@@ -10,7 +10,7 @@ use heddle_ir::protocol::Protocol;
 use crate::client::Client;
 use crate::destinations::Destinations;
 use crate::engine::{Derivation, Reader};
-use crate::gateway_api::mesh::{Acting, Class, acting};
+use crate::gateway_api::mesh::{self, Acting, Class, acting};
 use crate::istio::sidecar::{Scoping, SidecarKey};
 use crate::istio::virtual_service::{Claim, ClaimsKey};
 use crate::istio::{http_rule, l4_rule};
@@ -58,17 +58,9 @@ impl Derivation for OutboundQuery {
         if protocol == Protocol::Udp {
             return None;
         }
-        let routes = service
-            .as_ref()
-            .and_then(|(service, port)| acting(reader, service, port, &scope.namespace))
-            .filter(|routes| routes_win(routes, &claims, &scope.namespace))
-            // A profile decides as a whole (API.md hazard 16).
-            .filter(|_| {
-                let service = service.as_ref().map(|(service, _)| service);
-                service.is_none_or(|service| {
-                    service_profile::of(reader, &scope.namespace, service).is_none()
-                })
-            });
+        let routes = service.as_ref().and_then(|(service, port)| {
+            routes_of(reader, &scope.namespace, service, port, &claims)
+        });
         let protocol = routes.as_ref().map_or(protocol, |routes| routes.protocol(protocol));
         let mut table = Table {
             reader,
@@ -102,9 +94,39 @@ impl Derivation for OutboundQuery {
     }
 }
 
+/// The routes that decide of the requests of a namespace's clients on a port.
+fn routes_of(
+    reader: &Reader<'_>,
+    namespace: &str,
+    service: &Service,
+    port: &ServicePort,
+    claims: &[Claim],
+) -> Option<Acting> {
+    acting(reader, service, port, namespace)
+        .filter(|routes| routes_win(routes, claims, namespace))
+        // A profile decides as a whole (API.md hazard 16).
+        .filter(|_| service_profile::of(reader, namespace, service).is_none())
+}
+
+/// What the clients of a namespace speak on a port: what it declares, unless routes for streams make streams of it.
+pub(crate) fn spoken(
+    reader: &Reader<'_>,
+    namespace: &Arc<str>,
+    service: &Service,
+    port: &ServicePort,
+) -> Protocol {
+    if !mesh::has_stream_routes(reader, service) {
+        return port.protocol;
+    }
+    let host = service.host.to_string().into();
+    let claims = reader.read(&ClaimsKey { namespace: namespace.clone(), host });
+    let routes = routes_of(reader, namespace, service, port, &claims);
+    routes.map_or(port.protocol, |routes| routes.protocol(port.protocol))
+}
+
 /// Whether routes of the Gateway API go before the VirtualServices of the host (API.md 11.1 row 3): consumer routes always
 /// do, producer routes before VirtualServices of other namespaces than the client's that are younger.
-fn routes_win(routes: &Acting, claims: &[Claim], client_namespace: &str) -> bool {
+pub(crate) fn routes_win(routes: &Acting, claims: &[Claim], client_namespace: &str) -> bool {
     let Some(Claim(first)) = claims.first() else { return true };
     routes.class == Class::Consumer
         || first.meta.namespace != client_namespace

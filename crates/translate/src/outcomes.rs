@@ -142,15 +142,12 @@ const AUTHORIZATION_POLICY: Table = &[
     ("targetRef", Applied),
     ("targetRefs", Applied),
     ("action", Applied),
-    (
-        "provider",
-        Unsupported("no external authoriser is asked yet: what the rules describe is denied"),
-    ),
+    ("provider", Applied),
     ("rules", Applied),
 ];
 
 const REQUEST_AUTHENTICATION: Table = &[
-    ("jwtRules", Unsupported("tokens are not looked at yet; rules that need them fail closed")),
+    ("jwtRules", Applied),
     ("selector", Applied),
     ("targetRef", Applied),
     ("targetRefs", Applied),
@@ -159,9 +156,17 @@ const REQUEST_AUTHENTICATION: Table = &[
 const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
 const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 
+const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
+const NO_CERT_SIGNERS: &str =
+    "the mesh's own authority signs, no signer of Kubernetes: this certificate is not trusted";
+
 const MESH_CONFIG: Table = &[
     ("trustDomain", Applied),
     ("trustDomainAliases", Applied),
+    ("caCertificates[].pem", Applied),
+    ("caCertificates[].trustDomains", Applied),
+    ("caCertificates[].spiffeBundleUrl", Unsupported(NO_BUNDLE_URL)),
+    ("caCertificates[].certSigners", Unsupported(NO_CERT_SIGNERS)),
     ("rootNamespace", Applied),
     ("enableAutoMtls", Applied),
     ("outboundTrafficPolicy.mode", Applied),

@@ -148,6 +148,7 @@ impl Derivation for ObjectReportKey {
             AnyObject::NetworkPolicy(object) => {
                 network::kubernetes::report(reader, object, &mut report);
             }
+            AnyObject::ConfigMap(object) => kubernetes::config_map(object, &mut report),
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             AnyObject::GatewayClass(object) => {
                 gateway_api::gateway_class(reader, object, &mut report);

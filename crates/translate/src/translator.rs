@@ -16,7 +16,7 @@ use crate::engine::{Engine, Kind, Topic};
 use crate::gateway::{GatewayKey, ListenersKey, of_workload};
 use crate::inbound::InboundKey;
 use crate::index::IndexKey;
-use crate::mesh::MeshKey;
+use crate::mesh::{MeshKey, TrustSettings};
 use crate::object::ObjectKey;
 use crate::options::Options;
 use crate::outbound::OutboundQuery;
@@ -180,6 +180,17 @@ impl Translator {
     /// The trust domain, as the mesh configuration or the options have it.
     pub fn trust_domain(&self) -> TrustDomain {
         self.engine.peek(&MeshKey).trust_domain.clone()
+    }
+
+    /// Whom the mesh configuration trusts.
+    pub fn trust_settings(&self) -> TrustSettings {
+        let mesh = self.engine.peek(&MeshKey);
+        TrustSettings {
+            trust_domain: mesh.trust_domain.clone(),
+            aliases: mesh.trust_domain_aliases.clone(),
+            authorities: mesh.authorities.clone(),
+            root_namespace: mesh.root_namespace.clone(),
+        }
     }
 
     /// What a gateway workload of the namespace and labels would listen on, whether one runs or not. The workload in it

@@ -80,7 +80,8 @@ impl Derivation for WorkloadKey {
             label("service.istio.io/workload-name").unwrap_or_else(|| workload_name(meta));
         let network = label("topology.istio.io/network")
             .map_or_else(|| options.network.clone(), NetworkName::new);
-        let meshed = is_meshed(&pod, options.enrolment);
+        let meshed =
+            is_meshed(&pod, options.enrolment) && !linkerd::settings::is_left_out(reader, &pod);
         Some(Arc::new(Facts {
             id: WorkloadId::new(format!(
                 "{}/Pod/{}/{}",

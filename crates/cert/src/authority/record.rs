@@ -115,7 +115,7 @@ impl Authority {
             phase: record.phase,
             federated: record.federated,
             aliases: Vec::new(),
-            trusted: Vec::new(),
+            trusted: BTreeMap::new(),
             revoked: record.revoked,
             revocation_lists: Vec::new(),
             holders: holders.collect(),

@@ -1,6 +1,7 @@
 //! Whom the mesh trusts beside the root that signs: other trust domains, aliases, further roots; and what it does not
 //! trust any more although a root vouches for it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,20 +17,18 @@ impl Authority {
     /// an alias is the mesh's own domain under another name and has the own roots beside those it was given.
     pub fn bundle(&self) -> Result<TrustBundle, BundleError> {
         let mut own = self.roots.clone();
-        add_missing(&mut own, &self.trusted);
+        add_missing(&mut own, self.trusted.get(&self.domain));
         let (generation, signer) = (self.generation, self.signer.clone());
         let mut bundle = TrustBundle::new(generation, self.domain.clone(), signer, own.clone())?;
-        for (domain, roots) in &self.federated {
-            let mut roots = roots.clone();
+        let others: BTreeSet<&TrustDomain> =
+            self.federated.keys().chain(self.trusted.keys()).chain(&self.aliases).collect();
+        for domain in others.into_iter().filter(|domain| **domain != self.domain) {
+            let mut roots = self.federated.get(domain).cloned().unwrap_or_default();
+            add_missing(&mut roots, self.trusted.get(domain));
             if self.aliases.contains(domain) {
-                add_missing(&mut roots, &own);
+                add_missing(&mut roots, Some(&own));
             }
             bundle = bundle.federate(domain.clone(), roots)?;
-        }
-        for alias in &self.aliases {
-            if *alias != self.domain && !self.federated.contains_key(alias) {
-                bundle = bundle.federate(alias.clone(), own.clone())?;
-            }
         }
         bundle.revoke(self.revoked.keys().copied().collect(), self.revocation_lists.clone())
     }
@@ -46,6 +45,9 @@ impl Authority {
         roots: Vec<Root>,
     ) -> Result<Option<AuthorityChange>, AuthorityError> {
         let before = self.federated.clone();
+        if domain == self.domain {
+            return Err(BundleError::DomainTwice { domain }.into());
+        }
         if roots.is_empty() {
             self.federated.remove(&domain);
         } else {
@@ -71,11 +73,11 @@ impl Authority {
         self.keep_if_whole(|own| own.aliases = before)
     }
 
-    /// Sets the roots of the own domain with which this authority never signs: those beside a plugged-in one, and
-    /// those of `MeshConfig.caCertificates`. None: they were the same before.
+    /// Sets the roots that are configured: with those of the own domain this authority never signs (those beside a
+    /// plugged-in one, and those of `MeshConfig.caCertificates`). None: they were the same before.
     pub fn set_trusted(
         &mut self,
-        trusted: Vec<Root>,
+        trusted: BTreeMap<TrustDomain, Vec<Root>>,
     ) -> Result<Option<AuthorityChange>, AuthorityError> {
         if self.trusted == trusted {
             return Ok(None);
@@ -141,8 +143,8 @@ impl Authority {
     }
 }
 
-fn add_missing(roots: &mut Vec<Root>, others: &[Root]) {
-    for root in others {
+fn add_missing(roots: &mut Vec<Root>, others: Option<&Vec<Root>>) {
+    for root in others.into_iter().flatten() {
         if !roots.iter().any(|held| held.id == root.id) {
             roots.push(root.clone());
         }

@@ -40,7 +40,9 @@ impl World {
             let network = std::mem::take(&mut self.network).into_iter();
             let (due, later): (Vec<_>, Vec<_>) = network.partition(|message| message.0 <= now);
             self.network = later;
-            due.into_iter().for_each(|(_, message)| self.deliver(message));
+            for (_, message) in due {
+                self.deliver(message);
+            }
             self.poll_proxies();
             self.check_the_clock();
             if !self.authority.advance(now).is_empty() {
@@ -128,11 +130,7 @@ fn a_machine_whose_clock_jumps_by_a_day_works_again_within_seconds() {
             while world.failed_requests() > 0 {
                 world.pass(Duration::from_millis(100), Duration::from_millis(100));
                 gap += Duration::from_millis(100);
-                assert!(
-                    gap < Duration::from_secs(60),
-                    "still {} failures",
-                    world.failed_requests()
-                );
+                assert!(gap < Duration::from_mins(1), "still {} failures", world.failed_requests());
             }
             let (failed, _) = world.pass(world.lifetime, Duration::from_mins(5));
             assert_eq!(failed, 0, "after {gap:?}");

@@ -43,11 +43,15 @@ pub(crate) fn analyze_sources(sources: &Sources) -> Analysis {
         outcomes.extend(told.outcomes);
     }
     let mut translator = Translator::new(Options::default());
+    let now = std::time::SystemTime::now();
+    findings.extend(heddle_control::certificates::findings(&objects, &[], now));
     // Replicas that would run are ready, so that their services have endpoints.
     let expanded = expand(objects, Allocation::default(), true);
     translator.apply(expanded.objects.into_iter().map(Change::Upsert));
     findings.extend(translator.findings().iter().cloned());
     outcomes.extend(translator.outcomes());
+    let authorities = translator.trust_settings().authorities;
+    findings.extend(heddle_control::certificates::findings(&[], &authorities, now));
     findings.sort_by_key(|finding| order(&finding.origin));
     outcomes.sort_by_key(|record| order(&record.origin));
     Analysis { findings, outcomes, objects: count }

@@ -45,7 +45,7 @@ pub(crate) fn run(
     // A demo begins from nothing.
     let files = prepare(&directory)?;
     let lifetime = if arguments.check { CHECK_CERTIFICATE_LIFETIME } else { CERTIFICATE_LIFETIME };
-    let started = up::start(&directory, lifetime)?;
+    let started = up::start(&directory, lifetime, None)?;
     let result = runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
         let running = started.run(async move {

@@ -1,6 +1,6 @@
 //! The parts of a mesh that this program becomes when a mesh starts it: proxy, control plane, first process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use heddle_control::Lifetimes;
 use heddle_ident::WorkloadId;
 use heddle_proxy::run::{SidecarOptions, run_sidecar};
 use heddle_standalone::StateDirectory;
+use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::log::{LogSettings, init};
 use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
 
@@ -19,6 +20,9 @@ use crate::arguments::{ControlArguments, InternalCommand, ProxyArguments};
 
 /// What is logged, for every part of a mesh: `info`, or `info,heddle_proxy=debug`.
 pub(crate) const LOG_VARIABLE: &str = "HEDDLE_LOG";
+
+/// Where proxies write their audit log: a list of `off`, `stdout`, `all` and a folder.
+pub(crate) const AUDIT_VARIABLE: &str = "HEDDLE_AUDIT";
 
 /// Makes standard error the log, through a writer that a slow reader cannot stall.
 fn start_log() -> Result<SinkGuard> {
@@ -37,7 +41,7 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
         InternalCommand::Control(arguments) => control(&arguments),
         InternalCommand::Mesh(arguments) => {
             let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
-            up::background(&arguments.directory, lifetime)
+            up::background(&arguments.directory, lifetime, arguments.ca.as_deref())
         }
         InternalCommand::Reference(arguments) => reference::write(&arguments),
         InternalCommand::Static(arguments) => static_files::write(&arguments),
@@ -50,22 +54,32 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
     let workload = WorkloadId::new(arguments.workload);
-    run_sidecar(SidecarOptions { workload, supervisor }).context("the proxy ended")?;
+    let audit = match std::env::var(AUDIT_VARIABLE) {
+        Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
+        Err(_) => AuditSettings::default(),
+    };
+    run_sidecar(SidecarOptions { workload, supervisor, audit }).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn control(arguments: &ControlArguments) -> Result<ExitCode> {
     let _log = start_log()?;
-    serve_control(&arguments.directory, Duration::from_millis(arguments.certificate_lifetime_ms))?;
+    let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
+    serve_control(&arguments.directory, lifetime, arguments.ca.clone())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve_control(directory: &Path, certificate_lifetime: Duration) -> Result<()> {
+fn serve_control(
+    directory: &Path,
+    certificate_lifetime: Duration,
+    authority_folder: Option<PathBuf>,
+) -> Result<()> {
     let state = StateDirectory::new(directory).context("cannot use the state directory")?;
     let options = heddle_control::Options {
         store: directory.join("store.redb"),
         api_socket: state.control_socket(),
         stream_socket: state.stream_socket(),
+        authority_folder,
         lifetimes: Lifetimes { leaf: certificate_lifetime, ..Lifetimes::default() },
         translation: heddle_translate::Options::default(),
     };

@@ -301,7 +301,7 @@ pub(crate) fn status(mesh: &MeshArguments, arguments: &OutputArguments) -> Resul
         }
         out(&table(&rows))?;
         for line in super::up::published(&processes) {
-            out(&format!("{line}\n"))?;
+            out(&format!("{}\n", line.unwrap_or_else(|error| format!("not open: {error}"))))?;
         }
         match control {
             Ok(control) => {

@@ -1,16 +1,17 @@
 //! `up` and `down`: a mesh on this machine, from its first process to its last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use heddle_standalone::status::{MeshStatus, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
+use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
 
 use super::files::Sources;
-use super::internal::LOG_VARIABLE;
+use super::internal::{AUDIT_VARIABLE, LOG_VARIABLE};
 use super::objects;
 use super::print::out;
 use super::signals::stop_signal;
@@ -25,7 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// The options of a mesh in a state directory.
-fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
+fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) -> Options {
     let mut options = Options::new(directory);
     options.control_arguments = vec![
         "internal".to_owned(),
@@ -35,8 +36,13 @@ fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
         "--certificate-lifetime-ms".to_owned(),
         certificate_lifetime.as_millis().to_string(),
     ];
-    if let Ok(level) = std::env::var(LOG_VARIABLE) {
-        options.own_environment.push((LOG_VARIABLE.to_owned(), level));
+    if let Some(ca) = ca {
+        options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
+    }
+    for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
+        if let Ok(value) = std::env::var(name) {
+            options.own_environment.push((name.to_owned(), value));
+        }
     }
     if let Ok(path) = std::env::var("PATH") {
         options.path = path;
@@ -45,21 +51,25 @@ fn options(directory: &Path, certificate_lifetime: Duration) -> Options {
 }
 
 pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCode> {
-    // Files that cannot be read are found before anything is started.
+    // What cannot be read is found before anything is started.
+    if let Ok(text) = std::env::var(AUDIT_VARIABLE) {
+        AuditSettings::parse(&text).context(AUDIT_VARIABLE)?;
+    }
     let sources = Sources::read(&arguments.files)?;
     let directory = directory(mesh)?;
     let client = client(mesh)?;
     if client.state().running().is_some() {
         out("the mesh runs already; the files are applied to it\n")?;
         return runtime()?.block_on(async {
-            bring_up(&client, &sources, arguments.timeout).await?;
-            Ok(ExitCode::SUCCESS)
+            let published = bring_up(&client, &sources, arguments.timeout).await?;
+            Ok(exit_code(published))
         });
     }
     if arguments.detach {
         return runtime()?.block_on(detached(mesh, &client, &sources, arguments));
     }
-    let started = start(&directory, arguments.certificate_lifetime)?;
+    let ca = usable_authority(arguments.ca.as_deref())?;
+    let started = start(&directory, arguments.certificate_lifetime, ca.as_deref())?;
     runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
         let running = started.run(async move {
@@ -89,8 +99,12 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
 }
 
 /// `heddle internal mesh`: the detached mesh's first process.
-pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Result<ExitCode> {
-    let started = start(directory, certificate_lifetime)?;
+pub(crate) fn background(
+    directory: &Path,
+    certificate_lifetime: Duration,
+    ca: Option<&Path>,
+) -> Result<ExitCode> {
+    let started = start(directory, certificate_lifetime, ca)?;
     runtime()?.block_on(async {
         match started.run(stop_signal()?).await? {
             Ended::Stopped => Ok(ExitCode::SUCCESS),
@@ -102,8 +116,9 @@ pub(crate) fn background(directory: &Path, certificate_lifetime: Duration) -> Re
 pub(crate) fn start(
     directory: &Path,
     certificate_lifetime: Duration,
+    ca: Option<&Path>,
 ) -> Result<heddle_standalone::Mesh> {
-    heddle_standalone::start(options(directory, certificate_lifetime)).map_err(|error| {
+    heddle_standalone::start(options(directory, certificate_lifetime, ca)).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
         match hint {
@@ -128,11 +143,14 @@ async fn detached(
     arguments: &UpArguments,
 ) -> Result<ExitCode> {
     let directory = directory(mesh)?;
+    let ca = usable_authority(arguments.ca.as_deref())?;
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
-    std::fs::create_dir_all(&logs)
-        .with_context(|| format!("cannot make the folder {}", logs.display()))?;
+    std::fs::create_dir_all(&logs).map_err(|error| {
+        let what = format!("cannot make the folder {}", logs.display());
+        hinted(anyhow::Error::new(error).context(what), "name another folder with --state")
+    })?;
     let log = logs.join("mesh.log");
     let file =
         std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -141,6 +159,7 @@ async fn detached(
         .arg(&directory)
         .arg("--certificate-lifetime-ms")
         .arg(arguments.certificate_lifetime.as_millis().to_string())
+        .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
         .stderr(file)
@@ -148,23 +167,49 @@ async fn detached(
         .spawn()
         .context("cannot start the mesh")?;
     let up = bring_up(client, sources, arguments.timeout);
-    tokio::select! {
-        result = up => result?,
+    let result = tokio::select! {
+        result = up => result,
         status = child.wait() => {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             bail!("the mesh ended at its start ({}): {}", status?, text.trim());
         }
-    }
+    };
+    // Whatever became of the files, there is a mesh now.
     out("the mesh runs in the background; `heddle down` stops it\n")?;
-    Ok(ExitCode::SUCCESS)
+    result.map(exit_code)
 }
 
-/// Applies the files and waits until everything is ready, saying how it goes.
-pub(crate) async fn bring_up(client: &Client, sources: &Sources, timeout: Duration) -> Result<()> {
+/// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.
+fn usable_authority(folder: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(folder) = folder else { return Ok(None) };
+    let folder = std::path::absolute(folder).context("cannot use --ca")?;
+    let (provider, domain) =
+        (heddle_tls::default_provider(), heddle_translate::Options::default().trust_domain);
+    heddle_control::check_folder(&folder, &provider, &domain, SystemTime::now()).map_err(
+        |error| {
+            let hint = "the folder holds ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, as Istio's cacerts";
+            hinted(anyhow::Error::new(error), hint)
+        },
+    )?;
+    Ok(Some(folder))
+}
+
+/// A port that could not be opened is a failure, though the mesh goes on.
+fn exit_code(published: bool) -> ExitCode {
+    if published { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Applies the files and waits until everything is ready, saying how it goes. False: a port of this machine that leads
+/// into the mesh could not be opened.
+pub(crate) async fn bring_up(
+    client: &Client,
+    sources: &Sources,
+    timeout: Duration,
+) -> Result<bool> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
     if sources.is_empty() {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
-        return Ok(());
+        return Ok(true);
     }
     let errors = objects::apply_and_print(client, sources).await?;
     if errors > 0 {
@@ -237,15 +282,22 @@ pub(crate) fn why(workload: &WorkloadStatus) -> String {
     }
 }
 
-fn print_published(status: &MeshStatus) -> Result<()> {
+fn print_published(status: &MeshStatus) -> Result<bool> {
+    let mut open = true;
     for line in published(status) {
-        out(&format!("{line}\n"))?;
+        match line {
+            Ok(line) => out(&format!("{line}\n"))?,
+            Err(line) => {
+                crate::failure::print(&anyhow::anyhow!(line));
+                open = false;
+            }
+        }
     }
-    Ok(())
+    Ok(open)
 }
 
-/// A line for each port of this machine that leads, or should lead, into the mesh.
-pub(crate) fn published(status: &MeshStatus) -> Vec<String> {
+/// A line for each port of this machine that leads into the mesh, or (the errors) should.
+pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
     let mut lines = Vec::new();
     for workload in &status.workloads {
         for port in &workload.published {
@@ -266,11 +318,9 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<String> {
                     let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
                     let (host, number) = (port.host_address, port.host_port);
                     let host = std::net::SocketAddr::new(host, number);
-                    format!("{scheme}://{host} leads to {name}{why}")
+                    Ok(format!("{scheme}://{host} leads to {name}{why}"))
                 }
-                Some(error) => {
-                    format!("port {} of this machine is not open: {error}", port.host_port)
-                }
+                Some(error) => Err(error.clone()),
             };
             // Replicas share the ports of their Service.
             if !lines.contains(&line) {

@@ -56,7 +56,7 @@ impl From<ControlError> for Failure {
     }
 }
 
-type Answer = Result<Json<Value>, Failure>;
+pub(super) type Answer = Result<Json<Value>, Failure>;
 
 /// `POST /v1/objects`.
 #[derive(Deserialize)]

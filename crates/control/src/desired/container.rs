@@ -21,6 +21,7 @@ pub(super) fn container(
     };
     let probe = |probe: &Option<k8s::Probe>| probe.as_ref().map(|p| self::probe(p, container));
     let lifecycle = container.lifecycle.as_ref();
+    let run_as = |field: &str| security_number(container, surroundings, field);
     let hook =
         |handler: Option<&k8s::LifecycleHandler>| handler.map(|h| lifecycle_action(h, container));
     node::Container {
@@ -37,12 +38,29 @@ pub(super) fn container(
         directories: volumes::directories(container, surroundings),
         pre_stop: hook(lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref())),
         post_start: hook(lifecycle.and_then(|lifecycle| lifecycle.post_start.as_ref())),
+        run_as_user: run_as("runAsUser"),
+        run_as_group: run_as("runAsGroup"),
         restart_always: container.restart_policy.as_deref() == Some("Always"),
         env: env
             .into_iter()
             .map(|(name, value)| node::EnvironmentVariable { name, value })
             .collect(),
     }
+}
+
+/// A number of the container's security context, or of its pod's; 0 where neither has it.
+fn security_number(
+    container: &k8s::Container,
+    surroundings: &Surroundings<'_>,
+    field: &str,
+) -> u32 {
+    let written = &surroundings.pod.written;
+    let of = |at: heddle_api::At| {
+        let context = written.field(at, "securityContext")?;
+        let number = written.field(context, field)?;
+        written.tree().text(number).parse().ok()
+    };
+    of(container.at).or_else(|| of(surroundings.pod.spec.at)).unwrap_or(0)
 }
 
 fn port(port: &k8s::ContainerPort) -> node::ContainerPort {

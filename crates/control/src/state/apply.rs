@@ -176,6 +176,10 @@ impl State {
             if is_unusable(&candidate) {
                 continue;
             }
+            if let Some(known) = self.objects.of(&candidate.key) {
+                let former = &known.candidate.object;
+                applied.findings.extend(heddle_translate::losses(former, &candidate.object));
+            }
             for object in candidate.objects() {
                 let report = self.plan.translator().report(&ObjectKey::of(&object));
                 let refuses =
@@ -278,6 +282,7 @@ impl State {
         let stored = self.store_allocation();
         // The roots first, so that nobody proves an identity that others do not know yet.
         let followed = self.follow_trust_domain(now);
+        self.follow_trust(now);
         self.publish(&consequences);
         followed?;
         Ok(stored?)

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use heddle_cert::RotationPhase;
-use heddle_diag::{Diagnostic, Origin, Outcome, OutcomeRecord, Source, findings_json};
+use heddle_diag::{Diagnostic, JsonWriter, Origin, Outcome, OutcomeRecord, Source, findings_json};
 use heddle_ident::WorkloadId;
 use heddle_proto::resource::{ResourceType, name_text};
 use heddle_translate::ObjectKey;
@@ -11,7 +11,7 @@ use heddle_translate::workloads::pod_status;
 use serde_json::{Value, json};
 
 use super::State;
-use super::expiry;
+use crate::certificates::days_left;
 use crate::objects::{Objects, Stored};
 use crate::plan::jobs::Run;
 use crate::plan::{Plan, PodEntry, Stage};
@@ -151,7 +151,7 @@ impl State {
                     "id": root.id.as_str(),
                     "not_before": text(millis(root.validity.not_before)),
                     "not_after": text(millis(root.not_after())),
-                    "days_left": expiry::days_left(root.not_after(), now),
+                    "days_left": days_left(root.not_after(), now),
                     "signs": signs,
                 })
             })
@@ -167,8 +167,13 @@ impl State {
             "trust_domain": self.authority.domain().to_string(),
             "generation": self.catalog.bundle().map(|bundle| bundle.generation),
             "roots": roots,
+            "intermediates": self.describe_intermediates(now),
+            "plugged_in": self.authority.is_plugged(),
+            "trusted": self.describe_other_roots(now),
+            "revoked": self.describe_revoked(),
+            "tokens": self.tokens(now),
             "certificates": self.leaves(now),
-            "warnings": self.expiry_warnings(now).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>(),
+            "warnings": self.warnings(now),
             "rotation": phase,
             "waiting": status.waiting,
             "waiting_for": status.sample.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -207,6 +212,7 @@ impl State {
         content["metadata"]["generation"] = stored.record.generation.into();
         content["metadata"]["creationTimestamp"] = text(stored.record.created_at_ms).into();
         content["status"] = status_of(&findings, &outcomes);
+        self.add_conditions(stored, &mut content["status"]);
         if let Some((_, run)) = self.plan.job_runs().find(|(job, _)| job == key) {
             describe_run(run, &mut content["status"]);
         }
@@ -229,6 +235,35 @@ impl State {
             "yaml": stored.text(),
             "status": describe_findings(&findings, &outcomes),
         })
+    }
+
+    /// What the object's own project would write into its status, or for one that has no conditions of its own whether
+    /// it is accepted and in force. Nothing keeps the times of transitions: they are that of the object.
+    fn add_conditions(&self, stored: &Stored, status: &mut Value) {
+        let key = &stored.candidate.key;
+        let Some(own) = self.plan.translator().status(key) else { return };
+        let since = text(stored.record.created_at_ms);
+        let generation = stored.record.generation;
+        if let Some(own) = &own.gateway_api {
+            let mut json = JsonWriter::new();
+            own.write_json(i64::try_from(generation).unwrap_or(i64::MAX), &since, &mut json);
+            let own: Value = serde_json::from_str(&json.finish()).unwrap_or_default();
+            for (field, value) in own.as_object().into_iter().flatten() {
+                status[field] = value.clone();
+            }
+        } else if is_mesh_group(&key.group) {
+            let conditions = own.conditions.iter().map(|condition| {
+                json!({
+                    "lastTransitionTime": since,
+                    "message": condition.message,
+                    "observedGeneration": generation,
+                    "reason": condition.reason,
+                    "status": if condition.holds { "True" } else { "False" },
+                    "type": condition.kind,
+                })
+            });
+            status["conditions"] = conditions.collect();
+        }
     }
 
     fn describe_made(&self, entry: &PodEntry) -> Value {
@@ -312,6 +347,11 @@ impl Selection {
 /// `{"findings": […], "outcomes": […]}`, as `analyze` prints them.
 pub(crate) fn describe_findings(findings: &[Diagnostic], outcomes: &[OutcomeRecord]) -> Value {
     serde_json::from_str(&findings_json(findings, outcomes)).unwrap_or_default()
+}
+
+/// Whether objects of a group are a mesh's, so that being accepted means something for them.
+fn is_mesh_group(group: &str) -> bool {
+    group.contains('.') && !group.ends_with("k8s.io")
 }
 
 /// `status` of an object: what there is to say about it, and what became of each of its fields.

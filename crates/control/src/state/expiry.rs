@@ -6,20 +6,8 @@ use heddle_cert::{HolderId, HolderRecord};
 use serde_json::{Value, json};
 
 use super::State;
+use crate::certificates::{days_left, of_secret, warning_bound};
 use crate::timestamp::{millis, text};
-
-/// So many days before the end of a root it is warned of.
-const WARN_DAYS: [u64; 3] = [30, 7, 1];
-
-/// Whole days until then; 0 when it is over.
-pub(super) fn days_left(until: SystemTime, now: SystemTime) -> u64 {
-    until.duration_since(now).map_or(0, |left| left.as_secs() / 86_400)
-}
-
-/// The narrowest of the bounds that so many days are within.
-fn warning_bound(days_left: u64) -> Option<u64> {
-    WARN_DAYS.into_iter().rev().find(|bound| days_left < *bound)
-}
 
 impl State {
     /// Every certificate that is in use, by workload.
@@ -47,24 +35,87 @@ impl State {
         leaves
     }
 
-    /// Roots that come to their end soon: which, the bound in days, and a sentence.
-    pub(super) fn expiry_warnings(&self, now: SystemTime) -> Vec<(String, u64, String)> {
-        let warn = |(root, signs): (&heddle_cert::Root, bool)| {
-            let left = days_left(root.not_after(), now);
-            let bound = warning_bound(left)?;
-            let hint = if signs {
-                "; `heddle certs --rotate-root` replaces it without a failed request"
-            } else {
-                ""
-            };
-            let id = root.id.as_str().to_owned();
-            let sentence = format!(
-                "root {id} expires in less than {bound} days, on {}{hint}",
-                text(millis(root.not_after()))
-            );
-            Some((id, bound, sentence))
+    /// What stands between the signing root and certificates.
+    pub(super) fn describe_intermediates(&self, now: SystemTime) -> Vec<Value> {
+        let intermediates = self.authority.intermediates().into_iter();
+        intermediates.map(|(id, validity)| describe(id.as_str(), validity, now)).collect()
+    }
+
+    /// Roots that are trusted beside those of the authority, by trust domain.
+    pub(super) fn describe_other_roots(&self, now: SystemTime) -> Vec<Value> {
+        let roots = self.authority.other_roots().into_iter();
+        let describe = |(domain, root): (heddle_ident::TrustDomain, heddle_cert::Root)| {
+            let mut described = describe(root.id.as_str(), root.validity, now);
+            described["trust_domain"] = domain.to_string().into();
+            described
         };
-        self.authority.roots().filter_map(warn).collect()
+        roots.map(describe).collect()
+    }
+
+    /// Revoked certificates that have not expired yet.
+    pub(super) fn describe_revoked(&self) -> Vec<Value> {
+        let revoked = self.authority.revoked();
+        let describe = |(serial, until): (heddle_cert::Serial, SystemTime)| json!({"serial": serial.to_string(), "not_after": text(millis(until))});
+        revoked.map(describe).collect()
+    }
+
+    /// What comes to its end soon: which, the bound in days, and a sentence.
+    fn expiry_warnings(&self, now: SystemTime) -> Vec<(String, u64, String)> {
+        let mut aging: Vec<Aging> = Vec::new();
+        let own = self.authority.roots().map(|(root, signs)| Aging {
+            what: format!("root {}", root.id.as_str()),
+            until: root.not_after(),
+            hint: match (signs, self.authority.is_plugged()) {
+                (true, false) => {
+                    "`heddle certs --rotate-root` replaces it without a failed request"
+                }
+                (true, true) => {
+                    "put the files of another authority in place: it is replaced in stages"
+                }
+                (false, _) => "",
+            },
+        });
+        aging.extend(own);
+        aging.extend(self.authority.intermediates().into_iter().map(|(id, validity)| Aging {
+            what: format!("intermediate {}", id.as_str()),
+            until: validity.not_after,
+            hint: "put a renewed one in place: certificates live no longer than it",
+        }));
+        aging.extend(self.authority.other_roots().into_iter().map(|(domain, root)| Aging {
+            what: format!("root {} of trust domain {domain}", root.id.as_str()),
+            until: root.not_after(),
+            hint: "ask those who run that domain for the next one",
+        }));
+        aging.extend(self.aging_secrets());
+        aging.extend(self.authority.aging_lists().into_iter().map(|(number, until)| Aging {
+            what: format!("revocation list number {number} of ca-crl.pem"),
+            until,
+            hint: "what it names stays revoked; put the next list in place",
+        }));
+        aging.into_iter().filter_map(|aging| aging.warning(now)).collect()
+    }
+
+    /// Certificates that users have put into Secrets, those of gateways among them.
+    fn aging_secrets(&self) -> Vec<Aging> {
+        let mut aging = Vec::new();
+        for stored in self.objects.iter() {
+            let heddle_api::Resource::Secret(secret) = &stored.candidate.object else { continue };
+            for (what, until) in of_secret(secret) {
+                let Ok(until) = until else { continue };
+                let (namespace, name) = (&secret.meta.namespace, &secret.meta.name);
+                let what = format!("certificate {what} in Secret {namespace}/{name}");
+                aging.push(Aging { what, until, hint: "apply the Secret with a renewed one" });
+            }
+        }
+        aging
+    }
+
+    /// What people should know about certificates.
+    pub(super) fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let aging = self.expiry_warnings(now).into_iter().map(|(_, _, sentence)| sentence);
+        let refused = self.plugging.refused.iter();
+        let refused = refused.map(|why| format!("the plugged-in authority cannot be used: {why}"));
+        refused.chain(aging).collect()
     }
 
     /// Writes each warning into the log once.
@@ -77,32 +128,39 @@ impl State {
     }
 }
 
-fn find<'a>(holders: &'a [HolderRecord], id: &HolderId) -> Option<&'a HolderRecord> {
-    holders.iter().find(|holder| holder.holder == *id)
+/// Something with an end.
+struct Aging {
+    what: String,
+    until: SystemTime,
+    /// What to do; empty: nothing.
+    hint: &'static str,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_root_is_warned_of_three_times() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        for (hours, expected) in [
-            (24 * 31, None),
-            (24 * 30, None),
-            (24 * 30 - 1, Some(30)),
-            (24 * 7, Some(30)),
-            (24 * 7 - 1, Some(7)),
-            (25, Some(7)),
-            (23, Some(1)),
-            (0, Some(1)),
-        ] {
-            let until = now + Duration::from_hours(hours);
-            assert_eq!(warning_bound(days_left(until, now)), expected, "{hours}");
-        }
-        assert_eq!(days_left(now - Duration::from_secs(1), now), 0);
+impl Aging {
+    /// Which, the bound in days and a sentence, when the end is near.
+    fn warning(self, now: SystemTime) -> Option<(String, u64, String)> {
+        let Self { what, until, hint } = self;
+        let bound = warning_bound(days_left(until, now))?;
+        let end = text(millis(until));
+        let said = if until <= now {
+            format!("{what} has expired, on {end}")
+        } else {
+            format!("{what} expires in less than {bound} days, on {end}")
+        };
+        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+        Some((what, bound, format!("{said}{hint}")))
     }
+}
+
+fn describe(id: &str, validity: heddle_cert::Validity, now: SystemTime) -> Value {
+    json!({
+        "id": id,
+        "not_before": text(millis(validity.not_before)),
+        "not_after": text(millis(validity.not_after)),
+        "days_left": days_left(validity.not_after, now),
+    })
+}
+
+fn find<'a>(holders: &'a [HolderRecord], id: &HolderId) -> Option<&'a HolderRecord> {
+    holders.iter().find(|holder| holder.holder == *id)
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::harness::{Mesh, Proxy};
 use crate::lifecycle::running;
 
-fn request(csr: &[u8]) -> CertificateRequest {
+pub(crate) fn request(csr: &[u8]) -> CertificateRequest {
     let text = base64::engine::general_purpose::STANDARD.encode(csr);
     let csr =
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
@@ -24,7 +24,7 @@ fn request(csr: &[u8]) -> CertificateRequest {
 }
 
 /// The bundle that the proxy holds, as certificates are checked with it.
-fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
+pub(crate) fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
     let Some(Resource::TrustBundle(bundle)) = proxy.resource(&ResourceName::TrustBundle) else {
         panic!("the roots have come")
     };
@@ -38,7 +38,7 @@ fn bundle(proxy: &Proxy, keys: &Keys) -> TrustBundle {
 }
 
 /// [`issue`], and says that the certificate is in use.
-async fn issue_and_confirm(proxy: &Proxy, keys: &Keys) -> RootId {
+pub(crate) async fn issue_and_confirm(proxy: &Proxy, keys: &Keys) -> RootId {
     let (root, leaf) = issue_leaf(proxy, keys).await;
     let connection = proxy.connection.as_ref().unwrap();
     connection.installed(InstalledCertificate { leaf: leaf.to_vec() }).await.unwrap();
@@ -46,11 +46,11 @@ async fn issue_and_confirm(proxy: &Proxy, keys: &Keys) -> RootId {
 }
 
 /// Asks for a certificate for an identity and checks what comes; the id of its root.
-async fn issue(proxy: &Proxy, keys: &Keys) -> RootId {
+pub(crate) async fn issue(proxy: &Proxy, keys: &Keys) -> RootId {
     issue_leaf(proxy, keys).await.0
 }
 
-async fn issue_leaf(proxy: &Proxy, keys: &Keys) -> (RootId, Arc<[u8]>) {
+pub(crate) async fn issue_leaf(proxy: &Proxy, keys: &Keys) -> (RootId, Arc<[u8]>) {
     let identity = proxy.settings().workload.identity.clone();
     let (key, csr) = keys.make_key(&identity).unwrap();
     let connection = proxy.connection.as_ref().unwrap();
@@ -196,7 +196,7 @@ async fn another_trust_domain_has_an_authority_of_its_own_and_the_former_one_is_
     assert_eq!(issue(&proxy, &keys).await, new);
 }
 
-trait ParseDomain {
+pub(crate) trait ParseDomain {
     fn parse_domain(&self) -> heddle_ident::TrustDomain;
 }
 

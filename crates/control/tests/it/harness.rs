@@ -28,6 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Mesh {
     directory: Arc<tempfile::TempDir>,
     lifetimes: Lifetimes,
+    authority_folder: Option<PathBuf>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -39,7 +40,18 @@ impl Mesh {
 
     pub(crate) async fn start_with(lifetimes: Lifetimes) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
-        let mut mesh = Self { directory, lifetimes, stop: None, thread: None };
+        let authority_folder = None;
+        let mut mesh = Self { directory, lifetimes, authority_folder, stop: None, thread: None };
+        mesh.run().await;
+        mesh
+    }
+
+    /// With an authority out of a folder.
+    pub(crate) async fn start_with_authority(folder: PathBuf) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let lifetimes = Lifetimes::default();
+        let authority_folder = Some(folder);
+        let mut mesh = Self { directory, lifetimes, authority_folder, stop: None, thread: None };
         mesh.run().await;
         mesh
     }
@@ -48,6 +60,7 @@ impl Mesh {
         let path = |name: &str| self.directory.path().join(name);
         let mut options = Options::new(path("store"), path("api.sock"), path("stream.sock"));
         options.lifetimes = self.lifetimes;
+        options.authority_folder = self.authority_folder.clone();
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -118,10 +131,14 @@ impl Mesh {
     }
 
     pub(crate) async fn delete(&self, kind: &str, name: &str) {
+        self.delete_in(kind, "default", name).await;
+    }
+
+    pub(crate) async fn delete_in(&self, kind: &str, namespace: &str, name: &str) {
         let (status, answer) = self
             .request(
                 "DELETE",
-                &format!("/v1/objects?kind={kind}&namespace=default&name={name}"),
+                &format!("/v1/objects?kind={kind}&namespace={namespace}&name={name}"),
                 None,
             )
             .await;

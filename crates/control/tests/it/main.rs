@@ -7,3 +7,4 @@ mod harness;
 mod lifecycle;
 mod objects;
 mod streams;
+mod trust;

@@ -104,6 +104,52 @@ async fn objects_survive_with_their_lines() {
 }
 
 #[tokio::test]
+async fn conditions_are_those_of_the_objects_own_project() {
+    let mesh = Mesh::start().await;
+    mesh.apply(SERVICE).await;
+    mesh.apply(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\n\
+         spec:\n  gatewayClassName: heddle\n  listeners: [{name: h, port: 80, protocol: HTTP}]\n---\n\
+         apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+         spec:\n  parentRefs: [{name: g}]\n  rules: [{backendRefs: [{name: gone, port: 80}]}]\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n\
+         spec:\n  hosts: [a]\n  http:\n  - route: [{destination: {host: a}}]\n",
+    )
+    .await;
+    let list = mesh.get("/v1/objects").await;
+    let items = list["items"].as_array().unwrap();
+    let status = |kind: &str| {
+        let item = items.iter().find(|item| item["kind"] == kind).unwrap();
+        item["object"]["status"].clone()
+    };
+    let told = |conditions: &Value| {
+        let conditions = conditions.as_array().unwrap().iter();
+        let words = conditions.map(|one| {
+            let word = |field: &str| one[field].as_str().unwrap().to_owned();
+            format!("{}={}/{}", word("type"), word("status"), word("reason"))
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let gateway = status("Gateway");
+    assert_eq!(told(&gateway["conditions"]), "Accepted=True/Accepted Programmed=True/Programmed");
+    assert_eq!(gateway["listeners"][0]["attachedRoutes"], 1);
+    assert_eq!(gateway["addresses"][0]["value"], "g-heddle.default.svc.cluster.local");
+    assert_eq!(gateway["conditions"][0]["observedGeneration"], 1);
+    let route = status("HTTPRoute");
+    let parent = &route["parents"][0];
+    assert_eq!(
+        told(&parent["conditions"]),
+        "Accepted=True/Accepted ResolvedRefs=False/BackendNotFound"
+    );
+    assert_eq!(parent["parentRef"]["name"], "g");
+    assert_eq!(
+        told(&status("VirtualService")["conditions"]),
+        "Accepted=True/Valid InForce=True/Applied"
+    );
+    assert!(status("Service").get("conditions").is_none());
+}
+
+#[tokio::test]
 async fn files_name_what_to_delete() {
     let mesh = Mesh::start().await;
     mesh.apply(SERVICE).await;

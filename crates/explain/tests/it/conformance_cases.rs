@@ -72,7 +72,9 @@ fn question(gateway: &str, port: u16, row: &Value) -> Query {
         query.path =
             Some(format!("/gateway_api_conformance.echo_basic.grpcecho.GrpcEcho/{method}"));
         let metadata = &row["requestMetadata"];
-        host = metadata["authority"].as_str().unwrap_or(&host).to_owned();
+        if let Some(authority) = metadata["authority"].as_str() {
+            authority.clone_into(&mut host);
+        }
         query.headers = pairs(&metadata["metadata"]);
     } else {
         let request = &row["request"];
@@ -221,13 +223,11 @@ fn forwarded(row: &Value, answer: &Answer) -> Option<String> {
 fn ask(world: &World, test: &Value, index: usize, row: &Value) -> Result<Answer, String> {
     let name = test["test"].as_str().unwrap();
     let elsewhere = ELSEWHERE.iter().find(|(test, row, ..)| *test == name && *row == index);
-    let (gateway, port) = match elsewhere {
-        Some((_, _, gateway, port)) => (format!("{INFRA}/{gateway}"), *port),
-        None => {
-            let https = name == "HTTPRouteHTTPSListener" || name.contains("ClientCertificate");
-            let port = if https { 443 } else { 80 };
-            (test["gateway"].as_str().unwrap().to_owned(), port)
-        }
+    let (gateway, port) = if let Some((_, _, gateway, port)) = elsewhere {
+        (format!("{INFRA}/{gateway}"), *port)
+    } else {
+        let https = name == "HTTPRouteHTTPSListener" || name.contains("ClientCertificate");
+        (test["gateway"].as_str().unwrap().to_owned(), if https { 443 } else { 80 })
     };
     world.explain(&question(&gateway, port, row)).map_err(|error| error.to_string())
 }

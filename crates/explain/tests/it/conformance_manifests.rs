@@ -75,7 +75,7 @@ fn told(answer: &Answer, wanted: &[&str]) -> Vec<String> {
         let is = if let Some(rest) = word.strip_prefix("resp.!!") {
             response(rest).map_or_else(|| (*word).to_owned(), |value| format!("{rest}:{value:?}"))
         } else if let Some(rest) = word.strip_prefix("resp.!") {
-            (response(rest) == Some(None)).then(|| (*word).to_owned()).unwrap_or_default()
+            if response(rest) == Some(None) { (*word).to_owned() } else { String::new() }
         } else if let Some(rest) = word.strip_prefix("resp.") {
             let name = rest.split_once(':').unwrap().0;
             format!("resp.{name}:{}", response(name).flatten().unwrap_or_default())

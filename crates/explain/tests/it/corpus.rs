@@ -4,7 +4,6 @@
 //!
 //! ```text
 //! FOLDER/DOCUMENT.yaml works
-//!   applied 12                             # fields that do as they say
 //!   HED0502 Kind ns/name spec.field        # why, with the row of API.md
 //!   ignored Kind ns/name spec.field        # an outcome that is not `applied`
 //!   ask ns/client host:80 GET /path name=value => forward ns/service:80@v1=90
@@ -56,7 +55,7 @@ fn expectations() -> BTreeMap<String, Expected> {
             }
             let Some(line) = line.strip_prefix("  ") else {
                 let (name, verdict) = line.split_once(' ').unwrap();
-                document = name.to_owned();
+                name.clone_into(&mut document);
                 let verdict = verdict.split(" #").next().unwrap().trim().to_owned();
                 let entry = Expected { verdict, ..Expected::default() };
                 assert!(all.insert(document.clone(), entry).is_none(), "{document} twice");
@@ -104,6 +103,8 @@ struct Analysis {
     nowhere: Vec<String>,
     /// Whether the document has objects.
     read: bool,
+    /// Fields that do as they say.
+    applied: usize,
 }
 
 /// What is said about a document beside some others.
@@ -130,7 +131,6 @@ fn analysis(name: &str, document: &[u8], others: &[(String, Vec<u8>)]) -> Analys
     translator.apply(expanded.objects.into_iter().map(Change::Upsert));
     findings.extend(translator.findings().iter().cloned());
     outcomes.extend(translator.outcomes());
-    let mut applied = 0;
     let mut add = |line: String, origin: &Origin| match &origin.source {
         Source::File { path, .. } if **path != *name => {}
         Source::File { position, .. } if position.line > 0 => analysis.lines.push(line),
@@ -142,17 +142,17 @@ fn analysis(name: &str, document: &[u8], others: &[(String, Vec<u8>)]) -> Analys
             Level::Warning => "warning",
             Level::Info => "note",
         };
-        add(format!("{level} {} {}", finding.code.id, place(&finding.origin)), &finding.origin);
+        let line = format!("{level} {} {}", finding.code.id, place(&finding.origin));
+        add(line.trim_end().to_owned(), &finding.origin);
     }
     for record in &outcomes {
         let own = matches!(&record.origin.source, Source::File { path, .. } if **path == *name);
         if record.outcome != Outcome::Applied {
             add(format!("{} {}", record.outcome.as_str(), place(&record.origin)), &record.origin);
         } else if own {
-            applied += 1;
+            analysis.applied += 1;
         }
     }
-    analysis.lines.push(format!("applied {applied}"));
     analysis.lines.sort();
     analysis.lines.dedup();
     analysis
@@ -205,9 +205,11 @@ fn told(answer: &Answer) -> String {
             write!(line, "@{subset}").unwrap();
         }
         write!(line, "={}", one.weight).unwrap();
-        let denied = one.servers.iter().filter(|server| server.verdict != Verdict::Forward);
-        for verdict in denied.map(|server| server.verdict.as_str()) {
-            write!(line, "({verdict})").unwrap();
+        let mut other: Vec<_> = one.servers.iter().map(|server| server.verdict).collect();
+        other.sort();
+        other.dedup();
+        for verdict in other.iter().filter(|verdict| **verdict != Verdict::Forward) {
+            write!(line, "({})", verdict.as_str()).unwrap();
         }
         if answer.request.path != one.request.path {
             write!(line, " as {}", one.request.path).unwrap();
@@ -240,31 +242,48 @@ fn ask(world: &World, question_text: &str) -> String {
 }
 
 /// The texts that an entry wants beside its document, the application first.
-fn beside(entry: &Expected, corpus: &Path) -> Vec<(String, Vec<u8>)> {
-    let application = ("application".to_owned(), application::yaml().into_bytes());
-    let files = entry.with.iter().map(|file| {
-        let path = if file.contains('/') { corpus.join(file) } else { own().join(file) };
-        (file.clone(), std::fs::read(path).unwrap())
-    });
+fn beside(entry: &Expected, document: &[u8], corpus: &Path) -> Vec<(String, Vec<u8>)> {
+    let files: Vec<_> = entry
+        .with
+        .iter()
+        .map(|file| {
+            let path = if file.contains('/') { corpus.join(file) } else { own().join(file) };
+            (file.clone(), std::fs::read(path).unwrap())
+        })
+        .collect();
+    let mut named = String::from_utf8_lossy(document).into_owned();
+    named.extend(files.iter().map(|(_, text)| String::from_utf8_lossy(text).into_owned()));
+    named.extend(entry.lines.iter().map(|(line, _)| line.as_str()));
+    let application = ("application".to_owned(), application::yaml(&named).into_bytes());
     std::iter::once(application).chain(files).collect()
 }
 
-/// Every document has its entry, and what is said about it is what the entry says.
+/// The first of the two guides that the documents are from.
 #[test]
-fn every_document_is_as_expected() {
+fn implementing_service_mesh() {
+    every_document_is_as_expected("implementing-service-mesh");
+}
+
+/// The second.
+#[test]
+fn service_mesh_standards() {
+    every_document_is_as_expected("service-mesh-standards");
+}
+
+/// Every document of a folder has its entry, and what is said about it is what the entry says.
+fn every_document_is_as_expected(folder: &str) {
     let Some(root) = data("corpus") else { return };
     let mut found = Vec::new();
-    documents(&root, &mut found);
+    documents(&root.join(folder), &mut found);
     found.sort();
     let mut expected = expectations();
+    expected.retain(|name, _| name.starts_with(folder));
     let mut wrong = String::new();
     for path in found {
         let name = path.strip_prefix(&root).unwrap().display().to_string();
         let text = std::fs::read(&path).unwrap();
         let Some(entry) = expected.remove(&name) else {
-            let others = beside(&Expected::default(), &root);
-            let lines = analysis(&name, &text, &others).lines;
-            writeln!(wrong, "{name} new\n  {}", lines.join("\n  ")).unwrap();
+            writeln!(wrong, "{name} has no entry").unwrap();
             continue;
         };
         wrong.push_str(&compare(&name, &text, &entry, &root));
@@ -277,8 +296,11 @@ fn every_document_is_as_expected() {
 
 /// Lines that are missing (`-`), that are not expected (`+`) or that have no position (`?`).
 fn compare(name: &str, text: &[u8], entry: &Expected, root: &Path) -> String {
-    let others = beside(entry, root);
-    let Analysis { lines: mut got, nowhere, read } = analysis(name, text, &others);
+    let others = beside(entry, text, root);
+    let Analysis { lines: mut got, nowhere, read, applied } = analysis(name, text, &others);
+    // Policies of Cilium have no outcome for each field yet, and other ConfigMaps are data of applications.
+    let untold = text.windows(9).any(|word| word == b"cilium.io" || word == b"ConfigMap");
+    let silent = read && applied == 0 && got.is_empty() && !untold;
     let mut objects = Vec::new();
     for (path, text) in &others {
         objects.extend(Reader::default().read_file(path, text).resources);
@@ -302,6 +324,9 @@ fn compare(name: &str, text: &[u8], entry: &Expected, root: &Path) -> String {
         .chain(more)
         .chain(nowhere)
         .fold(String::new(), |all, line| all + "  " + &line + "\n");
+    if silent {
+        wrong.push_str("  nothing is said about any field\n");
+    }
     if !wrong.is_empty() {
         wrong.insert_str(0, &format!("{name}\n"));
     }
@@ -311,7 +336,7 @@ fn compare(name: &str, text: &[u8], entry: &Expected, root: &Path) -> String {
 /// What an entry lacks: a reason for each line, and a verdict that fits its lines.
 fn unreasoned(name: &str, entry: &Expected, read: bool) -> String {
     let mut wrong = String::new();
-    let needs = |line: &str| !line.starts_with("ask ") && !line.starts_with("applied ");
+    let needs = |line: &str| !line.starts_with("ask ");
     for (line, reason) in &entry.lines {
         if needs(line) && !reason.contains("API ") {
             writeln!(wrong, "{name}: {line}: no row of API.md is cited").unwrap();

@@ -7,5 +7,6 @@ mod conformance_cases;
 mod conformance_manifests;
 mod conformance_world;
 mod corpus;
+mod gateway_api;
 mod shared;
 mod stories;

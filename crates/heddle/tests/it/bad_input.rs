@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use heddle_testkit::{Completed, Mesh};
+use heddle_testkit::{Completed, LONG, Mesh, Running, has, skip};
 
-use crate::mesh;
+use crate::{PROGRAM, client, mesh, sample};
 
 /// `heddle analyze` of one file of a test's folder.
 fn analyze(mesh: &Mesh, name: &str, text: &str, options: &[&str]) -> (Completed, PathBuf) {
@@ -120,4 +120,79 @@ fn exit_codes_are_those_that_scripts_rely_on() {
         assert_eq!(told.code, Some(1), "no mesh runs: {told:#?}");
         assert!(told.stderr.contains("hint: "), "{told:#?}");
     }
+}
+
+/// Fills the disk under a running mesh, and makes room again.
+const FULL_DISK: &str = r#"
+set -e
+mount -t tmpfs -o size=2m none "$STATE"
+trap '"$HEDDLE" down >/dev/null' EXIT
+"$HEDDLE" up -d -f application.yaml
+cat /dev/zero > "$STATE/fill" 2>/dev/null || true
+echo "--- full"
+"$HEDDLE" apply -f big.yaml && echo "kept though there is no room"
+"$HEDDLE" exec client -- heddle sample load --count 1 http://ratings:9080/ratings/0
+rm "$STATE/fill"
+echo "--- room"
+"$HEDDLE" apply -f big.yaml
+"$HEDDLE" get configmap big
+"#;
+
+#[test]
+fn a_full_disk_is_told_and_loses_nothing() {
+    let before = ["--user", "--map-root-user", "--mount"];
+    let probe = std::process::Command::new("unshare").args(before).arg("true").output();
+    if !has(&["unshare", "mount"]) || !probe.is_ok_and(|probe| probe.status.success()) {
+        skip("this machine does not let a test mount");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let application = [sample("ratings", "ratings", "v1", 1), client("client")].concat();
+    std::fs::write(folder.path().join("application.yaml"), application).unwrap();
+    let big = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: big}}\ndata: {{a: \"{}\"}}\n",
+        "x".repeat(400_000)
+    );
+    std::fs::write(folder.path().join("big.yaml"), big).unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(before).args(["sh", "-c", FULL_DISK]).current_dir(folder.path());
+    command.env("HEDDLE", PROGRAM).env("STATE", &state).env("HEDDLE_STATE", &state);
+    command.env("PATH", heddle_testkit::PROGRAM_FOLDERS).env("HOME", folder.path());
+    let told = Running::start(command, "").end_within(LONG * 2);
+    assert_eq!(told.code, Some(0), "{told:#?}");
+    assert!(told.stderr.contains("no space left"), "the cause: {told:#?}");
+    assert!(told.stderr.contains("hint: make room"), "what to do: {told:#?}");
+    let (before, after) = told.stdout.split_once("--- room").unwrap();
+    assert!(!before.contains("configmap default/big created"), "{told:#?}");
+    assert!(after.contains("configmap default/big created"), "{told:#?}");
+}
+
+#[test]
+fn what_a_secret_holds_is_not_in_the_store() {
+    const WORDS: &str = "correct-horse-battery-staple";
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{password: {WORDS}}}\n"
+    );
+    let mesh = mesh();
+    mesh.up(&secret);
+    mesh.apply(&secret.replace("staple", "staple-2"));
+    let shown = mesh.must(&["get", "secret", "s", "-o", "yaml"]);
+    assert!(shown.contains(WORDS), "{shown}");
+    mesh.must(&["down"]);
+    let mut files = 0;
+    for entry in std::fs::read_dir(mesh.state()).unwrap().flatten() {
+        let Ok(bytes) = std::fs::read(entry.path()) else { continue };
+        files += 1;
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            !text.contains(WORDS) && !text.contains("PRIVATE KEY"),
+            "{}",
+            entry.path().display()
+        );
+    }
+    assert!(files >= 2, "the store and its key");
+    mesh.up("");
+    assert!(mesh.must(&["get", "secret", "s", "-o", "yaml"]).contains("staple-2"));
 }

@@ -5,15 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authz_rows;
 mod bad_input;
 mod http_features;
 mod life;
 mod ordinary_user;
 mod policy;
+mod published;
+mod real_clients;
 mod real_servers;
 mod resilience;
 mod rollouts;
 mod samples;
+mod soaks;
+mod tokens;
 
 use heddle_testkit::Mesh;
 

@@ -1,6 +1,8 @@
 //! Servers and clients that know nothing of a mesh.
 
-use heddle_testkit::{Mesh, has};
+use std::path::Path;
+
+use heddle_testkit::{Mesh, has, skip};
 
 use crate::mesh;
 
@@ -10,7 +12,11 @@ const GREETING_MS_MAX: u64 = 150;
 
 #[test]
 fn are_reached_by_real_clients_over_mutual_tls() {
-    if !has(&["nginx", "redis-server", "redis-cli", "curl", "python3"]) {
+    if !has(&["nginx", "redis-server", "redis-cli", "curl", "python3", "psql"]) {
+        return;
+    }
+    if !Path::new("/usr/lib/postgresql").is_dir() {
+        skip("this machine has no PostgreSQL server");
         return;
     }
     let mesh = mesh();
@@ -19,6 +25,25 @@ fn are_reached_by_real_clients_over_mutual_tls() {
     redis(&mesh);
     python(&mesh);
     greeter(&mesh);
+    database(&mesh);
+}
+
+fn database(mesh: &Mesh) {
+    let ask = |port: &str, statement: &str| {
+        let to =
+            format!("host=database port={port} user=heddle dbname=postgres connect_timeout=20");
+        mesh.exec("client", &["psql", "-X", "-A", "-t", &to, "-c", statement]).success().stdout
+    };
+    for port in ["5432", "5433"] {
+        assert_eq!(ask(port, "select 6 * 7"), "42\n", "port {port}");
+        let rows = ask(port, "select repeat('x', 1000) from generate_series(1, 2000)");
+        assert_eq!((rows.lines().count(), rows.len()), (2000, 2000 * 1001), "port {port}");
+    }
+    ask("5432", "create table kept (a int); insert into kept select generate_series(1, 1000)");
+    assert_eq!(ask("5433", "select sum(a) from kept"), "500500\n");
+    let secured = [("reporter", "destination"), ("connection_security_policy", "mutual_tls")];
+    let opened = mesh.metric("database", "istio_tcp_connections_opened_total", &secured);
+    assert_eq!(opened, 6, "connections over mutual TLS");
 }
 
 fn curl(mesh: &Mesh, url: &str) -> String {

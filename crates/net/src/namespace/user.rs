@@ -156,6 +156,12 @@ impl EnterError {
 
 /// Enters a new user namespace in which the caller is user 0, and nothing else.
 pub fn enter_user_namespace() -> Result<(), EnterError> {
+    enter_user_namespace_as(0, 0)
+}
+
+/// Enters a new user namespace in which the caller is this user and this group, and nothing else. What it may do to
+/// files and processes outside does not change, only the numbers under which it sees itself and what it owns.
+pub fn enter_user_namespace_as(user: u32, group: u32) -> Result<(), EnterError> {
     let threads = thread_count();
     if threads != 1 {
         return Err(EnterError::Threads { threads });
@@ -168,8 +174,8 @@ pub fn enter_user_namespace() -> Result<(), EnterError> {
     })?;
     // Order matters: an unprivileged writer of gid_map must have given up setgroups before.
     write_map("/proc/self/setgroups", "deny")?;
-    write_map("/proc/self/uid_map", &format!("0 {uid} 1"))?;
-    write_map("/proc/self/gid_map", &format!("0 {gid} 1"))
+    write_map("/proc/self/uid_map", &format!("{user} {uid} 1"))?;
+    write_map("/proc/self/gid_map", &format!("{group} {gid} 1"))
 }
 
 /// Enters new namespaces of the given kinds. The caller needs CAP_SYS_ADMIN in its user namespace,

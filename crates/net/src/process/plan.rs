@@ -32,6 +32,9 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// Mounts, in this order; needs a mount namespace of its own.
     pub mounts: Vec<Mount>,
+    /// The user and the group that it sees itself as, in a user namespace of its own; none: those that the caller sees.
+    /// It stays the caller's user to everybody else. Capabilities that it keeps are then good within that namespace only.
+    pub user: Option<(u32, u32)>,
     /// What it keeps of its capabilities, also over later program changes.
     pub capabilities: Capabilities,
     /// Whether it can ever gain privileges by starting a program (set-user-id files, file capabilities).
@@ -67,6 +70,7 @@ impl Plan {
             network: None,
             hostname: None,
             mounts: Vec::new(),
+            user: None,
             capabilities: Capabilities::NONE,
             new_privileges: false,
             die_with_parent: true,

@@ -39,6 +39,7 @@ pub(super) struct Order {
     pub(super) namespaces: Namespaces,
     pub(super) hostname: Option<String>,
     pub(super) mounts: Vec<Mount>,
+    pub(super) user: Option<(u32, u32)>,
     pub(super) capabilities: Capabilities,
     pub(super) new_privileges: bool,
     pub(super) die_with_parent: bool,
@@ -252,6 +253,11 @@ fn start(
     // After the descriptors are placed, which a low limit on their number would hinder.
     for limit in &order.limits {
         confine::set_limit(*limit).map_err(failed(&format!("limit {:?}", limit.of)))?;
+    }
+    if let Some((user, group)) = order.user {
+        // While it still may: a parent's user 0 can only be mapped by who has the right to give capabilities.
+        namespace::enter_user_namespace_as(user, group)
+            .map_err(|error| failed("become the user that is asked for")(source_of(&error)))?;
     }
     confine::keep_capabilities(order.capabilities).map_err(failed("drop capabilities"))?;
     if !order.new_privileges {

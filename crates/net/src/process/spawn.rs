@@ -182,6 +182,7 @@ fn order(plan: Plan) -> io::Result<(Order, Vec<OwnedFd>)> {
         namespaces,
         hostname: plan.hostname,
         mounts: plan.mounts,
+        user: plan.user,
         capabilities: plan.capabilities,
         new_privileges: plan.new_privileges,
         die_with_parent: plan.die_with_parent,

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("process::descriptors_are_placed_and_others_closed", descriptors),
     ("process::privileges_are_gone_for_good", privileges),
     ("process::chosen_capabilities_are_kept", kept_capabilities),
+    ("process::another_user_is_seen", another_user),
     ("process::only_a_proxy_can_leave_interception", marks),
     ("process::a_first_process_leaves_an_init_behind", first_process),
     ("process::an_init_reaps_forwards_and_ends_with_the_program", init),
@@ -162,6 +163,16 @@ fn kept_capabilities() {
     plan.capabilities = Capabilities::NET_RAW | Capabilities::NET_BIND_SERVICE;
     let text = status_lines(&mut plan, "CapPrm|CapEff|CapBnd");
     assert_eq!(text, "0000000000002400 0000000000002400 0000000000002400");
+}
+
+fn another_user() {
+    let mut plan = shell("echo $(id -u) $(id -g); grep -E '^(CapEff|CapBnd)' /proc/self/status");
+    plan.user = Some((70, 80));
+    let (text, status) = output(plan);
+    assert!(status.is_success(), "{text}");
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("70 80"), "{text}");
+    assert!(lines.all(|line| line.ends_with("0000000000000000")), "{text}");
 }
 
 /// Tries what takes a process out of interception.

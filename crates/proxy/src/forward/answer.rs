@@ -35,6 +35,33 @@ impl Answer {
         }
     }
 
+    /// Its token is not valid, or it has none and needs one.
+    pub(crate) fn unauthenticated(status: u16, body: String, challenge: String) -> Self {
+        let headers = vec![(Cow::Borrowed("www-authenticate"), challenge)];
+        Self { headers, ..Self::refused_outside(status, Vec::new(), body.into_bytes()) }
+    }
+
+    /// Refused by an external authoriser, in its own words.
+    pub(crate) fn refused_outside(
+        status: u16,
+        headers: Vec<(Cow<'static, str>, String)>,
+        body: Vec<u8>,
+    ) -> Self {
+        let body = Cow::Owned(body);
+        let reason = Some(Reason::AuthorizationDenied);
+        Self { status, reason, body, headers, grpc_status: None }
+    }
+
+    /// An external authoriser had to be asked, and has not answered.
+    pub(crate) fn unanswered(status: u16) -> Self {
+        Self::text(status, Reason::AuthorizationDenied, "")
+    }
+
+    /// The body is longer than an external authoriser may be sent.
+    pub(crate) fn too_large() -> Self {
+        Self::text(413, Reason::LimitReached, "Payload Too Large")
+    }
+
     /// No route matched.
     pub(crate) fn no_route() -> Self {
         Self { grpc_status: Some(12), ..Self::text(404, Reason::NoRoute, "") }

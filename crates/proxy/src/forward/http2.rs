@@ -120,15 +120,22 @@ pub(crate) struct Head<'a> {
     parts: &'a Parts,
     /// Another path than was received, as a normalised one.
     path: Option<&'a str>,
+    /// Another scheme than was said, where the connection tells it.
+    scheme: Option<&'static str>,
 }
 
 impl<'a> Head<'a> {
     pub(crate) fn new(parts: &'a Parts) -> Self {
-        Self { parts, path: None }
+        Self { parts, path: None, scheme: None }
     }
 
     pub(crate) fn with_path(parts: &'a Parts, path: Option<&'a str>) -> Self {
-        Self { parts, path }
+        Self { parts, path, scheme: None }
+    }
+
+    /// The same as addressed under this scheme.
+    pub(crate) fn with_scheme(self, https: bool) -> Self {
+        Self { scheme: Some(if https { "https" } else { "http" }), ..self }
     }
 }
 
@@ -150,7 +157,7 @@ impl RequestHead for Head<'_> {
     }
 
     fn scheme(&self) -> &str {
-        self.parts.uri.scheme_str().unwrap_or("http")
+        self.scheme.or(self.parts.uri.scheme_str()).unwrap_or("http")
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
@@ -224,6 +231,20 @@ pub(crate) fn rewritten(parts: &Parts, path: Option<&str>, authority: Option<&st
     // `:authority` says it; a `host` beside it could say something else.
     request.headers_mut().remove("host");
     request
+}
+
+/// Replaces the query of a request; empty: it has none then. One that is not valid leaves the request without.
+pub(crate) fn set_query(request: &mut Request<()>, query: &str) {
+    let path = request.uri().path().to_owned();
+    let with = |text: String| {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(text.parse().ok()?);
+        http::Uri::from_parts(parts).ok()
+    };
+    let whole = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
+    if let Some(uri) = with(whole).or_else(|| with(path)) {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// Answers a request itself. gRPC clients get the status in the head (a trailers-only response).

@@ -17,6 +17,7 @@ use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, HeaderValue, Request, Response};
 
+use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
 use crate::forward::copies::{BODY_BYTES_MAX, Copies};
@@ -70,20 +71,28 @@ enum Broken {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RecvStream, keep_bytes_max: usize, is_grpc: bool) -> Self {
+    pub(crate) fn new(body: Received, keep_bytes_max: usize, is_grpc: bool) -> Self {
+        let Received { stream: body, front } = body;
         let ended = body.is_end_stream().then_some(End::Plain);
+        let front_bytes = front.iter().map(Bytes::len).sum();
+        let mut messages = is_grpc.then(MessageCounter::default);
+        if let Some(messages) = &mut messages {
+            for piece in &front {
+                messages.take(piece);
+            }
+        }
         Self {
             body,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: front,
+            kept_bytes: front_bytes,
             keep_bytes_max,
             dropped: false,
             ended,
             replayed: 0,
             waiting: None,
             finished: false,
-            bytes: 0,
-            messages: is_grpc.then(MessageCounter::default),
+            bytes: front_bytes as u64,
+            messages,
             response_messages: 0,
             watch: Watch::default(),
             tee: None,

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use heddle_authz::{CompiledAuthorization, Permit};
+use heddle_authz::CompiledAuthorization;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::proxy::Limits;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
+use crate::admission::{self, Admitted};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -72,17 +73,25 @@ pub(crate) async fn serve_request(
         record_request(worker, peer, &begun, &finished);
         return Ok(false);
     }
-    let admitted = admit(worker, peer, &inbound, limits.as_deref(), client, &mut request);
-    let finished = match admitted {
+    let limits = limits.as_deref();
+    let mut ready = admit(worker, peer, &inbound, limits, client, &mut request, None);
+    if let Ok(None) = ready {
+        // In memory of its own, too.
+        let asking = admission::http1::admit(worker, peer, &inbound, client, &mut request);
+        ready = Box::pin(asking).await.and_then(|known| {
+            admit(worker, peer, &inbound, limits, client, &mut request, Some(known))
+        });
+    }
+    let finished = match ready.and_then(|ready| ready.ok_or_else(Answer::denied)) {
         // In memory of its own: what few requests get must not make all of them larger.
         Err(answer) => Box::pin(http1::answer(client, &begun, request, answer)).await?,
-        Ok(Admitted { permit, out, idempotent }) => {
+        Ok(Ready { admitted, out, idempotent }) => {
             let policy = inbound.inbound();
             let state = worker.applications.on(peer.accepted.destination.port(), policy);
             let decided = Decided {
                 worker,
                 state: &state,
-                permit: &permit,
+                permit: &admitted.permit,
                 retry: &policy.retry,
                 original: application(worker, peer.accepted.destination),
                 hash: None,
@@ -90,7 +99,8 @@ pub(crate) async fn serve_request(
                 idempotent,
                 extra: Extra { standing: Some(&admission), ..Extra::default() },
             };
-            http1::forward(client, &begun, request, out, &decided, std::iter::empty).await?
+            let edits = || admitted.response_edits();
+            http1::forward(client, &begun, request, out, &decided, edits).await?
         }
     };
     record_request(worker, peer, &begun, &finished);
@@ -98,14 +108,15 @@ pub(crate) async fn serve_request(
 }
 
 /// A request that may go on, as it goes on.
-struct Admitted {
-    permit: Permit,
+struct Ready {
+    admitted: Admitted,
     out: Output,
     idempotent: bool,
 }
 
 /// Decides whether a request goes on, and writes its head; else what it is answered. Nothing in here waits, so that
-/// nothing of what it looks at is held while the request is under way.
+/// nothing of what it looks at is held while the request is under way. None: somebody must be waited for, whose word
+/// is to be brought as `known`.
 fn admit(
     worker: &Worker,
     peer: &Peer,
@@ -113,7 +124,8 @@ fn admit(
     limits: Option<&CompiledLimits>,
     client: &Client,
     request: &mut Request,
-) -> Result<Admitted, Answer> {
+    known: Option<Admitted>,
+) -> Result<Option<Ready>, Answer> {
     let head = request.head(&client.connection);
     if head.form() == TargetForm::Authority {
         return Err(Answer::bad_request(405));
@@ -124,20 +136,20 @@ fn admit(
         Some(path) => head.with_path(path),
         None => head,
     };
-    let permit = inbound.decide_request(&peer.facts, &head).verdict.into_permit();
-    let permit = permit.map_err(|denial| {
-        let what = format_args!("{} {}", head.method_text(), head.path_text());
-        super::denied(worker, peer, &what, denial.origin());
-        Answer::denied()
-    })?;
+    let known = known.map(Ok).or_else(|| admission::at_once(worker, peer, inbound, &head));
+    let Some(admitted) = known.transpose()? else { return Ok(None) };
     if let Some(limits) = limits {
         limits.check(worker, peer.asking(), &head)?;
     }
     let mut out = Output::new();
-    let edits = RequestEdits { path: normal.as_deref(), ..RequestEdits::default() };
-    let headers = || own_edits(peer.client_certificate.as_deref());
+    let other_target = admitted.target(head.path_text());
+    let path = other_target.as_deref().or(normal.as_deref());
+    let edits = RequestEdits { path, ..RequestEdits::default() };
+    let own = || own_edits(peer.client_certificate.as_deref());
+    let headers = || admitted.request_edits().chain(own());
     wire::write_request(&head, &edits, headers, &mut out);
-    Ok(Admitted { permit, out, idempotent: http1::is_idempotent(head.method_text()) })
+    let idempotent = http1::is_idempotent(head.method_text());
+    Ok(Some(Ready { admitted, out, idempotent }))
 }
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
-use heddle_ir::request::RequestHead;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::mesh::Direction;
 use heddle_wire::path;
@@ -13,6 +12,7 @@ use heddle_wire::path;
 use super::http1::own_edits;
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
+use crate::admission::{self, http2::Received};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
@@ -72,14 +72,16 @@ pub(crate) async fn serve_request(
         return answered(&head, &Answer::bad_request(400), &mut respond);
     };
     let view = Head::with_path(&head, normal.as_deref());
-    let decision = inbound.decide_request(&peer.facts, &view);
-    let permit = match decision.verdict.into_permit() {
-        Ok(permit) => permit,
-        Err(denial) => {
-            let what = format_args!("{} {}", head.method, view.path());
-            super::denied(worker, peer, &what, denial.origin());
-            return answered(&head, &Answer::denied(), &mut respond);
-        }
+    let mut body = Received::from(body);
+    let admitted = if let Some(admitted) = admission::at_once(worker, peer, &inbound, &view) {
+        admitted
+    } else {
+        let (normal, body) = (normal.as_deref(), &mut body);
+        Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(answer) => return answered(&head, &answer, &mut respond),
     };
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &view)
@@ -90,7 +92,7 @@ pub(crate) async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &permit,
+        permit: &admitted.permit,
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,
@@ -99,9 +101,12 @@ pub(crate) async fn serve_request(
         extra: Extra { standing: Some(&admission), ..Extra::default() },
     };
     let mut request = http2::rewritten(&head, normal.as_deref(), None);
-    for change in own_edits(peer.client_certificate.as_deref()) {
+    if let Some(query) = admitted.query() {
+        http2::set_query(&mut request, query);
+    }
+    for change in admitted.request_edits().chain(own_edits(peer.client_certificate.as_deref())) {
         http2::edit(request.headers_mut(), change);
     }
-    let edits = std::iter::empty;
+    let edits = || admitted.response_edits();
     forward(&decided, &head, &request, body, keep_bytes_max, &mut respond, edits).await
 }

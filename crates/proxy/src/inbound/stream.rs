@@ -13,6 +13,7 @@ use heddle_telemetry::istio::TcpRecorder;
 use heddle_telemetry::mesh::Direction;
 
 use super::{Accepted, Peer, application};
+use crate::admission;
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
 use crate::upstream::{self, UpstreamError, UpstreamProtocol};
@@ -39,6 +40,7 @@ pub(crate) async fn serve(
     client: &mut Connection,
     opened: Opened,
 ) {
+    admission::stream::note_decided(worker, peer);
     let revoked = newly_denied(worker, peer, opened.generation);
     stream::serve(client, opened, revoked).await;
 }
@@ -50,6 +52,7 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, error: &StreamError) {
         StreamError::Denied(origin) => {
             events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             super::denied(worker, peer, &"stream", origin);
+            admission::stream::note_decided(worker, peer);
         }
         StreamError::NoPolicy => {
             let why = "no policy has come from the control plane yet";
@@ -71,8 +74,8 @@ pub(crate) async fn open(
 ) -> Result<Opened, StreamError> {
     let snapshot = worker.shared.configuration.snapshot();
     let inbound = snapshot.inbound.clone().ok_or(StreamError::NoPolicy)?;
-    let permit = inbound.decide_stream(facts).verdict.into_permit();
-    let permit = permit.map_err(|denial| StreamError::Denied(Box::new(denial.origin().clone())))?;
+    let permit = admission::stream::admit(worker, accepted, facts, &inbound).await;
+    let permit = permit.map_err(StreamError::Denied)?;
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
@@ -99,7 +102,7 @@ fn recorder(
 }
 
 /// Ready when a change of configuration denies what the configuration of this generation permitted.
-async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64) {
+async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
     let mut changes = worker.shared.configuration.changes();
     loop {
         // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
@@ -109,11 +112,15 @@ async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64) {
         }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
-        if snapshot.generation != decided
-            && let Err(denial) = inbound.decide_stream(&peer.facts).verdict.into_permit()
-        {
+        let admitted = if snapshot.generation == decided {
+            Ok(())
+        } else {
+            admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await.map(drop)
+        };
+        if let Err(origin) = admitted {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
-            return super::denied(worker, peer, &"stream under way newly", denial.origin());
+            admission::stream::note_decided(worker, peer);
+            return super::denied(worker, peer, &"stream under way newly", &origin);
         }
         decided = snapshot.generation;
         if changes.changed().await.is_err() {

@@ -11,6 +11,7 @@ use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
 use heddle_ir::http_route::AbortStatus;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::mesh::Direction;
@@ -26,6 +27,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::forward::copies::{self, Copies};
+use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
@@ -36,6 +38,7 @@ use crate::worker::Worker;
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     accepted: Accepted,
+    edge: Option<Rc<Edge>>,
     connection: Connection,
     guard: DrainGuard,
 ) {
@@ -43,7 +46,7 @@ pub(crate) async fn serve(
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
     let mut client = Client::new(connection, ClientLimits::new(&limits), guard);
-    let mut finder = Finder::new(accepted.destination);
+    let mut finder = Finder::new(accepted.destination, edge);
     loop {
         let request = match client.next_request().await {
             Ok(Some(request)) => request,
@@ -68,19 +71,28 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let edge = finder.edge().cloned();
+    let mut entered = None;
     let found = if request.head(&client.connection).form() == TargetForm::Authority {
         Err(Answer::bad_request(405))
+    } else if let Some(edge) = &edge {
+        let entering = edge.enter_http1(worker, client, &mut request);
+        Box::pin(entering).await.map(|(own, outbound)| {
+            entered = Some(own);
+            Found::Routes(outbound)
+        })
     } else {
         let head = request.head(&client.connection);
         finder.find(worker, head.authority_text(), begun.started).await
     };
+    let entered = entered.as_deref();
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
         Ok(Found::Direct(permit, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
-            let own = OwnEdits::new(worker, &head);
+            let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             let decided = Decided {
                 worker,
@@ -97,13 +109,16 @@ pub(crate) async fn serve_request(
         }
         Ok(Found::Routes(outbound)) => {
             let random = worker.random();
-            let decision = outbound.routes.decide(&request.head(&client.connection), random);
+            let head = seen(request.head(&client.connection), entered);
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&head, random),
+                token => outbound.routes.decide(&Known { head: &head, token, route: None }, random),
+            };
             match decision {
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
-                    let head = request.head(&client.connection);
                     let session = RequestSession::begin(&mut decision, &head);
-                    let routed = Routed { worker, accepted, decision, outbound, session };
+                    let routed = Routed { worker, accepted, entered, decision, outbound, session };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
@@ -117,6 +132,7 @@ pub(crate) async fn serve_request(
 struct Routed<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
+    entered: Option<&'a Entered<'a>>,
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
@@ -138,7 +154,8 @@ impl Routed<'_> {
         mut request: Request,
         extra: &mut ResponseFlags,
     ) -> io::Result<Finished> {
-        let cors = match self.decision.cors(&request.head(&client.connection)) {
+        let head = seen(request.head(&client.connection), self.entered);
+        let cors = match self.decision.cors(&head) {
             CorsOutcome::None => None,
             CorsOutcome::Add(headers) => Some(owned(&headers)),
             CorsOutcome::Preflight(headers) => {
@@ -165,7 +182,7 @@ impl Routed<'_> {
             }
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
-                let head = request.head(&client.connection);
+                let head = seen(request.head(&client.connection), self.entered);
                 let port = self.accepted.destination.port();
                 self.decision.write_location(&head, port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
@@ -174,7 +191,8 @@ impl Routed<'_> {
             }
             RouteAction::Refuse { status, .. } => {
                 let reason = Reason::DestinationUnknown;
-                http1::answer(client, begun, request, Answer::text(status, reason, "")).await
+                let answer = Answer { grpc_status: Some(14), ..Answer::text(status, reason, "") };
+                http1::answer(client, begun, request, answer).await
             }
             RouteAction::Respond(response) => {
                 let answer = plain(response.status, &response.body);
@@ -205,7 +223,7 @@ impl Routed<'_> {
         &self,
         head: &RequestHead<'_>,
         edits: &RequestEdits<'_>,
-        own: &OwnEdits,
+        own: &OwnEdits<'_>,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
         let original = Target::Address(self.accepted.destination);
@@ -213,7 +231,8 @@ impl Routed<'_> {
         Copies::of(worker, decision, self.outbound, original, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
-            let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
+            let headers =
+                || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
             wire::write_request(head, &edits, headers, &mut out);
             copies::Head::Http1(out, head.method_text() == "HEAD")
         })
@@ -229,21 +248,25 @@ impl Routed<'_> {
     ) -> Written {
         let (worker, decision) = (self.worker, &self.decision);
         let mut out = Output::new();
-        let source = self.accepted.source.ip();
+        let source = self.entered.map_or(self.accepted.source.ip(), |entered| entered.client);
         let policy = &state.destination.load_balancing;
         let hashed = HashedRequest::new(policy, head, source, worker.random());
         if let Some(cookie) = &hashed.set_cookie {
             response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
         }
-        let own = OwnEdits::new(worker, head);
+        let own = OwnEdits::new(worker, head, self.entered);
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
+        let path = rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path));
+        let query = self.entered.and_then(Entered::query);
+        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(head.path_text())));
         let edits = RequestEdits {
-            path: rewritten.then_some(&*path),
+            path: target.as_deref().or(path),
             authority: decision.authority(),
             close: false,
         };
-        let headers = || decision.request_edits().map(wire_edit).chain(own.iter());
+        let headers =
+            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         wire::write_request(head, &edits, headers, &mut out);
         let copies = if head.upgrade().is_some() { None } else { self.copies(head, &edits, &own) };
         let idempotent = http1::is_idempotent(head.method_text());
@@ -266,7 +289,7 @@ impl Routed<'_> {
             return http1::answer(client, begun, request, Answer::no_destination()).await;
         };
         drop(snapshot);
-        let head = request.head(&client.connection);
+        let head = seen(request.head(&client.connection), self.entered);
         let Written { out, hash, idempotent, copies } =
             self.write(&head, state, &mut response_headers);
         let decided = Decided {
@@ -283,7 +306,7 @@ impl Routed<'_> {
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
                 client: Some((self.accepted.source, self.accepted.destination)),
-                standing: None,
+                standing: self.entered.and_then(Entered::standing),
             },
         };
         let edits = || {
@@ -292,27 +315,44 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let entered = self.entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }
 }
 
 /// What the proxy itself adds to a request.
-pub(crate) struct OwnEdits {
+pub(crate) struct OwnEdits<'a> {
     request_id: Option<[u8; 36]>,
     forwarded_proto: bool,
+    entered: Option<&'a Entered<'a>>,
 }
 
-impl OwnEdits {
-    pub(crate) fn of_http2(worker: &Worker, headers: &HeaderMap) -> Self {
+/// A head as it has entered at a gateway.
+fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
+    let Some(entered) = entered else { return head };
+    let head = head.with_scheme(entered.https);
+    match entered.path() {
+        Some(path) => head.with_path(path),
+        None => head,
+    }
+}
+
+impl<'a> OwnEdits<'a> {
+    pub(crate) fn of_http2(
+        worker: &Worker,
+        headers: &HeaderMap,
+        entered: Option<&'a Entered<'a>>,
+    ) -> Self {
         let has_id = headers.contains_key("x-request-id");
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
-        Self { request_id, forwarded_proto: !headers.contains_key("x-forwarded-proto") }
+        let has_proto = entered.is_some() || headers.contains_key("x-forwarded-proto");
+        Self { request_id, forwarded_proto: !has_proto, entered }
     }
 
-    fn new(worker: &Worker, head: &RequestHead<'_>) -> Self {
-        let (mut has_id, mut has_proto) = (false, false);
+    fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered<'a>>) -> Self {
+        let (mut has_id, mut has_proto) = (false, entered.is_some());
         for field in head.fields() {
             let name = field.name.of(head.bytes());
             match name.len() {
@@ -322,7 +362,12 @@ impl OwnEdits {
             }
         }
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
-        Self { request_id, forwarded_proto: !has_proto }
+        Self { request_id, forwarded_proto: !has_proto, entered }
+    }
+
+    /// What comes before the changes of routes: what a gateway tells of the client.
+    pub(crate) fn first(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
+        self.entered.into_iter().flat_map(Entered::edits)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
 use heddle_authz::{OutboundTarget, permit_outbound};
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
+use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
@@ -21,11 +21,13 @@ use http::request::Parts;
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::admission::http2::Received;
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::copies::{self, Copies};
 use crate::forward::http2::{self, Head, Stream, authority_of};
+use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, forward, record};
 use crate::snapshot::{DestinationState, OutboundState};
@@ -36,6 +38,7 @@ use crate::worker::Worker;
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     accepted: Accepted,
+    edge: Option<Rc<Edge>>,
     connection: Connection,
     guard: DrainGuard,
 ) {
@@ -43,10 +46,10 @@ pub(crate) async fn serve(
     let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     drop(snapshot);
     let keep_bytes_max = limits.retry_body_bytes_max as usize;
-    let finder = Rc::new(RefCell::new(Some(Finder::new(accepted.destination))));
+    let finder = Rc::new(RefCell::new(Some(Finder::new(accepted.destination, edge.clone()))));
     let serving = http2::serve_connection(connection, &limits, guard, |stream| {
-        let (worker, finder) = (worker.clone(), finder.clone());
-        Box::pin(serve_request(worker, accepted, finder, stream, keep_bytes_max))
+        let (worker, finder, edge) = (worker.clone(), finder.clone(), edge.clone());
+        Box::pin(serve_request(worker, accepted, edge, finder, stream, keep_bytes_max))
     });
     Box::pin(serving).await;
 }
@@ -55,6 +58,7 @@ pub(crate) async fn serve(
 pub(crate) async fn serve_request(
     worker: Rc<Worker>,
     accepted: Accepted,
+    edge: Option<Rc<Edge>>,
     finder: Rc<RefCell<Option<Finder>>>,
     stream: Stream,
     keep_bytes_max: usize,
@@ -62,19 +66,27 @@ pub(crate) async fn serve_request(
     let Stream { head, body, mut respond, started } = stream;
     // Lent to one request at a time; another one that comes meanwhile looks for itself.
     let lent = finder.borrow_mut().take();
-    let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination));
+    let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
+    let mut entered = None;
+    let mut body = Received::from(body);
     let found = if head.method == http::Method::CONNECT {
         Err(Answer::bad_request(405))
+    } else if let Some(edge) = &edge {
+        Box::pin(edge.enter_http2(&worker, &head, &mut body)).await.map(|(own, outbound)| {
+            entered = Some(own);
+            Found::Routes(outbound)
+        })
     } else {
         own.find(&worker, authority_of(&head), started).await
     };
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
-    let request = Asked { worker: &worker, accepted, head: &head, keep_bytes_max };
+    let entered = entered.as_deref();
+    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(permit, state)) => {
-            let own = OwnEdits::of_http2(&worker, &head.headers);
+            let own = OwnEdits::of_http2(&worker, &head.headers, None);
             let decided = Decided {
                 worker: &worker,
                 state,
@@ -91,10 +103,18 @@ pub(crate) async fn serve_request(
                 .await
         }
         Ok(Found::Routes(outbound)) => {
-            match outbound.routes.decide(&Head::new(&head), worker.random()) {
+            let random = worker.random();
+            let decision = match entered.and_then(Entered::token) {
+                None => outbound.routes.decide(&request.seen(), random),
+                token => {
+                    let head = &request.seen();
+                    outbound.routes.decide(&Known { head, token, route: None }, random)
+                }
+            };
+            match decision {
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
-                    let session = RequestSession::begin(&mut decision, &Head::new(&head));
+                    let session = RequestSession::begin(&mut decision, &request.seen());
                     let routed = Routed { request, decision, outbound, started, session };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
@@ -112,18 +132,27 @@ pub(crate) async fn serve_request(
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
+    entered: Option<&'a Entered<'a>>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    /// The head as it has entered.
+    fn seen(&self) -> Head<'a> {
+        match self.entered {
+            Some(entered) => Head::with_path(self.head, entered.path()).with_scheme(entered.https),
+            None => Head::new(self.head),
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is one thing that is said of the request")]
     async fn forward<'e, 'r, I, J>(
         &self,
         decided: &Decided<'_>,
         path: Option<&str>,
         authority: Option<&str>,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         request_edits: impl Fn() -> I,
         response_edits: impl Fn() -> J,
@@ -133,6 +162,9 @@ impl Asked<'_> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
+        if let Some(query) = self.entered.and_then(Entered::query) {
+            http2::set_query(&mut request, query);
+        }
         for change in request_edits() {
             http2::edit(request.headers_mut(), change);
         }
@@ -153,12 +185,12 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
         let (decision, head) = (&self.decision, self.request.head);
-        let cors = match decision.cors(&Head::new(head)) {
+        let cors = match decision.cors(&self.request.seen()) {
             CorsOutcome::None => Vec::new(),
             CorsOutcome::Add(headers) => owned(&headers),
             CorsOutcome::Preflight(headers) => {
@@ -189,7 +221,7 @@ impl Routed<'_> {
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
                 let port = self.request.accepted.destination.port();
-                decision.write_location(&Head::new(head), port, &mut location);
+                decision.write_location(&self.request.seen(), port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
                 answer.headers.push(("location".into(), location));
                 answer
@@ -212,12 +244,12 @@ impl Routed<'_> {
 
     async fn forward(
         &self,
-        body: RecvStream,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         state: &Arc<DestinationState>,
         mut response_headers: Vec<(&'static str, Vec<u8>)>,
     ) -> Finished {
-        let Asked { worker, accepted, head, .. } = self.request;
+        let Asked { worker, accepted, entered, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
         let index = snapshot.targets.index();
@@ -226,16 +258,18 @@ impl Routed<'_> {
             return answered(head, &Answer::no_destination(), respond);
         };
         let policy = &state.destination.load_balancing;
-        let hashed =
-            HashedRequest::new(policy, &Head::new(head), accepted.source.ip(), worker.random());
+        let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
+        let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
         if let Some(cookie) = &hashed.set_cookie {
             response_headers.push(("set-cookie", cookie.to_string().into_bytes()));
         }
         let mut path = String::new();
-        let rewritten = decision.write_path(head.uri.path(), &mut path);
-        let own = OwnEdits::of_http2(worker, &head.headers);
-        let request_edits = || decision.request_edits().map(wire_edit).chain(own.iter());
-        let path = rewritten.then_some(&*path);
+        let normal = entered.and_then(Entered::path);
+        let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        let own = OwnEdits::of_http2(worker, &head.headers, entered);
+        let request_edits =
+            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
         let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
@@ -260,7 +294,7 @@ impl Routed<'_> {
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
                 client: Some((accepted.source, accepted.destination)),
-                standing: None,
+                standing: entered.and_then(Entered::standing),
             },
         };
         let response_edits = || {
@@ -269,7 +303,8 @@ impl Routed<'_> {
                 _ => HeaderEdit::Set(name, value),
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
-            decision.response_edits().map(wire_edit).chain(own).chain(session)
+            let entered = entered.into_iter().flat_map(Entered::response_edits);
+            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
         };
         self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)

@@ -1,6 +1,6 @@
 //! Streams of the workload that are not HTTP.
 
-use std::future::pending;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,17 +38,18 @@ pub(crate) enum StreamError {
     Upstream(#[from] UpstreamError),
 }
 
-/// Opens a connection to where the stream goes and copies until both sides have ended.
+/// Opens a connection to where the stream goes and copies until both sides have ended; `revoked` ends it before.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     accepted: Accepted,
     mut client: Connection,
     found: &Found,
     server_name: Option<&str>,
+    revoked: impl Future<Output = ()>,
 ) {
     // A client that cannot be served is closed: there is no answer in a protocol that is not known.
     match open(worker, accepted, found, server_name).await {
-        Ok(opened) => stream::serve(&mut client, opened, pending()).await,
+        Ok(opened) => stream::serve(&mut client, opened, revoked).await,
         Err(error) => refused(worker, accepted, &error),
     }
 }

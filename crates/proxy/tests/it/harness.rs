@@ -1,15 +1,19 @@
 //! Client, outbound proxy, mutual TLS, inbound proxy, server: all on one thread, on ports of the kernel's choice.
 
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heddle_ir::workload::MeshTransport;
 use heddle_proxy::configuration::Publisher;
 use heddle_proxy::worker::{Overrides, Worker};
 use heddle_proxy::{inbound, outbound};
+use heddle_telemetry::audit::{AuditLevel, AuditLog};
 use heddle_telemetry::metrics::Registry;
+use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -37,6 +41,49 @@ pub(crate) struct Pair {
     pub(crate) client_publisher: Publisher,
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
+    pub(crate) server_audit: Audit,
+}
+
+/// What a proxy has written into its audit log.
+pub(crate) struct Audit {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _guard: SinkGuard,
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Audit {
+    fn new() -> (AuditLog, Self) {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let settings =
+            SinkSettings { flush_after: Duration::from_millis(1), ..SinkSettings::default() };
+        let (sink, guard) = Sink::spawn("audit", Lines(lines.clone()), settings).unwrap();
+        let log = AuditLog::new(AuditLevel::Marked, vec![("test", sink)], None);
+        (log, Self { lines, _guard: guard })
+    }
+
+    /// The first so many records, which must come.
+    pub(crate) async fn records(&self, count: usize) -> Vec<serde_json::Value> {
+        loop {
+            let text = String::from_utf8(self.lines.lock().unwrap().clone()).unwrap();
+            if text.lines().count() >= count {
+                let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+                return records.collect();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
@@ -64,8 +111,10 @@ impl Pair {
         server_side(&mut server);
         let overrides =
             Overrides { inbound_destination: Some(application), ..Overrides::default() };
-        let (server_shared, server_publisher) =
+        let (mut server_shared, server_publisher) =
             shared(&server.effects(), mesh.identity("server"), &server_registry, overrides);
+        let (log, server_audit) = Audit::new();
+        server_shared.audit = log;
         let server_worker = Worker::new(server_shared, 1);
         spawn_local(server_worker.clone().run());
         spawn_local(inbound::serve(server_worker.clone(), listener));
@@ -90,6 +139,7 @@ impl Pair {
             client_publisher,
             client_registry,
             server_registry,
+            server_audit,
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) async fn receive(body: &mut RecvStream) -> Option<Bytes> {
     Some(data)
 }
 
-async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
+pub(crate) async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(data) = receive(body).await {
         all.extend_from_slice(&data);

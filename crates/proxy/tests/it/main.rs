@@ -2,14 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod authority;
+mod authorizers;
 mod changes;
 mod endpoints;
 mod events;
+mod gateway;
+mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;
 mod limits;
 mod limits_http2;
+mod origination;
 mod resilience;
 mod stream;
 mod support;
+mod tokens;

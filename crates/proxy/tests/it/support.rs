@@ -10,12 +10,14 @@ use heddle_diag::Origin;
 use heddle_ident::{
     ClusterName, Host, HostPattern, Locality, NetworkName, SpiffeId, TrustDomain, WorkloadId,
 };
+use heddle_ir::authentication::JwtRule;
 use heddle_ir::authorization::Authorization;
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, LoadBalancing,
     LocalityPolicy,
 };
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
+use heddle_ir::gateway::{Gateway, Listener};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpRule, RetryOn, RetryPolicy, Rewrite, RouteTable,
     RuleOrder, StreamTimeouts, WeightedBackend,
@@ -30,12 +32,14 @@ use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::{AccessLog, Limits, ProxyRole, ProxySettings};
 use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::secret::Secret;
 use heddle_ir::workload::{MeshTransport, Workload};
 use heddle_net::socket::SocketFactory;
 use heddle_proxy::configuration::{Configuration, Demand, Publisher};
 use heddle_proxy::snapshot::Snapshot;
 use heddle_proxy::worker::{Overrides, Shared};
 use heddle_sync::Effect;
+use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::Registry;
@@ -353,6 +357,9 @@ pub(crate) struct ServerSide {
     pub(crate) connection_pool: ConnectionPool,
     pub(crate) rate_limits: RateLimits,
     pub(crate) port: u16,
+    pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
+    /// Services that its proxy may ask, by name, each without a proxy of its own.
+    pub(crate) services: Vec<(&'static str, SocketAddr)>,
 }
 
 impl ServerSide {
@@ -365,6 +372,8 @@ impl ServerSide {
             connection_pool: pool(),
             rate_limits: RateLimits::default(),
             port,
+            jwt_rules: Vec::new(),
+            services: Vec::new(),
         }
     }
 
@@ -390,7 +399,7 @@ impl ServerSide {
             mutual_tls: MutualTls { mode: self.mode, origin: origin() },
             mutual_tls_by_port: Vec::new(),
             authorization: Arc::new(self.authorization),
-            jwt_rules: Vec::new(),
+            jwt_rules: self.jwt_rules,
             client_address: ClientAddress::default(),
             path_normalization: PathNormalization::Base,
             connection_pool: self.connection_pool,
@@ -398,11 +407,58 @@ impl ServerSide {
             probe_sources: Vec::new(),
             rate_limits: self.rate_limits,
         };
-        vec![
+        let mut effects = vec![
             Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own))),
             Effect::Set(ResourceName::Inbound(id), Resource::Inbound(Arc::new(inbound))),
-        ]
+        ];
+        let mut index = Index::default();
+        for (name, address) in self.services {
+            let (frontend, own) = service(name, address);
+            index.frontends.push(frontend);
+            effects.extend(own);
+        }
+        if !index.frontends.is_empty() {
+            let index = Resource::Index(Arc::new(index));
+            effects.push(Effect::Set(ResourceName::Index(scope()), index));
+        }
+        effects
     }
+}
+
+/// The host of a service that a proxy may ask.
+pub(crate) fn service_host(name: &str) -> Host {
+    Host::parse(&format!("{name}.default.svc.cluster.local")).unwrap()
+}
+
+/// A service of one endpoint, as the server's proxy has it.
+fn service(name: &str, address: SocketAddr) -> (Frontend, Vec<Effect>) {
+    let host = service_host(name);
+    let frontend = Frontend {
+        host: HostPattern::Exact(host.clone()),
+        addresses: Vec::new(),
+        ranges: Vec::new(),
+        ports: vec![FrontendPort { number: PORT, protocol: Protocol::Http1 }],
+        headless: false,
+    };
+    let destination = other_destination(name);
+    let set_key = EndpointSetKey { host: host.clone(), port: PORT };
+    let own = Endpoint { identity: None, ..endpoint(address, MeshTransport::None) };
+    let set = EndpointSet { key: set_key.clone(), endpoints: vec![Arc::new(own)] };
+    let key = OutboundKey { scope: scope(), host: host.as_str().into(), port: PORT };
+    let outbound = Outbound {
+        key: key.clone(),
+        protocol: Protocol::Http1,
+        host: Some(host),
+        http: RouteTable { order: RuleOrder::Written, rules: vec![rule()], tiers: Vec::new() },
+        tls: Vec::new(),
+        tcp: Vec::new(),
+        destinations: vec![Arc::new(destination)],
+    };
+    let effects = vec![
+        Effect::Set(ResourceName::Endpoints(set_key), Resource::Endpoints(Arc::new(set))),
+        Effect::Set(ResourceName::Outbound(key), Resource::Outbound(Arc::new(outbound))),
+    ];
+    (frontend, effects)
 }
 
 /// Nothing can be asked for.
@@ -430,8 +486,71 @@ pub(crate) fn shared(
         outside: None,
         metrics: Some(StandardMetrics::new(registry)),
         mesh_metrics: Some(MeshMetrics::new(registry)),
+        audit: AuditLog::default(),
+        token_keys: Arc::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };
     (shared, publisher)
+}
+
+/// The resources of a gateway: listeners, and one service that they lead to.
+pub(crate) struct GatewaySide {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) destination: Destination,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) authorization: Authorization,
+    pub(crate) trusted_hops: u32,
+    /// What the server declares.
+    pub(crate) server_protocol: Protocol,
+}
+
+impl GatewaySide {
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            listeners: Vec::new(),
+            destination: destination(),
+            endpoints,
+            secrets: Vec::new(),
+            authorization: Authorization::default(),
+            trusted_hops: 0,
+            server_protocol: Protocol::Http1,
+        }
+    }
+
+    pub(crate) fn effects(self) -> Vec<Effect> {
+        let client = ClientSide::new(self.endpoints);
+        let mut effects = client.effects();
+        let mut own = settings("gateway", Limits::default());
+        own.role = ProxyRole::Gateway;
+        let id = own.workload.id.clone();
+        effects.retain(|effect| !matches!(effect, Effect::Set(ResourceName::Proxy(_), _)));
+        let proxy = Effect::Set(ResourceName::Proxy(id.clone()), Resource::Proxy(Arc::new(own)));
+        effects.push(proxy);
+        let mut server = ServerSide::new(80);
+        server.authorization = self.authorization;
+        for effect in server.effects() {
+            let Effect::Set(ResourceName::Inbound(_), Resource::Inbound(inbound)) = effect else {
+                continue;
+            };
+            let mut inbound = (*inbound).clone();
+            inbound.workload = id.clone();
+            inbound.client_address.trusted_hops = self.trusted_hops;
+            let name = ResourceName::Inbound(id.clone());
+            effects.push(Effect::Set(name, Resource::Inbound(Arc::new(inbound))));
+        }
+        for secret in self.secrets {
+            let name = ResourceName::Secret(secret.key.clone());
+            effects.push(Effect::Set(name, Resource::Secret(Arc::new(secret))));
+        }
+        let gateway = Gateway {
+            workload: id.clone(),
+            listeners: self.listeners,
+            destinations: vec![Arc::new(self.destination)],
+        };
+        let gateway = Resource::Gateway(Arc::new(gateway));
+        effects.push(Effect::Set(ResourceName::Gateway(id), gateway));
+        effects
+    }
 }

@@ -56,7 +56,7 @@ fn a_leaf_carries_the_identity_and_nothing_more() {
     assert!(extended.server_auth && extended.client_auth && !extended.any);
     assert!(!leaf.basic_constraints().unwrap().unwrap().value.ca);
     assert_eq!(leaf.raw_serial().len(), 16);
-    let validity = crate::certificate::validity_of(&chain[0]).unwrap();
+    let validity = validity_of(&chain[0]).unwrap();
     assert_eq!(validity, day());
     let checked = keys.check_chain(&key, &id(WEB), &chain, &bundle_of(&root)).unwrap();
     assert_eq!(checked, validity);

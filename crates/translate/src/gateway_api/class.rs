@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heddle_api::gateway_api::{GROUP, GatewayClass};
+use heddle_api::gateway_api::{GROUP, Gateway, GatewayClass};
 use heddle_api::{Object, Resource as AnyObject};
 
 use crate::engine::Reader;
@@ -13,7 +13,7 @@ use crate::options::Enrolment;
 pub const CONTROLLER: &str = "heddle.dev/gateway-controller";
 
 /// Istio's class of proxies inside the mesh, which are no gateways.
-const WAYPOINT: &str = "istio-waypoint";
+pub(crate) const WAYPOINT: &str = "istio-waypoint";
 
 /// Whether heddle serves the Gateways of a class.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +44,28 @@ pub(crate) fn ownership(reader: &Reader<'_>, class: &str) -> Ownership {
         }
     }
 }
+
+/// How account, Deployment and Service of a Gateway are called where they are made for it, as Istio's controller does.
+pub(crate) fn workload_name(gateway: &Object<Gateway>) -> String {
+    /// Names of Services and labels have no more characters (RFC 1123).
+    const NAME_MAX: usize = 63;
+    let own = gateway.meta.annotations.get(NAME_OVERRIDE);
+    let full = own
+        .cloned()
+        .unwrap_or_else(|| format!("{}-{}", gateway.meta.name, gateway.spec.gateway_class_name));
+    if full.len() <= NAME_MAX {
+        return full;
+    }
+    // What is too long is cut, and told apart by a digest of the whole.
+    let digest = full.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let kept: String = full.chars().take(NAME_MAX - 9).collect();
+    format!("{}-{:08x}", kept.trim_end_matches(['-', '.']), digest >> 32)
+}
+
+/// Istio's annotation for another name.
+const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 
 /// Why a class of heddle's cannot be accepted: it knows no parameters.
 pub(crate) fn problem(object: &Object<GatewayClass>) -> Option<&'static str> {

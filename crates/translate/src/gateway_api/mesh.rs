@@ -78,6 +78,14 @@ pub(crate) fn candidates(reader: &Reader<'_>, service: &Service, port: &ServiceP
     routes
 }
 
+/// Whether any route for streams names a service.
+pub(crate) fn has_stream_routes(reader: &Reader<'_>, service: &Service) -> bool {
+    let key = ObjectKey::new("", "Service", &service.namespace, &service.name);
+    let routes = reader.objects(Topic::RoutesOf(key));
+    let mut kinds = routes.iter().filter_map(Route::of).map(|route| route.kind());
+    kinds.any(|kind| matches!(kind, RouteKind::Tls | RouteKind::Tcp))
+}
+
 /// Whether a kind of route can act on a port that declares this protocol.
 pub(crate) fn fits(kind: RouteKind, protocol: Protocol) -> bool {
     match kind {

@@ -25,14 +25,8 @@ const GATEWAY: Table = &[
     ("addresses", Applied),
     ("allowedListeners", Applied),
     ("defaultScope", Unsupported(NO_DEFAULT_GATEWAYS)),
-    (
-        "infrastructure.labels",
-        Unsupported("the workloads of a Gateway get no labels of its choice yet"),
-    ),
-    (
-        "infrastructure.annotations",
-        Unsupported("the workloads of a Gateway get no annotations of its choice yet"),
-    ),
+    ("infrastructure.labels", Applied),
+    ("infrastructure.annotations", Applied),
     (
         "infrastructure.parametersRef",
         Unsupported("Gateways of heddle's take no parameters; the Gateway is not accepted"),

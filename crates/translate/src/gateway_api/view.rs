@@ -14,6 +14,7 @@ use crate::gateway_api::class::{self, Ownership};
 use crate::gateway_api::listener::{self, ListenerView, Namespaces, Surroundings};
 use crate::gateway_api::route::by_age;
 use crate::gateway_api::{conflicts, gateway_key};
+use crate::names::service_host;
 use crate::object::ObjectKey;
 
 /// A Gateway of a class that heddle serves.
@@ -96,7 +97,7 @@ impl Derivation for ViewKey {
         Some(Arc::new(View {
             refused: refusal(&gateway),
             address_unusable: address,
-            addresses: addresses(&gateway),
+            addresses: addresses(reader, &gateway),
             listeners,
             own: own_count,
             sets,
@@ -193,10 +194,20 @@ fn is_unusable(address: IpAddr) -> bool {
     }
 }
 
-fn addresses(gateway: &Object<Gateway>) -> Vec<Arc<str>> {
+/// What it asks for; where it asks for nothing, the name of the Service that is made for it, once that is there.
+fn addresses(reader: &Reader<'_>, gateway: &Object<Gateway>) -> Vec<Arc<str>> {
     let values = gateway.spec.addresses.iter().filter(|one| known(one.kind()));
     let values = values.filter_map(|address| address.value.as_deref());
-    values.filter(|value| !value.is_empty()).map(Into::into).collect()
+    let asked: Vec<Arc<str>> = values.filter(|value| !value.is_empty()).map(Into::into).collect();
+    if !asked.is_empty() {
+        return asked;
+    }
+    let (namespace, name) = (&gateway.meta.namespace, class::workload_name(gateway));
+    if reader.object(&ObjectKey::new("", "Service", namespace, &name)).is_none() {
+        return Vec::new();
+    }
+    let host = service_host(&name, namespace, &reader.options().cluster_domain);
+    host.map(|host| host.as_str().into()).into_iter().collect()
 }
 
 fn client_certificate(

@@ -6,9 +6,10 @@ use heddle_api::Written;
 use heddle_api::istio::{ClientTlsMode, ClientTlsSettings};
 use heddle_diag::Origin;
 use heddle_ir::destination::{ClientTls, TlsOrigination};
+use heddle_ir::secret::{SecretKey, SecretKind};
 
 use crate::codes;
-use crate::istio::gateway_tls::secret_key;
+use crate::istio::gateway_tls::{AUTHORITY_SUFFIX, secret_key};
 use crate::istio::traffic_policy::{Block, Policies};
 use crate::mesh::Mesh;
 use crate::options::Profile;
@@ -96,20 +97,12 @@ impl Policies<'_> {
                 }
             }
         }
-        if credential.is_some() {
-            let why = "proxies read certificates out of files only yet: write `clientCertificate`, `privateKey` and \
-                       `caCertificates`";
-            report.unsupported(written.origin_of(value.at, "credentialName"), why);
-        }
         let skip = value.insecure_skip_verify.unwrap_or(false);
         let key = credential.map(|name| secret_key(&name, connecting.namespace));
-        // A name of a ConfigMap is an authority and no certificate.
-        let is_map =
-            key.as_ref().is_some_and(|key| key.kind == heddle_ir::secret::SecretKind::ConfigMap);
-        let (credential, authorities) = match key {
-            Some(key) if is_map => (None, vec![key]),
-            key => (key, Vec::new()),
-        };
+        // A ConfigMap holds an authority and no certificate, and SIMPLE shows none.
+        let has_certificate = mode == ClientTlsMode::Mutual;
+        let credential =
+            key.clone().filter(|key| has_certificate && key.kind == SecretKind::Secret);
         TlsOrigination {
             server_name: text(value.sni.as_ref()).unwrap_or_default(),
             ca_certificates_path: text(value.ca_certificates.as_ref()),
@@ -121,10 +114,16 @@ impl Policies<'_> {
                 .collect(),
             insecure_skip_verify: skip,
             credential,
-            ca_certificates: authorities,
+            ca_certificates: key.iter().flat_map(authorities_of).collect(),
             revocations_path: text(value.ca_crl.as_ref()),
         }
     }
+}
+
+/// Where the authority of a credential may be: beside it, or in it.
+fn authorities_of(key: &SecretKey) -> [SecretKey; 2] {
+    let name = format!("{}{AUTHORITY_SUFFIX}", key.name).into();
+    [SecretKey { name, ..key.clone() }, key.clone()]
 }
 
 fn text(text: Option<&String>) -> Option<Arc<str>> {

@@ -14,7 +14,7 @@ use crate::engine::Reader;
 use crate::object::ObjectKey;
 
 /// Suffix of the Secret that holds the authority for clients beside the one with the certificate.
-const AUTHORITY_SUFFIX: &str = "-cacert";
+pub(super) const AUTHORITY_SUFFIX: &str = "-cacert";
 /// A SHA-256 digest has this many bytes.
 const DIGEST_BYTES: usize = 32;
 

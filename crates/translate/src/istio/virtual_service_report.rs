@@ -9,10 +9,11 @@ use heddle_ident::HostPattern;
 
 use crate::client::{Client, MESH, is_mesh};
 use crate::codes;
+use crate::crossing;
 use crate::destinations::Destinations;
 use crate::engine::{Reader, Topic};
 use crate::istio::virtual_service::{Contest, Vs, shadowed_by, shadows};
-use crate::istio::{export_to, http_rule, l4_rule, reach};
+use crate::istio::{export_to, http_rule, l4_rule, passthrough_report, reach};
 use crate::mesh::MeshKey;
 use crate::names::full_name;
 use crate::object::ObjectKey;
@@ -32,6 +33,8 @@ pub(crate) fn report(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
     check_shape(reader, object, report);
     check_hosts(reader, object, report);
     check_gateways(reader, object, report);
+    passthrough_report::check(reader, object, report);
+    crossing::virtual_service(reader, object, report);
     reach::check(object, report);
     export_to::check(&object.written, object.spec.at, &object.spec.export_to, false, report);
 }

@@ -5,6 +5,7 @@ use heddle_api::At;
 use heddle_api::gateway_api::ParentReference;
 
 use crate::codes;
+use crate::crossing;
 use crate::engine::Reader;
 use crate::gateway_api::route::Route;
 use crate::linkerd::authentication::GROUP;
@@ -65,6 +66,8 @@ pub(crate) fn report_parent(
         );
         report.warning(codes::PROFILE_WINS, origin(), message.clone());
         report.conflict(origin(), message);
+    } else {
+        crossing::route(reader, route, parent, &service, report);
     }
     both_groups(reader, route, &service, parent.at, report);
 }

@@ -54,6 +54,21 @@ pub(crate) fn of(
     }
 }
 
+/// Whether Linkerd would put no proxy beside a pod of the mesh since it, or its namespace, says `linkerd.io/inject: disabled`.
+/// What it says to Istio's injector goes before.
+pub(crate) fn is_left_out(reader: &Reader<'_>, pod: &Object<kubernetes::PodSpec>) -> bool {
+    const INJECT: &str = "linkerd.io/inject";
+    let namespace = opaque_ports::namespace(reader, &pod.meta.namespace);
+    let own = Annotated::of(pod).get(INJECT);
+    let says = own.or_else(|| namespace.as_deref().and_then(|one| Annotated::of(one).get(INJECT)));
+    let meta = &pod.meta;
+    let asks = meta
+        .labels
+        .get("sidecar.istio.io/inject")
+        .or_else(|| meta.annotations.get("sidecar.istio.io/inject"));
+    says == Some("disabled") && asks.is_none_or(|asks| asks != "true")
+}
+
 fn parse(text: &str) -> Option<AccessPolicy> {
     Some(match text {
         "all-unauthenticated" => AccessPolicy::AllUnauthenticated,

@@ -6,6 +6,7 @@ use heddle_ir::http_route::RetryPolicy;
 
 use crate::client::Client;
 use crate::codes;
+use crate::crossing;
 use crate::destinations::Destinations;
 use crate::engine::Reader;
 use crate::linkerd::service_profile;
@@ -38,6 +39,7 @@ pub(crate) fn report(reader: &Reader<'_>, split: &Split, report: &mut Report) {
         report.warning(codes::SECOND_SPLIT, origin.clone(), message.clone());
         report.conflict(origin.clone(), message);
     }
+    crossing::split(reader, split, &service, report);
     let profile = service_profile::of(reader, &split.meta.namespace, &service);
     let wins = |profile: &service_profile::Profile| {
         !profile.spec.dst_overrides.is_empty() || traffic_split::is_conditional(split)

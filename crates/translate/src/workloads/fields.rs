@@ -21,6 +21,7 @@ const ONE_NODE: &str = "there is one node, this machine";
 const NO_IMAGES: &str =
     "images are not run; the command is a program of this machine, as `command` says";
 const NO_TOKEN: &str = "no token is mounted; the proxy proves the identity";
+const OWN_NUMBERS: &str = "the process sees itself so; on this machine it is whoever started the mesh, as without root there is one user";
 const OWN_VIEW: &str = "each container has its own view of processes and devices";
 
 /// `spec` of a pod. What depends on values is told by [`pod_values`].
@@ -298,9 +299,11 @@ fn security_context(object: &AnyObject, context: At, report: &mut Report) {
         let Some(key) = tree.key(child) else { continue };
         let value = &**tree.text(child);
         let why = match &**key {
-            "runAsUser"
-            | "runAsGroup"
-            | "fsGroup"
+            "runAsUser" | "runAsGroup" => {
+                report.translated(written.origin_at(child), OWN_NUMBERS);
+                continue;
+            }
+            "fsGroup"
             | "supplementalGroups"
             | "runAsNonRoot"
             | "fsGroupChangePolicy"

@@ -12,6 +12,7 @@ use heddle_api::kubernetes::Service;
 use heddle_api::{Object, Reader, Resource as AnyObject};
 use heddle_diag::JsonWriter;
 
+use crate::gateway_api::class::{WAYPOINT, workload_name};
 use crate::gateway_api::servers::GATEWAY_NAME;
 use crate::object::ObjectKey;
 use crate::workload::is_gateway;
@@ -20,8 +21,6 @@ use crate::workload::is_gateway;
 const ISTIO_NAMESPACE: &str = "istio-system";
 /// The workload of Gateways that select nothing: they are for every gateway.
 const DEFAULT: &str = "istio-ingressgateway";
-/// A class of the Gateway API whose proxies are no gateways.
-const WAYPOINT: &str = "istio-waypoint";
 /// How the Service of a Gateway of the Gateway API is reached, as in Istio.
 const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 /// Objects that are made have no clock behind them; what is younger must not restart them.
@@ -149,7 +148,9 @@ fn add_gateway_api(objects: &[AnyObject], brought: &[&Labels], wanted: &mut Vec<
             one.ports.entry(listener.port).or_insert(protocol);
         }
         for object in objects {
-            let AnyObject::ListenerSet(set) = object else { continue };
+            let (AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set)) = object else {
+                continue;
+            };
             let parent = &set.spec.parent_ref;
             let namespace = parent.namespace.as_ref().unwrap_or(&set.meta.namespace);
             if parent.is_gateway() && parent.name == meta.name && *namespace == meta.namespace {
@@ -201,7 +202,7 @@ impl Wanted {
     /// What Istio's controller would make for a Gateway of the Gateway API.
     fn for_gateway(gateway: &Object<ApiGateway>) -> Self {
         let (meta, spec) = (&gateway.meta, &gateway.spec);
-        let name = format!("{}-{}", meta.name, spec.gateway_class_name);
+        let name = workload_name(gateway);
         let (mut labels, mut annotations) = (Labels::new(), Labels::new());
         if let Some(infrastructure) = &spec.infrastructure {
             labels.extend(infrastructure.labels.clone());

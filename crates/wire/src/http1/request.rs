@@ -202,6 +202,7 @@ impl RequestIndex {
             path: if path.is_empty() && self.form == TargetForm::Absolute { "/" } else { path },
             query: self.query.map(text),
             authority: text(authority),
+            https: self.https,
         }
     }
 }
@@ -229,9 +230,17 @@ pub struct RequestHead<'a> {
     path: &'a str,
     query: Option<&'a str>,
     authority: &'a str,
+    https: bool,
 }
 
 impl<'a> RequestHead<'a> {
+    /// The same head as addressed under this scheme, where the connection tells which it is.
+    #[must_use]
+    pub fn with_scheme(mut self, https: bool) -> Self {
+        self.https = https;
+        self
+    }
+
     /// The same head with another path, as a normalised one.
     #[must_use]
     pub fn with_path(mut self, path: &'a str) -> Self {
@@ -342,7 +351,7 @@ impl request::RequestHead for RequestHead<'_> {
     }
 
     fn scheme(&self) -> &str {
-        if self.index.https { "https" } else { "http" }
+        if self.https { "https" } else { "http" }
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {

@@ -57,7 +57,8 @@ impl<'a> HeaderEdit<'a> {
 /// Changes to a request head, but for those of single headers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestEdits<'a> {
-    /// New path, without query; none: as received. The query is kept.
+    /// New path; none: as received. The query is kept, unless the path has a `?`: what is behind that is then the query,
+    /// and there is none where nothing is.
     pub path: Option<&'a str>,
     /// New authority; none: as received.
     pub authority: Option<&'a str>,
@@ -103,8 +104,8 @@ pub fn write_request<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     out.push(b' ');
     match path {
         Some(path) => {
-            out.extend_from_slice(path.as_bytes());
-            if let Some(query) = head.query_text() {
+            out.extend_from_slice(path.strip_suffix('?').unwrap_or(path).as_bytes());
+            if let Some(query) = head.query_text().filter(|_| !path.contains('?')) {
                 out.push(b'?');
                 out.extend_from_slice(query.as_bytes());
             }

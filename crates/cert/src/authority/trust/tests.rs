@@ -35,9 +35,11 @@ fn each_domain_has_its_own_roots_and_an_alias_those_of_the_mesh_too() {
     authority.federate(domain("partner"), vec![root("theirs")]).unwrap();
     authority.federate(domain("old"), vec![root("former")]).unwrap();
     authority.set_aliases(vec![domain("old"), domain("nick"), domain("td")]).unwrap();
-    authority.set_trusted(vec![root("second"), root("own")]).unwrap();
+    let trusted = [("td", vec![root("second"), root("own")]), ("partner", vec![root("more")])];
+    let trusted = trusted.map(|(of, roots)| (domain(of), roots)).into();
+    authority.set_trusted(trusted).unwrap();
     assert_eq!(names(&authority, "td"), ["own", "second"]);
-    assert_eq!(names(&authority, "partner"), ["theirs"]);
+    assert_eq!(names(&authority, "partner"), ["theirs", "more"]);
     assert_eq!(names(&authority, "old"), ["former", "own", "second"]);
     assert_eq!(names(&authority, "nick"), ["own", "second"]);
     assert!(names(&authority, "stranger").is_empty());
@@ -49,8 +51,9 @@ fn a_change_is_a_generation_and_none_is_none() {
     let before = authority.bundle().unwrap().generation();
     assert!(authority.set_aliases(vec![domain("a")]).unwrap().is_some());
     assert_eq!(authority.set_aliases(vec![domain("a")]).unwrap(), None);
-    assert!(authority.set_trusted(vec![root("x")]).unwrap().is_some());
-    assert_eq!(authority.set_trusted(vec![root("x")]).unwrap(), None);
+    let trusted = || BTreeMap::from([(domain("td"), vec![root("x")])]);
+    assert!(authority.set_trusted(trusted()).unwrap().is_some());
+    assert_eq!(authority.set_trusted(trusted()).unwrap(), None);
     assert!(authority.set_revocation_lists(vec![Arc::from(*b"crl")]).unwrap().is_some());
     assert_eq!(authority.set_revocation_lists(vec![Arc::from(*b"crl")]).unwrap(), None);
     assert_eq!(authority.bundle().unwrap().generation(), before + 3);

@@ -58,10 +58,13 @@ const SERVICES: &[Service] = &[
     ("legacy", "old", 8080, &[]),
 ];
 
-/// The objects of the application.
-pub(crate) fn yaml() -> String {
+/// The objects of the application, as far as a text names them: a document needs no others, and each costs time.
+pub(crate) fn yaml(named_in: &str) -> String {
     let mut yaml = String::new();
     for (namespace, name, port, versions) in SERVICES {
+        if !named_in.contains(name) {
+            continue;
+        }
         let protocol = if *name == "mongodb" { "tcp" } else { "http" };
         service(&mut yaml, namespace, name, &format!("{{app: {name}}}"), protocol, *port);
         if versions.is_empty() {

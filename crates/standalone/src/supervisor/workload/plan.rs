@@ -28,6 +28,7 @@ impl Context {
         plan.hostname = Some(self.desired.hostname.clone());
         plan.mounts = self.mounts(container)?;
         plan.capabilities = Capabilities::NONE;
+        plan.user = user(container);
         Ok(plan)
     }
 
@@ -44,6 +45,7 @@ impl Context {
         plan.environment = self.environment(container);
         plan.working_directory = Some(working_directory(container, self.services.state.root()));
         plan.isolation = Isolation::Join(pid);
+        plan.user = user(container);
         plan.stdout = heddle_net::process::Stream::Null;
         plan.stderr = heddle_net::process::Stream::Null;
         Ok(plan)
@@ -139,6 +141,12 @@ fn working_directory(container: &node::Container, state: &Path) -> PathBuf {
     } else {
         "/".into()
     }
+}
+
+/// The user and the group that a container sees itself as; none: as every process of the mesh.
+fn user(container: &node::Container) -> Option<(u32, u32)> {
+    let numbers = (container.run_as_user, container.run_as_group);
+    (numbers != (0, 0)).then_some(numbers)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::gateway_api::listener::ListenerView;
 use crate::gateway_api::status::{GatewayApiStatus, ListenerStatus};
 use crate::gateway_api::view::{self, View, ViewKey};
 use crate::object::ObjectKey;
+use crate::options::Enrolment;
 use crate::report::Report;
 use crate::status::Condition;
 
@@ -80,6 +81,7 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         let at = tls.map_or(spec.at, |backend| backend.at);
         report.error(codes::BACKEND, object.origin_at(at), error.message.clone());
     }
+    infrastructure(reader, object, report);
     listener_findings(&view, &key, report);
     let sets =
         view.sets.iter().filter(|set| view.of(set).any(|(_, listener)| listener.is_accepted()));
@@ -89,6 +91,20 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         conditions,
         listeners: statuses(&view, &attached, &key),
     });
+}
+
+/// Labels and annotations go to the workloads that are made for a Gateway; in a cluster none are made yet.
+fn infrastructure(reader: &Reader<'_>, object: &Object<Gateway>, report: &mut Report) {
+    let Some(written) = &object.spec.infrastructure else { return };
+    if reader.options().enrolment == Enrolment::Standalone {
+        return;
+    }
+    let why = "no workloads are made for Gateways in a cluster";
+    for (field, entries) in [("labels", &written.labels), ("annotations", &written.annotations)] {
+        if !entries.is_empty() {
+            report.unsupported(object.origin_of(written.at, field), why);
+        }
+    }
 }
 
 fn accepted(view: &View, own: &[&ListenerView]) -> Condition {

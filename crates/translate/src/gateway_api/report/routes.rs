@@ -2,7 +2,7 @@
 
 use heddle_api::gateway_api::{GROUP, ParentReference};
 
-use super::{condition, resolved};
+use super::{condition, resolved, shadows};
 use crate::client::Client;
 use crate::codes;
 use crate::destinations::Destinations;
@@ -52,6 +52,7 @@ pub(crate) fn route(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     }
     linkerd::retry::report(Annotated::of_meta(route.written(), route.meta()), report);
     hostnames(route, report);
+    shadows::report(reader, route, report);
     report.gateway_api = Some(GatewayApiStatus::Route { parents });
 }
 

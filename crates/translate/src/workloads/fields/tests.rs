@@ -42,7 +42,7 @@ fn what_is_not_done_is_told_with_its_place() {
     let report = told(POD_TEXT);
     for (field, expected, place) in [
         ("spec.hostNetwork", Outcome::Unsupported, "in.yaml:5:3"),
-        ("spec.securityContext.runAsUser", Outcome::Unsupported, "in.yaml:6:21"),
+        ("spec.securityContext.runAsUser", Outcome::Translated, "in.yaml:6:21"),
         ("spec.volumes[0].persistentVolumeClaim", Outcome::Unsupported, "in.yaml:9:5"),
         ("spec.containers[0].resources.limits", Outcome::Unsupported, "in.yaml:13:17"),
         ("spec.containers[0].resources.requests", Outcome::Ignored, "in.yaml:13:35"),

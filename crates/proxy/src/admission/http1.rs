@@ -1,0 +1,160 @@
+//! HTTP/1 requests that need a token or somebody outside.
+
+use std::rc::Rc;
+
+use heddle_authz::CompiledAuthorization;
+use heddle_ir::authorization::AuthorizerBody;
+use heddle_wire::http1::{BodyLength, ChunkPiece, ChunkedScanner, RequestHead, Version};
+use heddle_wire::path;
+
+use super::asking::{Asked, Body, Parties};
+use super::{Admission, Admitted, Step};
+use crate::forward::answer::Answer;
+use crate::forward::client::{Client, Request};
+use crate::inbound::Peer;
+use crate::worker::Worker;
+
+/// Lets a request through everybody who has a say. What is read of the body stays in the client's buffer.
+pub(crate) async fn admit(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    inbound: &CompiledAuthorization,
+    client: &mut Client,
+    request: &mut Request,
+) -> Result<Admitted, Answer> {
+    let received = request.head(&client.connection).path_text();
+    let normal = path::normalize(received, inbound.inbound().path_normalization);
+    let normal = normal.map_err(|_| Answer::bad_request(400))?;
+    let normal = normal.as_deref();
+    let head = with_path(request.head(&client.connection), normal, peer.https);
+    let mut admission = Admission::begin(worker, peer, inbound, &head).await?;
+    loop {
+        let head = with_path(request.head(&client.connection), normal, peer.https);
+        let question = match admission.step(&head)? {
+            Step::Done(permit) => return Ok(admission.admitted(permit)),
+            Step::Ask(question) => question,
+        };
+        let body = match question.authorizer.body {
+            Some(limit) => Some(read_body(client, request, limit).await?),
+            None => None,
+        };
+        let head = with_path(request.head(&client.connection), normal, peer.https);
+        let asked = asked(&admission, &head);
+        let asked = match body {
+            Some(body) => asked.with_body(body),
+            None => asked,
+        };
+        admission.ask(&question, asked, &head).await?;
+    }
+}
+
+/// `https`: the connection says so.
+fn with_path<'a>(head: RequestHead<'a>, normal: Option<&'a str>, https: bool) -> RequestHead<'a> {
+    let head = if https { head.with_scheme(true) } else { head };
+    match normal {
+        Some(path) => head.with_path(path),
+        None => head,
+    }
+}
+
+fn asked(admission: &Admission<'_>, head: &RequestHead<'_>) -> Asked {
+    let bytes = head.bytes();
+    let headers = head.fields().map(|field| {
+        let name = String::from_utf8_lossy(field.name.of(bytes)).to_ascii_lowercase();
+        (name, field.value.of(bytes).to_vec())
+    });
+    let protocol = match head.version() {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let Peer { accepted, facts, .. } = admission.peer;
+    let parties = Parties::of(admission.worker, *accepted, facts);
+    let size = match head.body() {
+        BodyLength::None => 0,
+        BodyLength::Length(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+        BodyLength::Chunked | BodyLength::UntilClose => -1,
+    };
+    Asked { size, ..Asked::of(&admission.view(head), protocol, headers.collect(), parties) }
+}
+
+/// Reads the body, or its beginning.
+async fn read_body(
+    client: &mut Client,
+    request: &mut Request,
+    limit: AuthorizerBody,
+) -> Result<Body, Answer> {
+    let head = request.head(&client.connection);
+    let (length, must_ask) = (head.body(), head.expects_continue());
+    let max = limit.body_bytes_max as usize;
+    if matches!(length, BodyLength::Length(bytes) if bytes > max as u64) && !limit.allow_partial {
+        return Err(Answer::too_large());
+    }
+    let mut reading = Reading { length, scanner: ChunkedScanner::new(), at: 0, bytes: Vec::new() };
+    let due = tokio::time::Instant::now() + client.limits.head_timeout;
+    let mut waits = must_ask;
+    loop {
+        let filled = &client.connection.buffer.filled()[request.head_bytes()..];
+        let done = reading.take(filled)?;
+        if reading.bytes.len() > max || (reading.bytes.len() == max && !done && limit.allow_partial)
+        {
+            if !limit.allow_partial {
+                return Err(Answer::too_large());
+            }
+            reading.bytes.truncate(max);
+            return Ok(Body { bytes: reading.bytes, partial: true });
+        }
+        if done {
+            return Ok(Body { bytes: reading.bytes, partial: false });
+        }
+        if std::mem::take(&mut waits) {
+            let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+            let sent = client.connection.transport.send_all(interim).await;
+            sent.map_err(|_| Answer::bad_request(400))?;
+        }
+        let filling = tokio::time::timeout_at(due, client.connection.fill());
+        match filling.await {
+            Ok(Ok(count)) if count > 0 => {}
+            Ok(_) => return Err(Answer::bad_request(400)),
+            Err(_) => return Err(Answer::bad_request(408)),
+        }
+    }
+}
+
+/// A body as far as it has been read.
+struct Reading {
+    length: BodyLength,
+    scanner: ChunkedScanner,
+    /// What has been looked at.
+    at: usize,
+    bytes: Vec<u8>,
+}
+
+impl Reading {
+    /// Looks at what has come; answers whether that is all.
+    fn take(&mut self, filled: &[u8]) -> Result<bool, Answer> {
+        match self.length {
+            BodyLength::None | BodyLength::UntilClose => Ok(true),
+            BodyLength::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                let upto = filled.len().min(length);
+                self.bytes.extend_from_slice(&filled[self.at..upto]);
+                self.at = upto;
+                Ok(upto == length)
+            }
+            BodyLength::Chunked => {
+                while self.at < filled.len() && !self.scanner.is_done() {
+                    let rest = &filled[self.at..];
+                    let piece = self.scanner.next(rest).map_err(|_| Answer::bad_request(400))?;
+                    match piece {
+                        ChunkPiece::Data(count) => {
+                            self.bytes.extend_from_slice(&rest[..count]);
+                            self.at += count;
+                        }
+                        ChunkPiece::End(count) | ChunkPiece::Framing(count) => self.at += count,
+                    }
+                }
+                Ok(self.scanner.is_done())
+            }
+        }
+    }
+}

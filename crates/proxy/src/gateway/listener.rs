@@ -1,0 +1,180 @@
+//! The sockets that a gateway listens on. They follow the configuration: new ones are opened, those that nothing wants any
+//! more are closed and their connections drain. A change of what is served on a socket leaves it and its connections as
+//! they are.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use heddle_http::drain::{DrainGuard, LocalDrain};
+use heddle_net::socket::{ListenOptions, SocketFactory};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::outbound::{Accepted, canonical};
+use crate::snapshot::Snapshot;
+use crate::worker::Worker;
+
+/// A port that is taken is tried again so often.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// After a failed accept (no descriptors left); connections wait in the kernel's queue meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How long connections of a closed listener drain when the control plane has not said.
+const DRAIN_MAX: Duration = Duration::from_secs(45);
+
+/// A socket: a port, and the address it is bound to; none: all addresses.
+type Place = (u16, Option<IpAddr>);
+
+/// A socket that is listened on.
+struct Listening {
+    /// Dropped to close it.
+    stop: oneshot::Sender<()>,
+    /// Ready once it is closed; connections may still drain.
+    closed: oneshot::Receiver<()>,
+}
+
+/// Opens and closes listeners as the configuration says, until the thread drains. Does nothing where the proxy is no
+/// gateway.
+pub async fn run(worker: Rc<Worker>) {
+    let mut changes = worker.shared.configuration.changes();
+    let guard = worker.drain.watch();
+    let mut open: BTreeMap<Place, Listening> = BTreeMap::new();
+    let mut failing: BTreeMap<Place, io::ErrorKind> = BTreeMap::new();
+    loop {
+        changes.mark_unchanged();
+        let wanted = places(&worker.shared.configuration.snapshot());
+        let gone: Vec<Place> =
+            open.keys().filter(|place| !wanted.contains(place)).copied().collect();
+        for place in gone {
+            let Some(Listening { stop, closed }) = open.remove(&place) else { continue };
+            drop(stop);
+            // So that what comes next may bind an address of it.
+            let _ = closed.await;
+            info!(port = place.0, "a gateway's listener is closed");
+        }
+        failing.retain(|place, _| wanted.contains(place));
+        for place in wanted {
+            if open.contains_key(&place) {
+                continue;
+            }
+            match listen(&worker.shared.sockets, place) {
+                Ok(listener) => {
+                    failing.remove(&place);
+                    info!(port = place.0, "a gateway listens");
+                    open.insert(place, begin(&worker, listener));
+                }
+                Err(error) => {
+                    // Said once, not with every try.
+                    if failing.insert(place, error.kind()) != Some(error.kind()) {
+                        warn!(port = place.0, %error, "a gateway cannot listen; tried again");
+                    }
+                }
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    // Nothing publishes any more: what is open stays so.
+                    std::future::pending::<()>().await;
+                }
+            }
+            () = tokio::time::sleep(RETRY_AFTER), if !failing.is_empty() => {}
+            () = draining(&guard) => return,
+        }
+    }
+}
+
+async fn draining(guard: &DrainGuard) {
+    poll_fn(|cx| if guard.poll_draining(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// The sockets that the configuration asks for. A port on all addresses takes its single addresses with it: who answers is
+/// told by the address that was connected to.
+fn places(snapshot: &Snapshot) -> Vec<Place> {
+    let Some(gateway) = &snapshot.gateway else { return Vec::new() };
+    let listeners = &gateway.compiled.gateway().listeners;
+    let place = |listener: &heddle_ir::gateway::Listener| {
+        (listener.port, listener.bind.filter(|bind| !bind.is_unspecified()))
+    };
+    let mut places: Vec<Place> = listeners.iter().map(place).collect();
+    places.sort_unstable();
+    places.dedup();
+    let everywhere: Vec<u16> =
+        places.iter().filter(|(_, bind)| bind.is_none()).map(|(port, _)| *port).collect();
+    places.retain(|(port, bind)| bind.is_none() || !everywhere.contains(port));
+    places
+}
+
+fn listen(sockets: &SocketFactory, (port, bind): Place) -> io::Result<TcpListener> {
+    let options = ListenOptions::default();
+    if let Some(address) = bind {
+        return sockets.listen(SocketAddr::new(address, port), options);
+    }
+    match sockets.listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), options) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        // A host without IPv6.
+        Err(_) => sockets.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), options),
+        Ok(listener) => Ok(listener),
+    }
+}
+
+fn begin(worker: &Rc<Worker>, listener: TcpListener) -> Listening {
+    let (stop, stopped) = oneshot::channel();
+    let (closing, closed) = oneshot::channel();
+    tokio::task::spawn_local(accept(worker.clone(), listener, stopped, closing));
+    Listening { stop, closed }
+}
+
+/// Accepts until the listener is not wanted any more or the thread drains, then lets the connections come to an end.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut stopped: oneshot::Receiver<()>,
+    closing: oneshot::Sender<()>,
+) {
+    let guard = worker.drain.watch();
+    let drain = LocalDrain::new();
+    let mut connections: JoinSet<()> = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            () = draining(&guard) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Ok((tcp, source)) => {
+                    let serving = serve(worker.clone(), tcp, source, drain.enter());
+                    connections.spawn_local(serving);
+                    crate::accept::wait_for_room(&worker).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(closing);
+    drain.begin();
+    let settings = worker.shared.configuration.snapshot().settings.clone();
+    let drain_max = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain_max, finished).await.is_err() {
+        warn!("connections of a closed listener were cut at the end of the drain");
+    }
+}
+
+async fn serve(worker: Rc<Worker>, tcp: TcpStream, source: SocketAddr, guard: DrainGuard) {
+    // The thread waits for it as for any other when it drains.
+    let _counted = worker.drain.enter();
+    if tcp.set_nodelay(true).is_err() {
+        return;
+    }
+    let Ok(destination) = tcp.local_addr() else { return };
+    let accepted = Accepted { source: canonical(source), destination: canonical(destination) };
+    super::serve_connection(&worker, accepted, tcp, guard).await;
+}

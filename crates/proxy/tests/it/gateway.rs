@@ -1,0 +1,202 @@
+//! A gateway before the mesh: clients outside, a listener, mutual TLS to the server's proxy.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_ident::HostPattern;
+use heddle_ir::gateway::{Gateway, Listener, Server, ServerProtocol, ServerTls, VirtualHost};
+use heddle_ir::http_route::{HttpRule, RouteTable, RuleOrder};
+use heddle_ir::outbound::{TcpBackend, TcpRule};
+use heddle_ir::rate_limit::RateLimits;
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_ir::workload::MeshTransport;
+use heddle_proxy::configuration::Publisher;
+use heddle_proxy::worker::{Overrides, Worker};
+use heddle_proxy::{gateway, inbound};
+use heddle_sync::Effect;
+use heddle_telemetry::metrics::Registry;
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+
+use crate::harness::{Pair, Peer, listen, mirror, run};
+use crate::support::{
+    GatewaySide, Mesh, ServerSide, destination, endpoint, origin, rule, shared, workload,
+};
+
+/// A gateway with a server's proxy behind it, before an application.
+pub(crate) struct Edge {
+    pub(crate) publisher: Publisher,
+    pub(crate) registry: Registry,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) mesh: Mesh,
+}
+
+/// A port that was free a moment ago.
+pub(crate) async fn free_port() -> u16 {
+    let (_, address) = listen().await;
+    address.port()
+}
+
+pub(crate) fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+pub(crate) fn pattern(text: &str) -> HostPattern {
+    HostPattern::parse(text).unwrap()
+}
+
+/// A listener on the loopback address.
+pub(crate) fn listener(port: u16, servers: Vec<Server>) -> Listener {
+    Listener { port, bind: Some(local(port).ip()), proxy_protocol: false, servers }
+}
+
+pub(crate) fn server(hosts: &[&str], tls: Option<ServerTls>, protocol: ServerProtocol) -> Server {
+    Server {
+        origin: origin(),
+        name: "test".into(),
+        hosts: hosts.iter().map(|host| pattern(host)).collect(),
+        tls,
+        protocol,
+        rate_limits: RateLimits::default(),
+    }
+}
+
+/// Everything for these hosts goes by these rules.
+pub(crate) fn http(hosts: &[&str], rules: Vec<HttpRule>) -> ServerProtocol {
+    ServerProtocol::Http(vec![VirtualHost {
+        hosts: hosts.iter().map(|host| pattern(host)).collect(),
+        table: RouteTable { order: RuleOrder::Written, rules, tiers: Vec::new() },
+    }])
+}
+
+pub(crate) fn streams() -> Vec<TcpRule> {
+    vec![TcpRule {
+        origin: origin(),
+        destination_ranges: Vec::new(),
+        backends: vec![TcpBackend { origin: origin(), destination: Some(0), weight: 1 }],
+    }]
+}
+
+impl Edge {
+    /// A gateway with these listeners; everything else may be changed.
+    pub(crate) async fn new(
+        application: SocketAddr,
+        listeners: Vec<Listener>,
+        change: impl FnOnce(&mut GatewaySide),
+    ) -> Self {
+        let mesh = Mesh::new();
+        let (socket, address) = listen().await;
+        let overrides =
+            Overrides { inbound_destination: Some(application), ..Overrides::default() };
+        let mut side = GatewaySide::new(vec![endpoint(address, MeshTransport::MutualTls)]);
+        side.listeners = listeners;
+        change(&mut side);
+        let mut server = ServerSide::new(application.port());
+        server.protocol = side.server_protocol;
+        let (server_shared, _) =
+            shared(&server.effects(), mesh.identity("server"), &Registry::default(), overrides);
+        let server_worker = Worker::new(server_shared, 1);
+        spawn_local(inbound::serve(server_worker, socket));
+
+        let registry = Registry::default();
+        let (gateway_shared, publisher) =
+            shared(&side.effects(), mesh.identity("gateway"), &registry, Overrides::default());
+        let worker = Worker::new(gateway_shared, 2);
+        spawn_local(worker.clone().run());
+        spawn_local(gateway::run(worker.clone()));
+        Self { publisher, registry, worker, mesh }
+    }
+
+    /// Puts other listeners in place.
+    pub(crate) fn set_listeners(&self, listeners: Vec<Listener>) {
+        let id = workload("gateway").id;
+        let destinations = vec![Arc::new(destination())];
+        let gateway = Gateway { workload: id.clone(), listeners, destinations };
+        let gateway = Resource::Gateway(Arc::new(gateway));
+        self.publish(Effect::Set(ResourceName::Gateway(id), gateway));
+    }
+
+    /// Puts a change in place.
+    pub(crate) fn publish(&self, effect: Effect) {
+        let (next, problems) = self.publisher.current().with(&[effect], 1, 0);
+        assert!(problems.is_empty(), "{problems:?}");
+        self.publisher.publish(next);
+    }
+}
+
+/// A connection to a listener that may not be there yet.
+pub(crate) async fn connect(port: u16) -> TcpStream {
+    loop {
+        match TcpStream::connect(local(port)).await {
+            Ok(stream) => return stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn ask(client: &mut Peer, host: &str, more: &str) -> crate::harness::Message {
+    client.send(format!("GET /a/../b?q=1 HTTP/1.1\r\nHost: {host}\r\n{more}\r\n")).await;
+    client.message().await
+}
+
+#[test]
+fn a_request_enters_the_mesh_as_the_gateways() {
+    run(async {
+        let port = free_port().await;
+        let plain = server(&["*.example.com"], None, http(&["a.example.com"], vec![rule()]));
+        let edge = Edge::new(mirror().await, vec![listener(port, vec![plain])], |_| {}).await;
+        let mut client = Peer::new(connect(port).await);
+        let more = "x-forwarded-for: 203.0.113.7\r\nx-request-id: mine\r\nx-envoy-max-retries: 9\r\nx-forwarded-client-cert: forged\r\n";
+        let answer = ask(&mut client, "a.example.com", more).await;
+        assert_eq!(answer.status(), 200);
+        let seen = answer.text().to_ascii_lowercase();
+        assert!(seen.starts_with("get /b?q=1 http/1.1\r\n"), "{seen}");
+        assert!(seen.contains("x-forwarded-for: 203.0.113.7,127.0.0.1\r\n"), "{seen}");
+        assert!(seen.contains("x-forwarded-proto: http\r\n"), "{seen}");
+        assert!(seen.contains("x-envoy-external-address: 127.0.0.1\r\n"), "{seen}");
+        assert!(
+            !seen.contains("mine") && !seen.contains("max-retries") && !seen.contains("forged"),
+            "{seen}"
+        );
+        assert!(seen.contains("uri=spiffe://cluster.local/ns/default/sa/gateway"), "{seen}");
+        // Hosts without routes, and hosts of nobody.
+        assert_eq!(ask(&mut client, "b.example.com", "").await.status(), 404);
+        assert_eq!(ask(&mut client, "example.org", "").await.status(), 404);
+        assert_eq!(ask(&mut client, "A.example.com:80", "").await.status(), 200);
+        let parts =
+            &["reporter=\"source\"", "source_workload=\"gateway\"", "response_code=\"200\""];
+        Pair::counts(&edge.registry, "istio_requests_total", parts, 2).await;
+    });
+}
+
+#[test]
+fn listeners_come_and_go_with_the_configuration() {
+    run(async {
+        let (first, second) = (free_port().await, free_port().await);
+        let plain = || server(&["*"], None, http(&["*"], vec![rule()]));
+        let edge = Edge::new(mirror().await, vec![listener(first, vec![plain()])], |_| {}).await;
+        let mut kept = Peer::new(connect(first).await);
+        assert_eq!(ask(&mut kept, "a", "").await.status(), 200);
+        // What is served changes, the socket and its connections stay.
+        let redirecting = server(&["*"], None, ServerProtocol::HttpsRedirect);
+        edge.set_listeners(vec![
+            listener(first, vec![redirecting]),
+            listener(second, vec![plain()]),
+        ]);
+        let answer = ask(&mut kept, "a", "").await;
+        assert_eq!(answer.status(), 301);
+        assert_eq!(answer.header("location"), Some("https://a/b?q=1"));
+        let mut other = Peer::new(connect(second).await);
+        assert_eq!(ask(&mut other, "a", "").await.status(), 200);
+        // A listener that goes lets its connections end.
+        edge.set_listeners(vec![listener(second, vec![plain()])]);
+        assert!(kept.rest().await.is_empty());
+        while TcpStream::connect(local(first)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(ask(&mut other, "a", "").await.status(), 200);
+        assert_eq!(edge.worker.drain().live(), 1);
+    });
+}

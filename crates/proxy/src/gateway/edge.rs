@@ -143,9 +143,13 @@ impl Edge {
             return Ok((own, outbound));
         }
         let asking = admission::http1::admit(worker, &self.peer, &policy, client, request);
-        let known = Some(asking.await?);
-        let entered = self.enter(worker, &policy, &request.head(&client.connection), known)?;
-        entered.ok_or_else(Answer::denied)
+        let known = asking.await?;
+        standing.note_token(known.token.clone());
+        let head = request.head(&client.connection);
+        let entered = self.enter(worker, &policy, &head, Some(known))?;
+        let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
+        own.standing = Some(standing);
+        Ok((own, outbound))
     }
 
     /// The same of HTTP/2.
@@ -166,9 +170,12 @@ impl Edge {
         let normal = normal.map_err(|_| Answer::bad_request(400))?;
         let normal = normal.as_deref();
         let asking = admission::http2::admit(worker, &self.peer, &policy, parts, body, normal);
-        let known = Some(asking.await?);
-        let entered = self.enter(worker, &policy, &head, known)?;
-        entered.ok_or_else(Answer::denied)
+        let known = asking.await?;
+        standing.note_token(known.token.clone());
+        let entered = self.enter(worker, &policy, &head, Some(known))?;
+        let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
+        own.standing = Some(standing);
+        Ok((own, outbound))
     }
 
     /// Decides about a request; nothing in here waits. None: somebody must be waited for, whose word is to be brought as

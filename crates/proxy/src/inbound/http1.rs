@@ -85,7 +85,8 @@ pub(crate) async fn serve_request(
     let finished = match ready.and_then(|ready| ready.ok_or_else(Answer::denied)) {
         // In memory of its own: what few requests get must not make all of them larger.
         Err(answer) => Box::pin(http1::answer(client, &begun, request, answer)).await?,
-        Ok(Ready { admitted, out, idempotent }) => {
+        Ok(Ready { mut admitted, out, idempotent }) => {
+            admission.note_token(admitted.token.take());
             let policy = inbound.inbound();
             let state = worker.applications.on(peer.accepted.destination.port(), policy);
             let decided = Decided {

@@ -79,7 +79,7 @@ pub(crate) async fn serve_request(
         let (normal, body) = (normal.as_deref(), &mut body);
         Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
     };
-    let admitted = match admitted {
+    let mut admitted = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => return answered(&head, &answer, &mut respond),
     };
@@ -89,6 +89,7 @@ pub(crate) async fn serve_request(
         return answered(&head, &refusal, &mut respond);
     }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
+    admission.note_token(admitted.token.take());
     let decided = Decided {
         worker,
         state: &state,

@@ -4,12 +4,12 @@
 //! An authoriser outside of the mesh was asked when the request began and is not asked again: a request that only it could
 //! deny stands.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::task::Context;
 
 use heddle_authz::{CompiledAuthorization, Verdict};
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{Known, RequestHead, TokenFacts};
 use heddle_wire::http1::{HeadLimits, Parsed};
 use heddle_wire::path;
 use http::request::Parts;
@@ -34,6 +34,8 @@ pub(crate) struct Admission<'a> {
     worker: &'a Rc<Worker>,
     peer: &'a Peer,
     kept: Kept<'a>,
+    /// What its token said when it came.
+    token: OnceCell<Box<TokenFacts>>,
     listener: Listener,
     denied: Cell<bool>,
 }
@@ -42,7 +44,14 @@ impl<'a> Admission<'a> {
     /// Must be made before the policy is read by which the request is decided, so that no change comes in between.
     pub(crate) fn new(worker: &'a Rc<Worker>, peer: &'a Peer, kept: Kept<'a>) -> Self {
         let listener = worker.policy_changes.listen();
-        Self { worker, peer, kept, listener, denied: Cell::new(false) }
+        Self { worker, peer, kept, token: OnceCell::new(), listener, denied: Cell::new(false) }
+    }
+
+    /// Notes what its token said. A token is not verified again: it was valid when the request came.
+    pub(crate) fn note_token(&self, token: Option<Box<TokenFacts>>) {
+        if let Some(token) = token {
+            let _ = self.token.set(token);
+        }
     }
 
     /// Whether it is denied by now.
@@ -75,7 +84,8 @@ impl<'a> Admission<'a> {
     }
 
     fn is_denied(&self, inbound: &CompiledAuthorization, head: &impl RequestHead) -> bool {
-        match inbound.decide_request(&self.peer.facts, head).verdict {
+        let known = Known { head, token: self.token.get().map(|token| &**token), route: None };
+        match inbound.decide_request(&self.peer.facts, &known).verdict {
             Verdict::Allow { .. } | Verdict::Ask(_) => false,
             Verdict::Deny(denial) => {
                 let what = format_args!("{} {} under way newly", head.method(), head.path());

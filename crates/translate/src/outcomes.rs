@@ -154,7 +154,6 @@ const REQUEST_AUTHENTICATION: Table = &[
 ];
 
 const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
-const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 
 const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
 const NO_CERT_SIGNERS: &str =
@@ -181,9 +180,9 @@ const MESH_CONFIG: Table = &[
     ("pathNormalization", Applied),
     ("defaultHttpRetryPolicy", Applied),
     ("defaultInboundHttpRetryPolicy", Applied),
-    ("accessLogFile", Unsupported(NO_ACCESS_LOG)),
-    ("accessLogEncoding", Unsupported(NO_ACCESS_LOG)),
-    ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
+    ("accessLogFile", Applied),
+    ("accessLogEncoding", Applied),
+    ("accessLogFormat", Applied),
     ("defaultTrafficPolicy", Applied),
     ("extensionProviders[].name", Applied),
     ("extensionProviders[].envoyExtAuthzGrpc", Applied),

@@ -13,6 +13,7 @@ use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use tokio::time::Instant;
 
+use crate::access_log::RequestLog;
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
 use crate::forward::copies::Copies;
@@ -57,6 +58,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) copies: Option<&'a Rc<Copies>>,
     /// Whom endpoints are told of that ask for it; none: nobody.
     pub(crate) client: Option<ClientAddresses>,
+    /// Its line in the access log; none: none is written.
+    pub(crate) log: Option<&'a RequestLog>,
     /// What tells that it is newly denied; none: nothing that is decided again let it through.
     pub(crate) standing: Option<&'a dyn Standing>,
 }
@@ -189,6 +192,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         ended.note_overflow(&tries.retries);
         tries.retries.note_session(&target);
         ended.status = status;
+        if let Some(log) = decided.extra.log {
+            log.note_response(|name| head.values(name).next());
+        }
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());
         }
@@ -259,6 +265,9 @@ impl Ended {
             }
         };
         self.response_bytes = delivered.bytes;
+        if let Some(log) = decided.extra.log {
+            log.note_head_bytes(delivered.head_bytes);
+        }
         let Some(upstream) = upstream else { return self };
         if delivered.switched {
             self.next = Next::Tunnel(Box::new(upstream));

@@ -382,6 +382,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         tries.retries.note_session(&target);
         upload.forget();
         ended.status = status;
+        if let Some(log) = decided.extra.log {
+            log.note_response(|name| head.headers.get(name).map(HeaderValue::as_bytes));
+        }
         let mut response = Response::from_parts(head, ());
         for change in edits() {
             edit(response.headers_mut(), change);

@@ -13,6 +13,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use super::Accepted;
+use crate::access_log::StreamLog;
 use crate::events::Parties;
 use crate::find::Found;
 use crate::forward::stream::{self, Opened};
@@ -153,7 +154,9 @@ async fn connect(
     });
     let upstream = Upstream::new(opened?, token);
     let (state, generation) = (state.clone(), permit.generation());
-    Ok(Opened { upstream, state, recorder, generation, _active: active })
+    let log =
+        StreamLog::begin(worker, (accepted.source, accepted.destination), &state, &target, None);
+    Ok(Opened { upstream, state, recorder, generation, log, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

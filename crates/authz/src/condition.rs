@@ -34,6 +34,8 @@ pub(crate) struct CompiledCondition {
     attribute: Attribute,
     values: Box<[CompiledValue]>,
     negate: bool,
+    /// Of a rule that allows.
+    allows: bool,
     /// Set when a value could not be read: then this is the result, whatever the request.
     poisoned: Option<bool>,
 }
@@ -62,7 +64,8 @@ impl CompiledCondition {
         // A rule that refuses or marks must not get weaker by what could not be read; one that allows must not
         // get stronger.
         let poisoned = (errors.len() > before).then_some(action != PolicyAction::Allow);
-        Self { attribute, values: values.into(), negate: condition.negate, poisoned }
+        let allows = action == PolicyAction::Allow;
+        Self { attribute, values: values.into(), negate: condition.negate, allows, poisoned }
     }
 
     /// What it looks at.
@@ -91,9 +94,7 @@ impl CompiledCondition {
             Attribute::DestinationPort => {
                 self.values.iter().any(|value| value.matches_port(connection.destination_port()))
             }
-            Attribute::DestinationName => {
-                connection.destination_names().iter().any(|name| self.any_text(name.as_bytes()))
-            }
+            Attribute::DestinationName => self.any_name(facts),
             Attribute::IcmpType => connection
                 .icmp_type()
                 .is_some_and(|number| self.values.iter().any(|value| value.matches_number(number))),
@@ -131,6 +132,25 @@ impl CompiledCondition {
         }
     }
 
+    /// Names that the destination was found under. What is allowed by a name must not say another one there, as server name
+    /// or host: an address serves many. What is denied by a name is denied whichever way it is said.
+    fn any_name<R: RequestHead>(&self, facts: Facts<'_, R>) -> bool {
+        let names = facts.connection.destination_names();
+        let server_name = facts.connection.server_name();
+        let host = facts.request.and_then(|request| named_host(request.authority()));
+        let is_said = |name: &str| {
+            server_name.is_none_or(|said| said == name)
+                && host.is_none_or(|said| said.eq_ignore_ascii_case(name))
+        };
+        let matches = |name: &str| self.any_text(name.as_bytes());
+        if self.allows {
+            return names.iter().any(|name| is_said(name) && matches(name));
+        }
+        names.iter().any(|name| matches(name))
+            || server_name.is_some_and(matches)
+            || host.is_some_and(|host| matches(&host.to_ascii_lowercase()))
+    }
+
     /// Whether an attribute of the request's token matches; a request without token has none.
     fn of_token(&self, request: &impl RequestHead) -> bool {
         let Some(token) = request.token() else { return false };
@@ -159,6 +179,11 @@ impl CompiledCondition {
     /// Claims that are not texts match nothing (API.md 3.3).
     fn is_claim(&self, value: &ClaimValue) -> bool {
         matches!(value, ClaimValue::Text(text) if self.any_text(text.as_bytes()))
+    }
+
+    /// Whether any value matches a text, negated or not.
+    pub(crate) fn takes_text(&self, text: &str) -> bool {
+        self.any_text(text.as_bytes())
     }
 
     fn any_text(&self, text: &[u8]) -> bool {
@@ -246,6 +271,14 @@ pub(crate) fn remote_address(
         Some(address.to_canonical())
     });
     forwarded.unwrap_or_else(|| connection.source())
+}
+
+/// The host of an authority without the dot that makes it absolute, where it is a name and no address.
+fn named_host(authority: &str) -> Option<&str> {
+    let host = without_port(authority);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+    (!host.is_empty() && !is_address).then_some(host)
 }
 
 /// The host of an authority; brackets of an IPv6 address stay.

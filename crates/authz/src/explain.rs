@@ -8,7 +8,7 @@ use heddle_ir::request::RequestHead;
 use crate::compile::CompiledAuthorization;
 use crate::condition::{CompiledCondition, Facts};
 use crate::connection::Connection;
-use crate::policies::{Failure, NoRequest, test};
+use crate::policies::{CompiledPolicies, Failure, NoRequest, test};
 
 /// One rule, or a policy without rules, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,18 +102,22 @@ impl CompiledAuthorization {
         connection: &Connection,
         request: Option<&R>,
     ) -> Vec<ConsideredRule<'_>> {
-        self.considered(self.facts(connection, request))
+        self.policies.considered(self.facts(connection, request))
     }
 
     /// As [`CompiledAuthorization::explain`], for a stream that is not HTTP.
     pub fn explain_stream(&self, connection: &Connection) -> Vec<ConsideredRule<'_>> {
-        self.considered::<NoRequest>(self.facts(connection, None))
+        self.policies.considered::<NoRequest>(self.facts(connection, None))
     }
+}
 
-    fn considered<R: RequestHead>(&self, facts: Facts<'_, R>) -> Vec<ConsideredRule<'_>> {
+impl CompiledPolicies {
+    pub(crate) fn considered<R: RequestHead>(
+        &self,
+        facts: Facts<'_, R>,
+    ) -> Vec<ConsideredRule<'_>> {
         let mut considered = Vec::new();
-        let policies = &self.policies;
-        let systems = policies.authorization.systems.iter().zip(&policies.systems);
+        let systems = self.authorization.systems.iter().zip(&self.systems);
         for (system, (policies, compiled)) in systems.enumerate() {
             let elsewhere = !policies.ports.contains(facts.connection.destination_port());
             for (policy, compiled) in policies.policies.iter().zip(compiled) {

@@ -2,8 +2,8 @@
 //!
 //! Inbound, [`CompiledAuthorization`] is made once per [`heddle_ir::inbound::Inbound`] and asked for every connection and
 //! request; it judges the transport (mutual TLS or not) and the policies together, so that no permit exists that only
-//! one of the two was asked for. Outbound, [`permit_outbound`] judges by the egress policy. Whatever opens a
-//! connection asks for a permit.
+//! one of the two was asked for. Outbound, [`OutboundPolicy`] judges by what the index says of unknown destinations and by
+//! [`CompiledEgress`] together. Whatever opens a connection asks for a permit.
 //!
 //! Order, within and across systems: a transport that is not accepted, then CUSTOM rules (an external authoriser decides),
 //! then any matching DENY rule, then ALLOW rules, then the default. What could not be read denies more and allows less, never the other way round. A decision
@@ -19,9 +19,11 @@ mod compile;
 mod condition;
 mod connection;
 mod decision;
+mod egress;
 mod evaluate;
 mod explain;
 mod outbound;
+mod packets;
 mod permit;
 mod policies;
 mod question;
@@ -31,8 +33,10 @@ mod value;
 pub use compile::{CompiledAuthorization, Problem};
 pub use connection::{Acceptance, Connection, Transport};
 pub use decision::{AllowedBy, Decision, Denial, Verdict};
+pub use egress::CompiledEgress;
 pub use explain::{ConsideredRule, RuleOutcome};
-pub use outbound::{OutboundRefusal, OutboundTarget, permit_outbound};
+pub use outbound::{OutboundDenial, OutboundPolicy, OutboundRefusal, OutboundTarget};
+pub use packets::{PacketDirection, packet_rules};
 pub use permit::Permit;
 pub use question::{Approvals, Question};
 

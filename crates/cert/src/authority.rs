@@ -321,6 +321,11 @@ impl Authority {
         holder.seen_at = now;
     }
 
+    /// Whether the holder has a leaf, or had one lately.
+    pub fn knows(&self, holder: &HolderId) -> bool {
+        self.holders.contains_key(holder)
+    }
+
     /// The holder's process has ended, and with it its keys. A lost connection is not enough.
     pub fn forget_holder(&mut self, holder: &HolderId) {
         self.holders.remove(holder);

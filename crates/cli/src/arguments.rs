@@ -107,6 +107,15 @@ pub(crate) struct ProxyArguments {
     /// Number of the inherited descriptor on which the supervisor is asked
     #[arg(long)]
     pub(crate) control_fd: i32,
+    /// Number of the inherited descriptor of the file that learned names are kept in
+    #[arg(long)]
+    pub(crate) names_fd: Option<i32>,
+    /// Number of the inherited listening socket on which the application finds the SPIFFE Workload API
+    #[arg(long)]
+    pub(crate) workload_api_fd: Option<i32>,
+    /// Take the identity from the SPIFFE Workload API of this socket (a path, or unix:///PATH)
+    #[arg(long, env = "SPIFFE_ENDPOINT_SOCKET", value_name = "SOCKET")]
+    pub(crate) spiffe_endpoint_socket: Option<String>,
 }
 
 #[derive(Subcommand)]

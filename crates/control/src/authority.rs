@@ -268,6 +268,11 @@ impl CertificateAuthority {
         self.follow(store, &changes)
     }
 
+    /// Whether anything is known of a holder.
+    pub(crate) fn holds(&self, holder: &HolderId) -> bool {
+        self.authority.knows(holder)
+    }
+
     /// Who holds which certificates.
     pub(crate) fn holders(&self) -> Vec<HolderRecord> {
         self.authority.record().holders

@@ -63,7 +63,8 @@ impl heddle_rpc::server::Handler for Handler {
         let workload = workload_of(&peer)?;
         let csr = request_from_pem(&request.csr)
             .ok_or_else(|| Status::invalid_argument("csr is not a signing request in PEM"))?;
-        let signed = self.shared.state().sign(&workload, &csr, SystemTime::now());
+        let signed =
+            self.shared.state().sign(&workload, request.for_application, &csr, SystemTime::now());
         match signed {
             Ok(Some(response)) => Ok(response),
             Ok(None) => Err(unknown(&workload)),

@@ -16,11 +16,10 @@ use std::time::SystemTime;
 
 use heddle_cert::{HolderId, JoinTokens, RootId, Serial};
 use heddle_ident::{SpiffeId, WorkloadId};
-use heddle_ir::endpoint::{EndpointHealth, EndpointSetKey};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use heddle_proto::node::{DesiredState, NameRecord, NodeReport};
+use heddle_proto::node::{DesiredState, NodeReport};
 use heddle_store::Store;
 use heddle_sync::ProtocolError;
 use heddle_tls::CryptoProvider;
@@ -203,11 +202,13 @@ impl State {
     pub(crate) fn sign(
         &mut self,
         workload: &WorkloadId,
+        for_application: bool,
         request: &[u8],
         now: SystemTime,
     ) -> Result<Option<CertificateResponse>, CertificateAuthorityError> {
         let Some((identity, uid)) = self.identity_of(workload) else { return Ok(None) };
-        let holder = holder(workload, &uid);
+        let [proxy, application] = holders(workload, &uid);
+        let holder = if for_application { application } else { proxy };
         self.authority.sign(&self.store, now, &holder, &identity, request).map(Some)
     }
 
@@ -219,11 +220,13 @@ impl State {
         now: SystemTime,
     ) {
         let Some((identity, uid)) = self.identity_of(workload) else { return };
-        let holder = holder(workload, &uid);
-        let noted = self.authority.handle_installed(&self.store, &holder, &identity, serial);
-        if let Err(error) = noted {
-            // After a restart a rotation would wait longer than it needs to.
-            tracing::error!(%error, "what a proxy has confirmed cannot be stored");
+        // Only the one that has a leaf of that number takes note of it.
+        for holder in holders(workload, &uid) {
+            let noted = self.authority.handle_installed(&self.store, &holder, &identity, serial);
+            if let Err(error) = noted {
+                // After a restart a rotation would wait longer than it needs to.
+                tracing::error!(%error, "what a proxy has confirmed cannot be stored");
+            }
         }
         if self.authority.is_rotating(now) {
             self.advance_authority(now);
@@ -330,7 +333,9 @@ impl State {
     fn publish(&mut self, consequences: &Consequences) {
         self.store_jobs();
         for (workload, uid) in &consequences.gone {
-            self.authority.forget_holder(&holder(workload, uid));
+            for holder in holders(workload, uid) {
+                self.authority.forget_holder(&holder);
+            }
             let lives = self.plan.pods().any(|entry| entry.workload == *workload);
             if !lives {
                 self.sessions.end(workload, "the workload is gone");
@@ -404,6 +409,11 @@ impl State {
             })
             .collect();
         let has_plain = workloads.iter().any(|workload| !workload.meshed);
+        let services_for_plain = if has_plain {
+            desired::plain::services(translator)
+        } else {
+            desired::plain::Services::default()
+        };
         let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let state = DesiredState {
             version: String::new(),
@@ -418,37 +428,10 @@ impl State {
                 heddle_translate::workloads::SERVICE_RANGE_V6,
                 heddle_translate::workloads::ENTRY_RANGE_V4,
             ]),
-            names: if has_plain { self.names() } else { Vec::new() },
+            names: services_for_plain.names,
+            virtual_addresses: services_for_plain.addresses,
         };
         state.with_version()
-    }
-
-    /// Names of services for workloads without a proxy: the addresses of what is ready.
-    fn names(&self) -> Vec<NameRecord> {
-        let translator = self.plan.translator();
-        let domain = &translator.options().cluster_domain;
-        let mut names = BTreeMap::new();
-        for key in translator.objects().filter(|key| &*key.kind == "Service") {
-            let Some(heddle_api::Resource::Service(service)) = translator.object(key) else {
-                continue;
-            };
-            let Some(port) = service.spec.ports.first() else { continue };
-            let name = format!("{}.{}.svc.{domain}", service.meta.name, service.meta.namespace);
-            let Ok(host) = heddle_ident::Host::parse(&name) else { continue };
-            let key = EndpointSetKey { host, port: port.port };
-            let mut addresses = Vec::new();
-            if let Some(Resource::Endpoints(set)) =
-                translator.resource(&ResourceName::Endpoints(key))
-            {
-                let ready = set.endpoints.iter().filter(|e| e.health == EndpointHealth::Healthy);
-                addresses.extend(ready.filter_map(|endpoint| match &endpoint.address {
-                    heddle_ir::endpoint::EndpointAddress::Address(a) => Some(a.ip().to_string()),
-                    heddle_ir::endpoint::EndpointAddress::Name(..) => None,
-                }));
-            }
-            names.insert(name, addresses);
-        }
-        names.into_iter().map(|(name, addresses)| NameRecord { name, addresses }).collect()
     }
 
     /// The folder of the file that a pod, or its workload, was read from.
@@ -478,8 +461,12 @@ impl State {
         }
         let workload = session.workload.clone();
         if let Some(entry) = self.plan.pods().find(|entry| entry.workload == workload) {
-            let holder = holder(&workload, &entry.uid);
-            self.authority.handle_acknowledged(now, &holder, bundle.generation);
+            let [proxy, application] = holders(&workload, &entry.uid);
+            self.authority.handle_acknowledged(now, &proxy, bundle.generation);
+            // Whom its proxy tells in the same moment; one that never asked for an identity is not waited for.
+            if self.authority.holds(&application) {
+                self.authority.handle_acknowledged(now, &application, bundle.generation);
+            }
         }
     }
 
@@ -501,7 +488,10 @@ impl State {
     }
 }
 
-/// One run of one workload.
-fn holder(workload: &WorkloadId, uid: &str) -> HolderId {
-    HolderId::new(format!("{workload}@{uid}"))
+/// Who holds keys in one run of one workload: its proxy, and its application where that asked for an identity.
+fn holders(workload: &WorkloadId, uid: &str) -> [HolderId; 2] {
+    [
+        HolderId::new(format!("{workload}@{uid}")),
+        HolderId::new(format!("{workload}@{uid}#application")),
+    ]
 }

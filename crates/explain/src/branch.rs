@@ -112,7 +112,10 @@ impl Call<'_> {
         let mut servers = Vec::new();
         for chosen in &chosen {
             let secured = Secured::of(&destination.tls, chosen.transport, sent.head.host());
-            servers.push(self.server(&secured, chosen, &sent.head));
+            let host = destination.id.host.as_str().to_owned();
+            // What the client connected to itself was found as it says, not as the destination is called.
+            let host = Some(host).filter(|_| !matches!(*choice, Choice::Original));
+            servers.push(self.judged_server(&secured, chosen, &sent.head, host));
         }
         let view = DestinationView {
             service: service_of(destination),
@@ -142,7 +145,7 @@ impl Call<'_> {
             share: 1.0,
             transport: Some(workload.transport),
         };
-        let server = self.server(&secured, &chosen, &sent.head);
+        let server = self.judged_server(&secured, &chosen, &sent.head, None);
         let view = DestinationView {
             service: chosen.label.clone(),
             port: address.port(),
@@ -157,18 +160,55 @@ impl Call<'_> {
         branch(sent.weight, view, format!("the workload at {address}"), self.handled)
     }
 
-    /// What the server behind one endpoint does.
-    pub(crate) fn server(&self, secured: &Secured, chosen: &Chosen, head: &Head) -> ServerView {
-        let (transport, server_name) = match secured {
+    /// What the server behind one endpoint does, if policies on the client's side let the request go there.
+    fn judged_server(
+        &self,
+        secured: &Secured,
+        chosen: &Chosen,
+        head: &Head,
+        host: Option<String>,
+    ) -> ServerView {
+        let (transport, server_name) = self.secured(secured, head);
+        // The client's own, not one that the proxy makes.
+        let server_name = server_name.filter(|_| matches!(secured, Secured::Not));
+        let Some(egress) = self.egress(chosen.address, transport, server_name, host) else {
+            return self.server(secured, chosen, head);
+        };
+        let mut view = match egress.result {
+            Ok(_) => self.server(secured, chosen, head),
+            Err((reason, origin)) => {
+                let view = self.unreached(secured, chosen, head);
+                let status = self.handled.is_http().then_some(403);
+                let (verdict, origin) = (Verdict::Deny, Some(origin));
+                ServerView { verdict, status, reason, origin, ..view }
+            }
+        };
+        view.considered.splice(0..0, egress.considered);
+        view
+    }
+
+    /// A server that nothing gets to.
+    fn unreached(&self, secured: &Secured, chosen: &Chosen, head: &Head) -> ServerView {
+        let link = self.link(secured, chosen, head);
+        Server { world: self.world, link: &link, head }.reached(&chosen.label, chosen.share)
+    }
+
+    /// How the server sees the connection: its transport, and the server name of TLS that is not the mesh's.
+    fn secured(&self, secured: &Secured, head: &Head) -> (Transport, Option<String>) {
+        match secured {
             Secured::Mesh => (Transport::MutualTls, None),
             Secured::Originated(name) => (Transport::OpaqueTls, Some(name.clone())),
             Secured::Not if self.speaks == Speaks::Tls => {
                 (Transport::OpaqueTls, Some(head.host().to_owned()))
             }
             Secured::Not => (Transport::Plaintext, None),
-        };
+        }
+    }
+
+    fn link(&self, secured: &Secured, chosen: &Chosen, head: &Head) -> Link {
+        let (transport, server_name) = self.secured(secured, head);
         let originated = matches!(secured, Secured::Originated(_));
-        let link = Link {
+        Link {
             transport,
             identity: self.caller.identity.clone().filter(|_| transport == Transport::MutualTls),
             server_name,
@@ -177,7 +217,12 @@ impl Call<'_> {
             declared_by_peer: Some(self.handled),
             speaks: if originated { Speaks::Tls } else { self.speaks },
             has_client_proxy: self.caller.has_proxy,
-        };
+        }
+    }
+
+    /// What the server behind one endpoint does.
+    pub(crate) fn server(&self, secured: &Secured, chosen: &Chosen, head: &Head) -> ServerView {
+        let link = self.link(secured, chosen, head);
         let server = Server { world: self.world, link: &link, head };
         if let Some(workload) = &chosen.workload {
             return server.serve(workload, &chosen.label, chosen.share);

@@ -37,7 +37,16 @@ pub(crate) fn explain(world: &World, query: &Query) -> Result<Answer, QueryError
         speaks => speaks,
     });
     let head = head(query, &target, speaks);
-    let declared_to_proxy = if caller.has_proxy { declared } else { Protocol::Detect };
+    // Rules on what is said must be able to hear it, whatever the port declares.
+    let listens = || {
+        let egress = world.egress(&caller);
+        egress.is_some_and(|own| own.needs_requests() || own.needs_server_names())
+    };
+    let declared_to_proxy = match declared {
+        _ if !caller.has_proxy => Protocol::Detect,
+        Protocol::Tcp if listens() => Protocol::Detect,
+        declared => declared,
+    };
     let handled = speaks.handled(declared_to_proxy);
     let call = Call { world, caller: &caller, target: &target, speaks, handled, head: &head };
     let mut story = Story::new();

@@ -18,6 +18,7 @@ mod caller;
 mod choice;
 mod combine;
 mod direct;
+mod egress;
 mod gateway;
 mod head;
 mod json;

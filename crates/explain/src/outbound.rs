@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use heddle_authz::{OutboundRefusal, OutboundTarget, permit_outbound};
+use heddle_authz::{OutboundPolicy, OutboundRefusal, OutboundTarget, Transport};
 use heddle_balance::HashedRequest;
 use heddle_diag::Origin;
 use heddle_ir::destination::Destination;
 use heddle_ir::http_route::{AbortStatus, BackendTarget, Fault, HttpRule, RetryOn, RetryPolicy};
 use heddle_ir::outbound::OutboundKey;
+use heddle_ir::protocol::Protocol;
 use heddle_route::{
     CompiledRoutes, CorsOutcome, HeaderEdit, MatchOutcome, RouteAction, RouteDecision, Speaker,
     StreamOutcome,
@@ -15,7 +16,7 @@ use heddle_route::{
 
 use crate::answer::{Handled, HeaderChanges, MirrorView, RetriesView, Verdict};
 use crate::branch::{Branch, Call, Sent, service_of};
-use crate::head::change;
+use crate::head::{Speaks, change};
 use crate::story::{Phase, Story, considered};
 use crate::target::Resolution;
 use crate::world::View;
@@ -87,6 +88,10 @@ impl Call<'_> {
             story.outcome(Phase::Accept, format!("not captured: {what}"), None);
             return Followed::answered(Own::new(Verdict::Passthrough, None, what));
         }
+        if let Some((reason, origin)) = self.name_is_refused() {
+            story.outcome(Phase::Authorize, &*reason, Some(&origin));
+            return Followed::answered(Own::new(Verdict::Deny, None, reason).by(&origin));
+        }
         let destination = self.target.destination;
         let authority = self.handled.is_http().then_some(&*self.head.authority);
         let speaker = match view.targets.speaker(authority, destination) {
@@ -94,7 +99,7 @@ impl Call<'_> {
             other => self.imagined(other),
         };
         match speaker {
-            Speaker::Table(table) => self.by_table(&table, view, story),
+            Speaker::Table(table) => self.by_table(&table, story),
             Speaker::Workload if self.target.resolution != Resolution::Missing => {
                 self.to_workload(view, story)
             }
@@ -117,7 +122,7 @@ impl Call<'_> {
         if known || self.world.routes(&key).is_none() { speaker } else { Speaker::Table(key.host) }
     }
 
-    fn by_table(&self, table: &Arc<str>, view: &View, story: &mut Story) -> Followed {
+    fn by_table(&self, table: &Arc<str>, story: &mut Story) -> Followed {
         let port = self.target.destination.port();
         let key = OutboundKey { scope: self.caller.scope.clone(), host: table.clone(), port };
         let Some(routes) = self.world.routes(&key) else {
@@ -126,15 +131,15 @@ impl Call<'_> {
             return Followed::answered(Own::new(Verdict::Unreachable, self.http(503), reason));
         };
         story.note(Phase::Route, format!("the routes of {table}:{port} count"));
-        let index = view.targets.index();
-        if permit_outbound(index, 1, OutboundTarget::Configured).is_err() {
-            return Followed::answered(Own::new(Verdict::Deny, self.http(503), "not permitted"));
-        }
         if self.handled.is_http() {
             if !self.speaks.is_http() {
                 let reason = "the port speaks HTTP and the client does not";
                 story.outcome(Phase::Detect, reason, None);
                 return Followed::answered(Own::new(Verdict::Unreachable, Some(400), reason));
+            }
+            // Of a port that declares streams, requests that are heard go where streams go.
+            if routes.outbound().protocol == Protocol::Tcp {
+                return self.by_stream(&routes, story);
             }
             self.by_http(&routes, story)
         } else {
@@ -362,9 +367,6 @@ impl Call<'_> {
         let Some(workload) = self.world.at(&self.caller.network, address.ip()) else {
             return self.to_unknown(view, story);
         };
-        if permit_outbound(view.targets.index(), 1, OutboundTarget::Configured).is_err() {
-            return Followed::answered(Own::new(Verdict::Deny, self.http(503), "not permitted"));
-        }
         let label = format!("{}/{}", workload.namespace, workload.workload_name);
         let reason = format!("no routes: {address} is the workload {label} itself");
         story.outcome(Phase::Route, reason, None);
@@ -385,8 +387,11 @@ impl Call<'_> {
         }
         let address = self.target.destination.ip().to_canonical();
         let target = OutboundTarget::Unknown(address);
-        match permit_outbound(view.targets.index(), 1, target) {
-            Ok(_) => {
+        match OutboundPolicy::new(view.targets.index(), None, 1).admits(target) {
+            Ok(()) => {
+                if let Some(denied) = self.passing_is_denied(story) {
+                    return denied;
+                }
                 let what = match &self.target.host {
                     Some(host) => format!("{host} is no service of the mesh"),
                     None => format!("{address} is outside of the mesh"),
@@ -408,6 +413,30 @@ impl Call<'_> {
                 story.outcome(Phase::Authorize, &*reason, None);
                 // As Istio's block-all route answers.
                 Followed::answered(Own::new(Verdict::Deny, self.http(502), reason))
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// What policies on the client's side refuse of what would leave the mesh as it is.
+    fn passing_is_denied(&self, story: &mut Story) -> Option<Followed> {
+        let tls = self.speaks == Speaks::Tls;
+        let transport = if tls { Transport::OpaqueTls } else { Transport::Plaintext };
+        let server_name = tls.then(|| self.head.host().to_owned());
+        let egress = self.egress(self.target.destination, transport, server_name, None)?;
+        for each in egress.considered {
+            story.consider(Phase::Authorize, each);
+        }
+        match egress.result {
+            Ok(origin) => {
+                story.outcome(Phase::Authorize, "allowed", origin.as_ref());
+                None
+            }
+            Err((reason, origin)) => {
+                story.outcome(Phase::Authorize, &*reason, Some(&origin));
+                let own = Own::new(Verdict::Deny, self.http(403), reason).by(&origin);
+                Some(Followed::answered(own))
             }
         }
     }

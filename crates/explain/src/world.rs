@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
-use heddle_authz::CompiledAuthorization;
+use heddle_authz::{CompiledAuthorization, CompiledEgress};
 use heddle_ident::{NetworkName, WorkloadId};
 use heddle_ir::destination::{Destination, EndpointSource};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
@@ -19,11 +19,12 @@ use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
 use heddle_proto::resource::{decode, encode};
 use heddle_route::{CompiledGateway, CompiledRoutes, NameTable, TargetIndex};
-use heddle_translate::workloads::{Allocation, expand};
-use heddle_translate::{Change, ObjectKey, Options, Translator};
+use heddle_translate::workloads::{Allocation, expand, gateways};
+use heddle_translate::{Change, ObjectKey, Options, Profile, Translator};
 
 use crate::answer::Answer;
 use crate::assume;
+use crate::caller::Caller;
 use crate::choice::Choice;
 use crate::query::{Query, QueryError};
 use crate::tokens::{NoVerifier, Tokens};
@@ -53,6 +54,7 @@ struct Held {
     views: HashMap<ScopeId, Arc<View>>,
     routes: HashMap<OutboundKey, Option<Arc<CompiledRoutes>>>,
     inbounds: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
+    egresses: HashMap<WorkloadId, Option<Arc<CompiledEgress>>>,
     port_routes: HashMap<(WorkloadId, u16), Arc<CompiledRoutes>>,
     edges: HashMap<WorkloadId, Option<Arc<CompiledAuthorization>>>,
     gateways: HashMap<WorkloadId, Option<Arc<CompiledGateway>>>,
@@ -86,6 +88,11 @@ impl World {
         if assumed {
             let pods = assume::pods(&objects);
             objects.extend(pods);
+        }
+        if options.profile == Profile::Heddle {
+            // As a mesh on one machine does; who runs another mesh has the gateways that the files bring.
+            let gateways = gateways(&objects);
+            objects.extend(gateways);
         }
         let accounts = assume::accounts(&objects);
         // Replicas that would run are ready, so that their services have endpoints.
@@ -182,6 +189,18 @@ impl World {
         let inbound = inbound.map(|inbound| Arc::new(CompiledAuthorization::compile(inbound, 1).0));
         self.held.borrow_mut().inbounds.insert(workload.clone(), inbound.clone());
         inbound
+    }
+
+    /// What decides about what a client does to others; none where nothing does.
+    pub(crate) fn egress(&self, caller: &Caller) -> Option<Arc<CompiledEgress>> {
+        let workload = caller.workload.as_ref().filter(|_| caller.has_proxy)?;
+        if let Some(egress) = self.held.borrow().egresses.get(&workload.id) {
+            return egress.clone();
+        }
+        let egress = self.settings(&workload.id).and_then(|settings| settings.egress.clone());
+        let egress = egress.map(|egress| Arc::new(CompiledEgress::compile(egress).0));
+        self.held.borrow_mut().egresses.insert(workload.id.clone(), egress.clone());
+        egress
     }
 
     /// The routes that requests on a port of a workload must take one of; none: they need none.

@@ -33,6 +33,7 @@ pub mod inbound;
 pub mod index;
 pub mod matching;
 pub mod outbound;
+pub mod packet;
 pub mod protocol;
 pub mod proxy;
 pub mod rate_limit;

@@ -20,8 +20,10 @@
 
 mod install;
 mod rules;
+mod services;
 
 pub use install::{hold, is_held};
+pub use services::{SERVICE_ENDPOINTS_MAX, VirtualAddress, serve_virtual_addresses};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -16,5 +16,6 @@ pub mod namespace;
 pub mod netlink;
 mod nftables;
 mod option;
+pub mod packet_filter;
 pub mod process;
 pub mod socket;

@@ -8,4 +8,4 @@ mod batch;
 mod expression;
 
 pub(crate) use batch::{Batch, Chain, ChainKind, Hook, Policy, Set, SetKey, has_table};
-pub(crate) use expression::{Connection, Direction, Meta, Rule, TCP, UDP};
+pub(crate) use expression::{Connection, Direction, End, ICMP, ICMPV6, Meta, Rule, SCTP, TCP, UDP};

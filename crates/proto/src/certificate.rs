@@ -33,6 +33,10 @@ pub struct CertificateRequest {
     /// Wished lifetime in seconds; 0: the authority's default. The authority may give less.
     #[prost(int64, tag = "3")]
     pub validity_duration: i64,
+    /// Heddle's own: the key is the application's, not its proxy's, so that neither's certificate takes the place of the
+    /// other's. Other authorities do not know it and need not.
+    #[prost(bool, tag = "1000")]
+    pub for_application: bool,
 }
 
 /// The signed certificate.

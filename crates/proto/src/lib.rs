@@ -27,3 +27,4 @@ mod model;
 #[cfg(test)]
 mod sample;
 pub mod wire;
+pub mod workload_api;

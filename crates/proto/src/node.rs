@@ -44,10 +44,24 @@ pub struct DesiredState {
     /// Ranges that virtual addresses of services are taken from.
     #[prost(string, repeated, tag = "5")]
     pub service_ranges: Vec<String>,
-    /// What workloads without a proxy get as answers of DNS. They have nobody who knows virtual addresses, so a
-    /// service's name leads them to its ready endpoints, as a headless service's does.
+    /// What workloads without a proxy get as answers of DNS: virtual addresses that the kernel knows
+    /// ([`DesiredState::virtual_addresses`]), and ready endpoints where a service has none.
     #[prost(message, repeated, tag = "6")]
     pub names: Vec<NameRecord>,
+    /// What connections of workloads without a proxy to virtual addresses get.
+    #[prost(message, repeated, tag = "7")]
+    pub virtual_addresses: Vec<VirtualAddress>,
+}
+
+/// A port of a service, for workloads without a proxy.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct VirtualAddress {
+    /// `10.96.0.10:80`, `[fd00::a]:80`.
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// Ready endpoints of the same family, in the same form.
+    #[prost(string, repeated, tag = "2")]
+    pub endpoints: Vec<String>,
 }
 
 impl DesiredState {

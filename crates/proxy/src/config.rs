@@ -3,9 +3,11 @@
 //! The data plane only reads snapshots and notes what it lacks ([`Demands`]); compiling, decoding and waiting for the
 //! control plane happen here. Nothing here forwards traffic.
 
+mod applications;
 mod connector;
 mod driver;
 mod issue;
+mod svid_source;
 
 use heddle_ir::resource::ResourceName;
 use tokio::sync::mpsc;

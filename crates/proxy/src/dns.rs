@@ -8,6 +8,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use heddle_route::Name;
@@ -17,6 +18,9 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::warn;
+
+use crate::names::now_s;
 
 /// Questions under way at a time, over both transports.
 const QUESTIONS_MAX: usize = 512;
@@ -32,6 +36,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whom the name server asks.
 pub(crate) trait Names: Send + Sync + 'static {
+    /// Why the workload may not ask for a name; none: it may.
+    fn refuses(&self, name: &str, transport: Transport) -> Option<String>;
+    /// Notes what the workload was answered.
+    fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration);
     /// What is known of a name now.
     fn find(&self, name: &str) -> Name;
     /// The addresses of a service's endpoints.
@@ -134,8 +142,15 @@ async fn answer<N: Names>(message: &[u8], transport: Transport, names: &N) -> Op
         Err(QueryError::Answer(refusal)) => return Some(refusal),
         Err(QueryError::Drop) => return None,
     };
-    let reply =
-        |code, addresses: &[IpAddr], ttl| Some(query.answer(code, addresses, ttl, transport));
+    let reply = |code, addresses: &[IpAddr], ttl: u32| {
+        // Only what is answered is learned, so that no address counts for a name that was never asked for.
+        names.learn(&query.name, addresses, Duration::from_secs(ttl.into()));
+        Some(query.answer(code, addresses, ttl, transport))
+    };
+    if let Some(why) = names.refuses(&query.name, transport) {
+        told(&query.name, &why);
+        return reply(ResponseCode::Refused, &[], 0);
+    }
     match names.find(&query.name) {
         Name::Addresses(addresses) => reply(ResponseCode::NoError, &addresses, TTL_SECONDS),
         Name::Missing => reply(ResponseCode::NameError, &[], TTL_SECONDS),
@@ -153,13 +168,54 @@ async fn answer<N: Names>(message: &[u8], transport: Transport, names: &N) -> Op
     }
 }
 
+/// Tells of a question that is refused; a workload can ask as often as it likes, so lines are few.
+fn told(name: &str, why: &str) {
+    static LINES: Lines = Lines::new();
+    if let Some(left_out) = LINES.may_write() {
+        let hint = "allow the name under `rules: {dns: …}` there";
+        warn!(reason = "authorization_denied", name, why, hint, left_out, "name refused");
+    }
+}
+
+/// A line a second, and how many were left out since.
+struct Lines {
+    last_s: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Lines {
+    const fn new() -> Self {
+        Self { last_s: AtomicU64::new(0), left_out: AtomicU64::new(0) }
+    }
+
+    fn may_write(&self) -> Option<u64> {
+        let now_s = now_s();
+        if self.last_s.swap(now_s, Ordering::Relaxed) == now_s {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.left_out.swap(0, Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Fixed;
+    #[derive(Default)]
+    struct Fixed(std::sync::Mutex<std::collections::BTreeSet<String>>);
 
     impl Names for Fixed {
+        fn refuses(&self, name: &str, _: Transport) -> Option<String> {
+            (name == "secret").then(|| "by a test".to_owned())
+        }
+
+        fn learn(&self, name: &str, addresses: &[IpAddr], _: Duration) {
+            if !addresses.is_empty() {
+                self.0.lock().unwrap().insert(name.to_owned());
+            }
+        }
+
         fn find(&self, name: &str) -> Name {
             match name {
                 "a" => Name::Addresses(["10.0.0.1".parse().unwrap()].into()),
@@ -195,7 +251,8 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (udp_address, tcp_address) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
-        let server = tokio::spawn(serve(vec![udp], tcp, Arc::new(Fixed)));
+        let names = Arc::new(Fixed::default());
+        let server = tokio::spawn(serve(vec![udp], tcp, names.clone()));
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(udp_address).await.unwrap();
         let mut stream = TcpStream::connect(tcp_address).await.unwrap();
@@ -206,6 +263,7 @@ mod tests {
             ("gone", 3, None),
             ("nowhere", 3, None),
             ("broken", 2, None),
+            ("secret", 5, None),
         ] {
             let mut answer = [0; 512];
             client.send(&question(name)).await.unwrap();
@@ -221,6 +279,8 @@ mod tests {
             stream.read_exact(&mut same).await.unwrap();
             assert_eq!(same, answer[..length], "{name}");
         }
+        let learned: Vec<String> = names.0.lock().unwrap().iter().cloned().collect();
+        assert_eq!(learned, ["a", "h", "x"]);
         server.abort();
     }
 }

@@ -24,6 +24,10 @@ use crate::upstream::{UpstreamError, reason_of};
 const LINES_MAX: u32 = 5;
 const LINES_PERIOD: Duration = Duration::from_secs(10);
 
+/// What to do about a destination that nothing configures.
+pub(crate) const REGISTRY_HINT: &str =
+    "add a ServiceEntry for the host, or set outboundTrafficPolicy ALLOW_ANY";
+
 /// Who and what, for a line.
 #[derive(Clone, Copy)]
 pub(crate) struct Parties<'a> {
@@ -71,6 +75,17 @@ impl Events {
     ) {
         self.count(parties.direction, Some(reason));
         self.line(parties, reason, "connection failed", why, hint);
+    }
+
+    /// A destination that is refused; it is counted where the request or stream ends.
+    pub(crate) fn refused(
+        &self,
+        parties: Parties<'_>,
+        reason: Reason,
+        why: &dyn Display,
+        hint: &str,
+    ) {
+        self.line(parties, reason, "refused", why, hint);
     }
 
     /// A policy that denied a connection or request; it is counted where the request is recorded.
@@ -135,6 +150,11 @@ impl Events {
             UpstreamError::Identity(_) | UpstreamError::Handshake(_) => {
                 return self.handshake(parties, refusal.as_ref(), error);
             }
+            UpstreamError::Denied(_) => {
+                let hint = "allow the destination there, or see what decides: `heddle explain`";
+                return self.line(parties, reason_of(error), "denied", error, hint);
+            }
+            UpstreamError::NotAdmitted(_) => REGISTRY_HINT,
             // The breaker does what it is there for; metrics tell.
             UpstreamError::Overflow(_) => return,
             UpstreamError::NoIdentity => "this proxy's log says why it has no certificate",

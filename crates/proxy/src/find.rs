@@ -7,22 +7,27 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundRefusal, OutboundTarget, Permit, permit_outbound};
+use heddle_authz::{OutboundPolicy, OutboundRefusal, OutboundTarget};
 use heddle_balance::Balancer;
 use heddle_ident::{Host, NetworkName};
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth};
 use heddle_ir::outbound::OutboundKey;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_ir::resource::ResourceName;
 use heddle_ir::workload::Workload;
 use heddle_route::Speaker;
+use heddle_telemetry::Reason;
 use heddle_telemetry::istio::PASSTHROUGH;
+use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use crate::built_in;
+use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
+use crate::names::now_s;
 use crate::snapshot::{DestinationState, OutboundState, Snapshot};
 use crate::worker::Worker;
 
@@ -34,7 +39,26 @@ pub(crate) enum Found {
     /// A table of routes.
     Routes(Arc<OutboundState>),
     /// Nothing but the address itself.
-    Direct(Permit, Arc<DestinationState>),
+    Direct(Reached, Arc<DestinationState>),
+}
+
+/// Who says how to reach what no table speaks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reached {
+    /// Configuration.
+    Configured,
+    /// Nobody: it is passed through.
+    Unknown,
+}
+
+impl Reached {
+    /// What is asked for of a connection that was made to this address.
+    pub(crate) fn target(self, destination: SocketAddr) -> OutboundTarget {
+        match self {
+            Self::Configured => OutboundTarget::Configured,
+            Self::Unknown => OutboundTarget::Unknown(destination.ip().to_canonical()),
+        }
+    }
 }
 
 /// Finds for the requests of one connection, and remembers: most ask for the same.
@@ -109,6 +133,11 @@ pub(crate) async fn find(
         }
         let outbound = outbound.ok_or_else(Answer::no_destination)?;
         outbound.touch(worker.now_ms(Instant::now()));
+        if authority.is_some()
+            && let Some(state) = heard(worker, &outbound, destination)
+        {
+            return Ok(Found::Direct(Reached::Configured, state));
+        }
         return Ok(Found::Routes(outbound));
     }
     if speaker == Speaker::Workload {
@@ -122,23 +151,68 @@ pub(crate) async fn find(
             known = worker.shared.configuration.wait_for(name, wait_max, find).await;
         }
         if let Some(workload) = known {
-            let permit = permit(&snapshot, OutboundTarget::Configured)?;
             let state = worker.direct.workload(worker, &workload, destination);
-            return Ok(Found::Direct(permit, state));
+            return Ok(Found::Direct(Reached::Configured, state));
         }
     }
-    let permit = permit(&snapshot, OutboundTarget::Unknown(destination.ip().to_canonical()))?;
-    Ok(Found::Direct(permit, worker.direct.passthrough()))
+    let target = OutboundTarget::Unknown(destination.ip().to_canonical());
+    let policy = OutboundPolicy::new(targets.index(), None, snapshot.generation);
+    match policy.admits(target) {
+        Ok(()) => Ok(Found::Direct(Reached::Unknown, worker.direct.passthrough())),
+        Err(refusal) => {
+            tell(worker, destination, authority, refusal);
+            Err(match refusal {
+                OutboundRefusal::InsideMesh(_) => Answer::no_destination(),
+                // As Istio's block-all route answers.
+                OutboundRefusal::NotConfigured(_) => {
+                    Answer { status: 502, ..Answer::no_destination() }
+                }
+            })
+        }
+    }
 }
 
-fn permit(snapshot: &Snapshot, target: OutboundTarget) -> Result<Permit, Answer> {
-    permit_outbound(snapshot.targets.index(), snapshot.generation, target).map_err(|refusal| {
-        match refusal {
-            OutboundRefusal::InsideMesh(_) => Answer::no_destination(),
-            // As Istio's block-all route answers.
-            OutboundRefusal::NotConfigured(_) => Answer { status: 502, ..Answer::no_destination() },
+/// Where requests on a port go that declares streams: there are no rules for requests, and rules on what is said made them
+/// heard.
+fn heard(
+    worker: &Worker,
+    outbound: &OutboundState,
+    destination: SocketAddr,
+) -> Option<Arc<DestinationState>> {
+    let table = outbound.routes.outbound();
+    if table.protocol != Protocol::Tcp {
+        return None;
+    }
+    let address = destination.ip().to_canonical();
+    let (place, _) = outbound.routes.decide_tcp(address, worker.random())?.destination?;
+    outbound.destinations.get(place).cloned()
+}
+
+/// Names what was asked for by the host that the client named, not only by its address.
+fn tell(
+    worker: &Worker,
+    destination: SocketAddr,
+    authority: Option<&str>,
+    refusal: OutboundRefusal,
+) {
+    let text = match authority.filter(|authority| !authority.is_empty()) {
+        Some(authority) => format!("{authority} at {destination}"),
+        None => {
+            let names = worker.shared.names.of(destination.ip(), now_s()).join(", ");
+            if names.is_empty() {
+                destination.to_string()
+            } else {
+                format!("{names} at {destination}")
+            }
         }
-    })
+    };
+    let (direction, reason) = (Direction::Outbound, Reason::DestinationUnknown);
+    let parties = Parties { direction, source: None, peer: "", destination: &text };
+    let hint = match refusal {
+        OutboundRefusal::InsideMesh(_) => "does a Service or a workload have that address?",
+        OutboundRefusal::NotConfigured(_) => REGISTRY_HINT,
+    };
+    worker.events.refused(parties, reason, &refusal, hint);
 }
 
 /// Destinations that are addresses, as a thread keeps them.

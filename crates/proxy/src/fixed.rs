@@ -155,6 +155,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         outside: None,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(MeshMetrics::new(&registry)),
+        names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
         started,

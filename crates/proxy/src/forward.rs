@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod attempts;
+mod bridge;
 pub(crate) mod client;
 pub(crate) mod copies;
 pub(crate) mod exchange;

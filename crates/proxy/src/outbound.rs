@@ -78,6 +78,12 @@ async fn detect(
 ) -> Option<Detected> {
     let snapshot = worker.shared.configuration.snapshot();
     let declared = snapshot.targets.declared(accepted.destination);
+    // Rules on what is said must be able to hear it, whatever the port declares.
+    let listens = snapshot
+        .egress
+        .as_ref()
+        .is_some_and(|own| own.needs_requests() || own.needs_server_names());
+    let declared = if declared == Protocol::Tcp && listens { Protocol::Detect } else { declared };
     let patience = patience(worker, guard);
     let spoken = match declared {
         Protocol::Tcp | Protocol::Udp => Spoken::Opaque,
@@ -116,19 +122,22 @@ async fn detect_undeclared(
         First::Client(spoken, opened) => (spoken, opened),
         First::Server(opened) => {
             worker.outbound_ports.note(accepted.destination, false);
-            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             return None;
         }
         // The client may still be a request that is answered with 503.
         First::Failed(error) => {
-            stream::refused(worker, accepted, &error);
+            // What policies make of bytes that nobody has heard yet is not what they make of what is said.
+            if !error.is_denial() {
+                stream::refused(worker, accepted, &error);
+            }
             (detect::client_speaks(&mut client, patience).await, None)
         }
     };
     worker.outbound_ports.note(accepted.destination, true);
     match (&spoken, opened) {
         (Spoken::Opaque, Some(opened)) => {
-            crate::forward::stream::serve(&mut client, opened, pending()).await;
+            stream::copy(worker, &mut client, opened, pending()).await;
             None
         }
         _ => Some(Detected { accepted, client, spoken }),
@@ -149,12 +158,12 @@ pub(crate) fn patience<'a>(worker: &Worker, guard: &'a DrainGuard) -> Patience<'
 
 async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGuard) {
     let Detected { accepted, client, spoken } = detected;
-    let server_name = match spoken {
+    let tls = match spoken {
         Spoken::Ended => return,
         Spoken::Http1 => return http1::serve(worker, accepted, None, client, guard).await,
         Spoken::Http2 => return http2::serve(worker, accepted, None, client, guard).await,
         Spoken::Opaque => None,
-        Spoken::Tls(hello) => hello.server_name,
+        Spoken::Tls(hello) => Some(hello),
     };
     Box::pin(async {
         let snapshot = worker.shared.configuration.snapshot();
@@ -162,8 +171,8 @@ async fn serve_detected(worker: &Rc<Worker>, detected: Detected, guard: DrainGua
             find::find(worker, snapshot, accepted.destination, None).await;
         match found {
             Ok(found) => {
-                let name = server_name.as_deref();
-                stream::serve(worker, accepted, client, &found, name, pending()).await;
+                let name = tls.and_then(|hello| hello.server_name);
+                stream::serve(worker, accepted, client, &found, name.as_deref(), pending()).await;
             }
             Err(_) => stream::refused(worker, accepted, &stream::StreamError::NotPermitted),
         }

@@ -3,26 +3,33 @@
 //! Traffic has one thread (or as many as asked for), each a single-threaded event loop; configuration, certificates, names, health
 //! and metrics have another, so that neither waits for the other. Nothing here looks at traffic.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use heddle_ident::{Host, WorkloadId};
 use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
+use heddle_ir::request::ConnectionFacts;
 use heddle_ir::resource::ResourceName;
 use heddle_net::broker::{self, Grant, RefusalKind, Request};
 use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
+use heddle_rpc::workload_api::Source;
 use heddle_telemetry::audit::AuditSettings;
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
 use heddle_tls::{Identity, SystemClock, default_provider};
-use tokio::net::{TcpListener, UdpSocket};
+use heddle_wire::dns::Transport;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -34,9 +41,11 @@ use crate::admin::{Admin, Readiness};
 use crate::config::{Connector, Demands, Driver, Setup};
 use crate::configuration::Configuration;
 use crate::dns::{self, Names};
+use crate::names::{LearnedNames, now_s};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
 use crate::{gateway, inbound, outbound};
+use crate::{names_file, packets};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
 const OUTBOUND_PORT: u16 = 15001;
@@ -54,6 +63,13 @@ pub struct SidecarOptions {
     pub workload: WorkloadId,
     /// The socket pair that descriptors are asked for on.
     pub supervisor: OwnedFd,
+    /// Where names that the workload has found are written, and read when the proxy is started again; none: they are
+    /// forgotten with the process.
+    pub names: Option<File>,
+    /// A listening Unix socket on which the application finds the SPIFFE Workload API; none: it is not served.
+    pub workload_api: Option<OwnedFd>,
+    /// The socket of a Workload API that gives the identity; none: the control plane signs one.
+    pub svid_source: Option<PathBuf>,
     /// Where decisions are written that somebody may have to account for.
     pub audit: AuditSettings,
 }
@@ -90,6 +106,12 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
     let certificate_metrics = mesh_metrics.clone();
+    let names = Arc::new(LearnedNames::default());
+    if let Some(file) = &options.names {
+        names_file::read(file, &names)
+            .map_err(|error| ProxyError::System("cannot read the names learned before", error))?;
+    }
+    let of_names = names.clone();
     let (sender, receiver) = oneshot::channel();
     let of_control = (configuration.clone(), identity.clone(), registry.clone());
     let control = move || -> Result<(), ProxyError> {
@@ -97,7 +119,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         let runtime = runtime()?;
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
-            let driver = Driver::new(
+            let (driver, source) = Driver::new(
                 Setup {
                     workload: options.workload,
                     identity: identity.clone(),
@@ -105,14 +127,25 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     seed,
                     started,
                     metrics: Some(certificate_metrics),
+                    svid_source: options.svid_source,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
                 wanted,
             );
             tokio::spawn(driver.run());
-            serve_names(&configuration, client.clone())?;
-            serve_admin(&configuration, &identity, &registry)?;
+            if let Some(listener) = options.workload_api {
+                serve_workload_api(source, listener)?;
+            }
+            if let Some(file) = options.names {
+                tokio::spawn(names_file::keep(file, of_names.clone()));
+            }
+            let enforced = Arc::new(AtomicBool::new(false));
+            let enforcing =
+                packets::enforce(configuration.clone(), of_names.clone(), enforced.clone());
+            tokio::spawn(enforcing);
+            serve_names(&configuration, client.clone(), of_names)?;
+            serve_admin(&configuration, &identity, &registry, enforced)?;
             // The other end is waited on by the thread that started this one.
             let _ = sender.send(client);
             if let Err(error) = descriptors.run().await {
@@ -139,6 +172,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         outside: Some(outside),
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
+        names,
         audit,
         token_keys: Arc::default(),
         started,
@@ -206,13 +240,33 @@ fn listen_udp(sockets: &SocketFactory, port: u16) -> Result<Vec<UdpSocket>, Prox
     Ok(bound)
 }
 
-fn serve_names(configuration: &Configuration, client: broker::Client) -> Result<(), ProxyError> {
+/// Gives the application its identity.
+fn serve_workload_api(source: Source, listener: OwnedFd) -> Result<(), ProxyError> {
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = listener
+        .map_err(|error| ProxyError::System("cannot use the Workload API's socket", error))?;
+    tokio::spawn(async move {
+        let served = heddle_rpc::workload_api::serve(source, listener, std::future::pending());
+        if let Err(error) = served.await {
+            warn!(%error, "the Workload API is not served any more");
+        }
+    });
+    Ok(())
+}
+
+fn serve_names(
+    configuration: &Configuration,
+    client: broker::Client,
+    learned: Arc<LearnedNames>,
+) -> Result<(), ProxyError> {
     let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let udp = listen_udp(&sockets, DNS_PORT)?;
     let tcp = listen(&sockets, DNS_PORT)?;
     let names = Arc::new(MeshNames {
         configuration: configuration.clone(),
         client,
+        learned,
         table: arc_swap::ArcSwap::from_pointee((Arc::default(), NameTable::default())),
     });
     tokio::spawn(async move {
@@ -227,15 +281,20 @@ fn serve_admin(
     configuration: &Configuration,
     identity: &Arc<Identity>,
     registry: &Registry,
+    enforced: Arc<AtomicBool>,
 ) -> Result<(), ProxyError> {
     let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let (configuration, identity) = (configuration.clone(), identity.clone());
     let readiness: Readiness = Arc::new(move || {
         let snapshot = configuration.snapshot();
+        let is_at_edge = |settings: &Arc<ProxySettings>| settings.role == ProxyRole::Gateway;
+        let is_at_edge = snapshot.settings.as_ref().is_some_and(is_at_edge);
         let missing = [
             (snapshot.settings.is_none(), "settings"),
             (snapshot.inbound.is_none(), "policy"),
+            (is_at_edge && snapshot.gateway.is_none(), "listeners"),
             (identity.current().is_none(), "certificate"),
+            (!enforced.load(Ordering::Acquire), "rules for packets"),
         ];
         match missing.iter().find(|(missing, _)| *missing) {
             Some((_, what)) => Err(format!("waiting for the control plane: {what}")),
@@ -255,11 +314,36 @@ fn serve_admin(
 struct MeshNames {
     configuration: Configuration,
     client: broker::Client,
+    learned: Arc<LearnedNames>,
     /// The names of an index, made when first asked after it came.
     table: arc_swap::ArcSwap<(Arc<TargetIndex>, NameTable)>,
 }
 
 impl Names for MeshNames {
+    fn refuses(&self, name: &str, transport: Transport) -> Option<String> {
+        let snapshot = self.configuration.snapshot();
+        let egress = snapshot.egress.as_ref()?;
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 53));
+        let facts = ConnectionFacts {
+            peer_identity: None,
+            source: nowhere,
+            destination: nowhere,
+            server_name: None,
+        };
+        let protocol = match transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let query = heddle_authz::Connection::new(heddle_authz::Transport::Plaintext, facts)
+            .with_protocol(protocol, None)
+            .with_queried_name(name.to_owned());
+        egress.decide_query(&query).err().map(|denial| denial.to_string())
+    }
+
+    fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration) {
+        self.learned.learn(name, addresses, ttl, now_s());
+    }
+
     fn find(&self, name: &str) -> Name {
         let targets = self.configuration.snapshot().targets.clone();
         let known = self.table.load();

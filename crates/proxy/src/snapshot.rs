@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use heddle_authz::CompiledAuthorization;
+use heddle_authz::{CompiledAuthorization, CompiledEgress};
 use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
 use heddle_ir::destination::{ClientTls, Destination, DestinationId, EndpointSource, TunnelMethod};
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub targets: Arc<TargetIndex>,
     /// What is enforced for the workload; none: nothing is accepted.
     pub inbound: Option<Arc<CompiledAuthorization>>,
+    /// What the workload may do to others; none: what the index says is all.
+    pub egress: Option<Arc<CompiledEgress>>,
     /// How many requests the workload takes; none: as many as come.
     pub inbound_limits: Option<Arc<CompiledLimits>>,
     /// Routes and destinations that are held.
@@ -114,6 +116,14 @@ impl Snapshot {
             }
         }
         next.rebuild(&changed, seed, now_ms, &mut problems);
+        if changed.settings {
+            let egress = next.settings.as_ref().and_then(|settings| settings.egress.clone());
+            next.egress = egress.map(|egress| {
+                let (compiled, found) = CompiledEgress::compile(egress);
+                problems.extend(found.iter().map(ToString::to_string));
+                Arc::new(compiled)
+            });
+        }
         if changed.inbound || next.is_at_edge() != self.is_at_edge() {
             next.inbound_limits = next.compiled_inbound.as_ref().and_then(|inbound| {
                 let previous = self.inbound_limits.as_deref();
@@ -145,7 +155,10 @@ impl Snapshot {
             Resource::Outbound(outbound) => {
                 changed.outbounds.insert(outbound.key.clone(), outbound.clone());
             }
-            Resource::Proxy(settings) => self.settings = Some(settings.clone()),
+            Resource::Proxy(settings) => {
+                self.settings = Some(settings.clone());
+                changed.settings = true;
+            }
             Resource::Gateway(gateway) => changed.gateway = GatewayChange::Set(gateway.clone()),
             Resource::Secret(secret) => {
                 self.secrets.insert(secret.key.clone(), secret.clone());
@@ -180,7 +193,10 @@ impl Snapshot {
                 self.outbounds.remove(key);
                 changed.outbounds.remove(key);
             }
-            ResourceName::Proxy(_) => self.settings = None,
+            ResourceName::Proxy(_) => {
+                self.settings = None;
+                changed.settings = true;
+            }
             ResourceName::Gateway(_) => changed.gateway = GatewayChange::Unset,
             ResourceName::Secret(key) => {
                 self.secrets.remove(key);
@@ -276,6 +292,7 @@ struct Changed {
     outbounds: HashMap<OutboundKey, Arc<Outbound>>,
     endpoints: HashSet<EndpointSetKey>,
     inbound: bool,
+    settings: bool,
     gateway: GatewayChange,
     secrets: HashSet<SecretKey>,
 }

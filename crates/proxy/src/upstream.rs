@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use heddle_authz::Permit;
+use heddle_authz::{OutboundRefusal, Permit};
 use heddle_balance::{EndpointState, Overflow, Resource, Token};
 use heddle_http::HandshakeError;
 use heddle_http::pool::{EndpointPool, PoolLimits, Upstream};
@@ -27,11 +27,13 @@ use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use crate::events::Parties;
+use crate::names::now_s;
+use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
 
 use made_of::MadeOf;
-pub(crate) use open::{open, open_tunnel};
+pub(crate) use open::{open, open_tunnel, resolve};
 
 /// A connection that counts against the limit of its destination for as long as it is open.
 pub(crate) type PooledConnection = Upstream<ConnectionToken>;
@@ -58,8 +60,9 @@ pub(crate) struct EndpointKey {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum TargetKey {
-    /// An endpoint of a destination: the address of its state, which lives as long as the pool refers to it.
-    Endpoint(usize),
+    /// An endpoint of a destination: the address of its state, which lives as long as the pool refers to it, and where it is
+    /// reached, as far as that is known.
+    Endpoint(usize, Option<SocketAddr>),
     /// An address that no endpoint stands for, of a destination.
     Address(SocketAddr, usize),
 }
@@ -67,6 +70,12 @@ enum TargetKey {
 /// Why no connection to an endpoint could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
+    /// A policy on what the workload does to others denies it; why, in the words of `authz`.
+    #[error("egress is not allowed: {0}")]
+    Denied(Box<str>),
+    /// What the index says of the destination.
+    #[error(transparent)]
+    NotAdmitted(#[from] OutboundRefusal),
     /// The endpoint's certificate does not prove the identity it must have.
     #[error("the endpoint is not who it must be")]
     Identity(#[from] PeerVerificationError),
@@ -125,6 +134,8 @@ pub(crate) fn reason_of(error: &UpstreamError) -> Reason {
         UpstreamError::Handshake(_) | UpstreamError::Identity(_) | UpstreamError::NoIdentity => {
             Reason::PeerIdentity
         }
+        UpstreamError::Denied(_) => Reason::AuthorizationDenied,
+        UpstreamError::NotAdmitted(_) => Reason::DestinationUnknown,
         UpstreamError::Overflow(_) => Reason::CircuitOverflow,
         UpstreamError::Resolve { .. } => Reason::NameResolution,
         UpstreamError::Timeout(_) => Reason::ConnectTimeout,
@@ -152,7 +163,15 @@ pub(crate) fn tell(
         Target::Address(_) | Target::Endpoint(..) => Direction::Outbound,
     };
     let destination = match target {
-        Target::Application(address) | Target::Address(address) => format!("{address}"),
+        Target::Application(address) => address.to_string(),
+        Target::Address(address) => {
+            let names = worker.shared.names.of(address.ip(), now_s());
+            if names.is_empty() {
+                address.to_string()
+            } else {
+                format!("{} at {address}", names.join(", "))
+            }
+        }
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => format!("{host}:{port} at {address}"),
             EndpointAddress::Name(name, own) => format!("{host}:{port} at {name}:{own}"),
@@ -336,11 +355,12 @@ pub(crate) fn endpoint_for(
     state: &DestinationState,
     target: &Target,
     protocol: UpstreamProtocol,
-    client: Option<ClientAddresses>,
+    client: Option<&Accepted>,
 ) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
     let Some(version) = state.destination.proxy_protocol else {
         return endpoint_of(worker, state, target, protocol);
     };
+    let client = client.map(|accepted| (accepted.source, accepted.destination));
     let mut header = Vec::new();
     match version {
         ProxyProtocolVersion::V1 => proxy_protocol::write_v1(client, &mut header),
@@ -364,7 +384,13 @@ pub(crate) fn endpoint_of(
     let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let target_key = match target {
-        Target::Endpoint(_, state) => TargetKey::Endpoint(Arc::as_ptr(state).addr()),
+        Target::Endpoint(endpoint, state) => {
+            let address = match endpoint.address {
+                EndpointAddress::Address(address) => Some(address),
+                EndpointAddress::Name(..) => None,
+            };
+            TargetKey::Endpoint(Arc::as_ptr(state).addr(), address)
+        }
         Target::Address(address) | Target::Application(address) => {
             TargetKey::Address(*address, Arc::as_ptr(&state.limits).addr())
         }

@@ -21,6 +21,7 @@ use crate::changes::LocalChanges;
 use crate::configuration::Configuration;
 use crate::detect::Remembered;
 use crate::events::Events;
+use crate::names::LearnedNames;
 use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
 
@@ -41,6 +42,8 @@ pub struct Shared {
     pub metrics: Option<StandardMetrics>,
     /// Where failures are counted; none: nowhere.
     pub mesh_metrics: Option<MeshMetrics>,
+    /// Names that the workload has found addresses under.
+    pub names: Arc<LearnedNames>,
     /// Where decisions are written that somebody may have to account for.
     pub audit: AuditLog,
     /// What tokens of requests are checked with.

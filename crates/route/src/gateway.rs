@@ -5,6 +5,7 @@
 //! match.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,8 +23,37 @@ use crate::target::host_of;
 #[derive(Debug)]
 pub struct CompiledGateway {
     gateway: Arc<Gateway>,
-    /// By listener, by server.
-    servers: Box<[Box<[CompiledServer]>]>,
+    /// In the order of the gateway's.
+    listeners: Box<[CompiledListener]>,
+}
+
+#[derive(Debug)]
+struct CompiledListener {
+    /// In the order of the listener's.
+    servers: Box<[CompiledServer]>,
+    /// Servers by their exact hosts, in their order; lower case, as hosts are.
+    by_host: HashMap<Box<str>, Vec<usize>>,
+    /// Those with other hosts.
+    by_pattern: Box<[usize]>,
+}
+
+impl CompiledListener {
+    fn new(listener: &Listener, servers: Box<[CompiledServer]>) -> Self {
+        let mut by_host: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+        let mut by_pattern = Vec::new();
+        for (place, server) in listener.servers.iter().enumerate() {
+            for host in &server.hosts {
+                match host {
+                    HostPattern::Exact(host) => {
+                        by_host.entry(host.as_str().into()).or_default().push(place);
+                    }
+                    HostPattern::Any | HostPattern::Suffix(_) => by_pattern.push(place),
+                }
+            }
+        }
+        by_pattern.dedup();
+        Self { servers, by_host, by_pattern: by_pattern.into() }
+    }
 }
 
 /// The hosts of a virtual host and their routes.
@@ -35,6 +65,8 @@ struct CompiledServer {
     place: usize,
     /// Of HTTP, by virtual host; of streams, the only one.
     routes: Box<[HostRoutes]>,
+    /// Places among them, by exact hosts: the first that has the host.
+    by_host: HashMap<Box<str>, usize>,
 }
 
 /// A server that answers.
@@ -56,10 +88,10 @@ impl CompiledGateway {
             let servers = listener.servers.iter().zip(&mut places);
             let compiled =
                 servers.map(|(own, place)| server(&gateway, listener, own, place, &mut problems));
-            compiled.collect()
+            CompiledListener::new(listener, compiled.collect())
         });
-        let servers = servers.collect();
-        (Self { gateway, servers }, problems)
+        let listeners = servers.collect();
+        (Self { gateway, listeners }, problems)
     }
 
     /// What was compiled.
@@ -68,14 +100,13 @@ impl CompiledGateway {
     }
 
     /// The listener of an address and port: one that is bound to the address before one of all addresses.
-    fn listener(&self, address: SocketAddr) -> Option<(&Listener, &[CompiledServer])> {
+    fn listener(&self, address: SocketAddr) -> Option<(&Listener, &CompiledListener)> {
         let ip = address.ip().to_canonical();
-        let listeners = self.gateway.listeners.iter().zip(&self.servers);
+        let listeners = self.gateway.listeners.iter().zip(&self.listeners);
         let at_port = listeners.filter(|(listener, _)| listener.port == address.port());
         let bound = at_port.clone().find(|(own, _)| own.bind.is_some_and(|bind| bind == ip));
         let is_for_all = |own: &Listener| own.bind.is_none_or(|bind| bind.is_unspecified());
-        let found = bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)));
-        found.map(|(listener, servers)| (listener, &**servers))
+        bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)))
     }
 
     /// Whether something listens at an address and port.
@@ -90,7 +121,7 @@ impl CompiledGateway {
 
     /// The tables of all servers.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<CompiledRoutes>> {
-        let servers = self.servers.iter().flatten();
+        let servers = self.listeners.iter().flat_map(|listener| &listener.servers);
         servers.flat_map(|server| server.routes.iter().map(|(_, routes)| routes))
     }
 
@@ -132,8 +163,8 @@ impl CompiledGateway {
 
     /// The server that takes a plaintext connection that is not HTTP.
     pub fn by_port(&self, address: SocketAddr) -> Option<FoundServer<'_>> {
-        let (listener, servers) = self.listener(address)?;
-        let mut all = listener.servers.iter().zip(servers);
+        let (listener, compiled) = self.listener(address)?;
+        let mut all = listener.servers.iter().zip(&compiled.servers);
         let tcp = |server: &Server| {
             server.tls.is_none() && matches!(server.protocol, ServerProtocol::Tcp(_))
         };
@@ -171,22 +202,30 @@ impl CompiledGateway {
         wanted: impl Fn(&Server) -> bool,
     ) -> impl Iterator<Item = FoundServer<'_>> {
         let mut best: Vec<FoundServer<'_>> = Vec::new();
+        let Some((listener, compiled)) = self.listener(address) else { return best.into_iter() };
+        let server_at = |place: usize| {
+            let (server, compiled) = (listener.servers.get(place)?, compiled.servers.get(place)?);
+            wanted(server).then_some(FoundServer { listener, server, compiled })
+        };
+        // Nothing says more than a host itself.
+        let exact = host.and_then(|host| compiled.by_host.get(host));
+        best.extend(exact.into_iter().flatten().filter_map(|place| server_at(*place)));
+        if !best.is_empty() {
+            return best.into_iter();
+        }
         let mut best_host: Option<&HostPattern> = None;
-        if let Some((listener, servers)) = self.listener(address) {
-            for (server, compiled) in listener.servers.iter().zip(servers) {
-                let Some(own) = matching(&server.hosts, host).filter(|_| wanted(server)) else {
-                    continue;
-                };
-                match best_host.map_or(Ordering::Less, |best| own.cmp_specificity(best)) {
-                    Ordering::Less => {
-                        best.clear();
-                        best_host = Some(own);
-                    }
-                    Ordering::Equal => {}
-                    Ordering::Greater => continue,
+        for place in &compiled.by_pattern {
+            let Some(found) = server_at(*place) else { continue };
+            let Some(own) = matching(&found.server.hosts, host) else { continue };
+            match best_host.map_or(Ordering::Less, |best| own.cmp_specificity(best)) {
+                Ordering::Less => {
+                    best.clear();
+                    best_host = Some(own);
                 }
-                best.push(FoundServer { listener, server, compiled });
+                Ordering::Equal => {}
+                Ordering::Greater => continue,
             }
+            best.push(found);
         }
         best.into_iter()
     }
@@ -201,6 +240,9 @@ impl<'a> FoundServer<'a> {
     /// The routes for requests with this authority on a connection that the server took; none: 404.
     pub fn routes(&self, authority: &str) -> Option<&'a Arc<CompiledRoutes>> {
         let host = lower_case(host_of(authority));
+        if let Some(place) = self.compiled.by_host.get(&*host) {
+            return self.compiled.routes.get(*place).map(|(_, routes)| routes);
+        }
         let mut best: Option<(&HostPattern, &Arc<CompiledRoutes>)> = None;
         for (hosts, routes) in &self.compiled.routes {
             let Some(own) = matching(hosts, Some(&host)) else { continue };
@@ -289,5 +331,14 @@ fn server(
             Box::new([(Box::default(), compile(outbound))])
         }
     };
-    CompiledServer { place, routes }
+    let mut by_host = HashMap::new();
+    let routes: Box<[HostRoutes]> = routes;
+    for (place, (hosts, _)) in routes.iter().enumerate() {
+        for host in hosts {
+            if let HostPattern::Exact(host) = host {
+                by_host.entry(host.as_str().into()).or_insert(place);
+            }
+        }
+    }
+    CompiledServer { place, routes, by_host }
 }

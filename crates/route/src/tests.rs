@@ -4,6 +4,7 @@ mod action;
 mod copies;
 mod cors;
 mod filter;
+mod gateway;
 mod matching;
 mod order;
 mod reference;

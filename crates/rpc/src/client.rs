@@ -122,7 +122,7 @@ impl Connection {
         Ok(response.into_inner())
     }
 
-    async fn ready(&self) -> Result<Grpc<Channel>, Status> {
+    pub(crate) async fn ready(&self) -> Result<Grpc<Channel>, Status> {
         let mut grpc = Grpc::new(self.0.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let lost = |error| Status::unavailable(format!("connection to the control plane: {error}"));
         grpc.ready().await.map_err(lost)?;

@@ -5,12 +5,14 @@
 //!
 //! - [`client`] makes a channel out of a connected socket, and calls.
 //! - [`server`] accepts connections, within bounds, and hands calls to a [`server::Handler`].
+//! - [`workload_api`] is SPIFFE's, for applications, and for a proxy whose identity comes from elsewhere.
 
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod peer;
 pub mod server;
+pub mod workload_api;
 
 pub use peer::Peer;
 pub use tonic::{Code, Status, Streaming};

@@ -153,10 +153,17 @@ async fn accept(
 }
 
 /// A connection whose peer is known.
-struct Accepted {
+pub(crate) struct Accepted {
     stream: UnixStream,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    /// A connection of which only its socket says whose it is.
+    pub(crate) fn guest(stream: UnixStream, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, peer: Peer::Guest, _permit: permit }
+    }
 }
 
 impl Connected for Accepted {
@@ -271,7 +278,7 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
     }
 }
 
-fn grpc<T, U>() -> Grpc<ProstCodec<T, U>>
+pub(crate) fn grpc<T, U>() -> Grpc<ProstCodec<T, U>>
 where
     T: prost::Message + Send + 'static,
     U: prost::Message + Default + Send + 'static,
@@ -280,7 +287,7 @@ where
 }
 
 /// A function as a service that is called once.
-struct CallFn<F>(F);
+pub(crate) struct CallFn<F>(pub(crate) F);
 
 impl<F, R, T, Fut> tower_service::Service<Request<R>> for CallFn<F>
 where

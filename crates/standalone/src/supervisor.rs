@@ -19,6 +19,7 @@ mod probes;
 mod publish;
 mod reconcile;
 mod select;
+mod virtual_addresses;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ use launch::{Launcher, OWN_PROGRAM, environment};
 use logs::{LogSink, Logs};
 use names::Names;
 pub(crate) use probes::chain;
+use virtual_addresses::VirtualAddresses;
 use workload::Context;
 
 /// The control plane's share of a stop, after the workloads'.
@@ -69,6 +71,7 @@ pub(crate) struct Services {
     /// Where this program lies, when workloads can see it there.
     pub(crate) program: Option<PathBuf>,
     nameservers: Mutex<Vec<IpAddr>>,
+    pub(crate) virtual_addresses: VirtualAddresses,
     /// Of running workloads, by id.
     contexts: Mutex<BTreeMap<String, Weak<Context>>>,
 }
@@ -107,6 +110,12 @@ impl Services {
     pub(crate) fn context(&self, id: &str, uid: &str) -> Option<Arc<Context>> {
         let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         contexts.get(id)?.upgrade().filter(|context| context.desired.uid == uid)
+    }
+
+    /// The insides of all running workloads.
+    pub(crate) fn contexts(&self) -> Vec<Arc<Context>> {
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.values().filter_map(Weak::upgrade).collect()
     }
 
     /// The environment of heddle's own processes.
@@ -224,6 +233,7 @@ async fn serve(
         commands,
         program: visible_program(&state),
         nameservers: Mutex::default(),
+        virtual_addresses: VirtualAddresses::default(),
         contexts: Mutex::default(),
         options,
         state,

@@ -285,6 +285,22 @@ pub fn certificates_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     Ok(certificates)
 }
 
+/// Certificates in DER that stand one after the other, as the SPIFFE Workload API gives them; at least one.
+pub fn certificates_from_der(der: &[u8]) -> Result<Vec<Arc<[u8]>>, CertificateError> {
+    let mut certificates = Vec::new();
+    let mut rest = der;
+    while !rest.is_empty() {
+        if certificates.len() >= PEM_CERTIFICATES_MAX {
+            return Err(CertificateError::TooMany { max: PEM_CERTIFICATES_MAX });
+        }
+        let (after, _) = X509Certificate::from_der(rest).map_err(malformed)?;
+        let (one, _) = rest.split_at(rest.len() - after.len());
+        certificates.push(Arc::from(one));
+        rest = after;
+    }
+    if certificates.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(certificates) }
+}
+
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(malformed)?;
     if rest.is_empty() { Ok(certificate) } else { Err(malformed("bytes after its end")) }
@@ -316,6 +332,17 @@ mod tests {
     use super::*;
     use crate::default_provider;
     use crate::testing::TestRoot;
+
+    #[test]
+    fn certificates_one_after_the_other_are_told_apart() {
+        let provider = default_provider();
+        let (one, two) = (TestRoot::new(&provider, "1").root, TestRoot::new(&provider, "two").root);
+        let both = [&*one.der, &*two.der].concat();
+        assert_eq!(certificates_from_der(&both).unwrap(), [one.der.clone(), two.der]);
+        assert_eq!(certificates_from_der(&[]), Err(CertificateError::NoCertificate));
+        assert!(certificates_from_der(&both[..both.len() - 1]).is_err());
+        assert!(certificates_from_der(&[&*one.der, b"x"].concat()).is_err());
+    }
 
     #[test]
     fn roots_of_others_come_in_pem_and_as_a_spiffe_bundle() {

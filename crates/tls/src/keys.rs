@@ -1,7 +1,8 @@
 //! A proxy's keys and signing requests.
 //!
 //! Keys are ECDSA P-256, made here and held inside the crypto library; there is no way to get the private part
-//! out again, and every intermediate copy is overwritten.
+//! out again, and every intermediate copy is overwritten. Only the keys of applications, which their proxies make for
+//! them ([`ApplicationKeys`]), can be handed over.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA25
 use rustls::crypto::CryptoProvider;
 use rustls::sign::SigningKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use heddle_cert::{Crypto, CryptoError, TrustBundle, Validity};
 use heddle_ident::SpiffeId;
@@ -26,6 +27,56 @@ pub struct WorkloadKey(Arc<dyn SigningKey>);
 impl WorkloadKey {
     pub(crate) fn signing(&self) -> Arc<dyn SigningKey> {
         self.0.clone()
+    }
+}
+
+/// A key that an application is given: its proxy makes it and hands it over, and has another one for itself.
+#[derive(Clone)]
+pub struct ApplicationKey {
+    signing: WorkloadKey,
+    pkcs8: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl ApplicationKey {
+    /// The private key, PKCS #8 in DER.
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+}
+
+impl fmt::Debug for ApplicationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApplicationKey(…)")
+    }
+}
+
+/// Makes keys for applications, and checks what an authority returned for them.
+#[derive(Debug, Clone)]
+pub struct ApplicationKeys(Keys);
+
+impl ApplicationKeys {
+    /// Keys made with this provider.
+    pub fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self(Keys::new(provider))
+    }
+}
+
+impl Crypto for ApplicationKeys {
+    type Key = ApplicationKey;
+
+    fn make_key(&self, identity: &SpiffeId) -> Result<(ApplicationKey, Arc<[u8]>), CryptoError> {
+        let (signing, pkcs8, request) = self.0.make(identity)?;
+        Ok((ApplicationKey { signing, pkcs8: Arc::new(pkcs8) }, request))
+    }
+
+    fn check_chain(
+        &self,
+        key: &ApplicationKey,
+        identity: &SpiffeId,
+        chain: &[Arc<[u8]>],
+        bundle: &TrustBundle,
+    ) -> Result<Validity, CryptoError> {
+        self.0.check_chain(&key.signing, identity, chain, bundle)
     }
 }
 
@@ -61,18 +112,34 @@ impl Keys {
     }
 }
 
+/// A key, its private half (PKCS #8, DER), and a request that is signed with it.
+type MadeKey = (WorkloadKey, Zeroizing<Vec<u8>>, Arc<[u8]>);
+
+impl Keys {
+    /// A key, its private half, and a request that names nothing but the SPIFFE id.
+    fn make(&self, identity: &SpiffeId) -> Result<MadeKey, CryptoError> {
+        let mut pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto_error)?;
+        let request = request_for(identity, &pair);
+        let pkcs8 = Zeroizing::new(pair.serialize_der());
+        pair.zeroize();
+        Ok((self.read(&pkcs8)?, pkcs8, request?))
+    }
+
+    /// A private key (PKCS #8, DER) that somebody else has made: a Workload API's.
+    pub fn read(&self, pkcs8: &[u8]) -> Result<WorkloadKey, CryptoError> {
+        // The provider overwrites the copy it is given.
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
+        let signing = self.provider.key_provider.load_private_key(key);
+        signing.map(WorkloadKey).map_err(crypto_error)
+    }
+}
+
 impl Crypto for Keys {
     type Key = WorkloadKey;
 
     /// The request names nothing but the SPIFFE id, as its only subject alternative name.
     fn make_key(&self, identity: &SpiffeId) -> Result<(WorkloadKey, Arc<[u8]>), CryptoError> {
-        let mut pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto_error)?;
-        let request = request_for(identity, &pair);
-        // The provider overwrites the copy it is given.
-        let pkcs8 = PrivatePkcs8KeyDer::from(pair.serialize_der());
-        let signing = self.provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(pkcs8));
-        pair.zeroize();
-        Ok((WorkloadKey(signing.map_err(crypto_error)?), request?))
+        self.make(identity).map(|(signing, _, request)| (signing, request))
     }
 
     fn check_chain(

@@ -37,15 +37,15 @@ pub use authority::{
     PluggedFiles, PluggedIn, PluggedInError, SignError, SigningRoot, requested_identity,
 };
 pub use certificate::{
-    CertificateError, LeafNames, certificates_from_pem, expiry_from_pem, pem_of,
-    revocation_list_due, revocation_lists_from_pem, root_from_der, root_from_pem,
+    CertificateError, LeafNames, certificates_from_der, certificates_from_pem, expiry_from_pem,
+    pem_of, revocation_list_due, revocation_lists_from_pem, root_from_der, root_from_pem,
     roots_from_bundle, serial_of,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use data_key::{DATA_KEY_BYTES, DataKey, DataKeyError};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};
 pub use join::{NewToken, token_hash};
-pub use keys::{Keys, WorkloadKey};
+pub use keys::{ApplicationKey, ApplicationKeys, Keys, WorkloadKey};
 pub use origination::{
     ClientTls, ClientTlsMode, NameMismatch, OriginationConfig, OriginationError, SYSTEM_ROOT_FILES,
 };

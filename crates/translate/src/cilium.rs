@@ -108,18 +108,18 @@ fn translate(
     match context.direction {
         Direction::Egress => {
             sum.allow
-                .extend(rule.egress.iter().filter_map(|entry| allow_out(context, entry, report)));
+                .extend(rule.egress.iter().flat_map(|entry| allow_out(context, entry, report)));
             sum.deny.extend(rule.egress_deny.iter().map(|entry| deny_out(context, entry, report)));
         }
         Direction::Ingress => {
             sum.allow
-                .extend(rule.ingress.iter().filter_map(|entry| allow_in(context, entry, report)));
+                .extend(rule.ingress.iter().flat_map(|entry| allow_in(context, entry, report)));
             sum.deny.extend(rule.ingress_deny.iter().map(|entry| deny_in(context, entry, report)));
         }
     }
 }
 
-fn allow_in(context: &Context<'_>, entry: &IngressRule, report: &mut Report) -> Option<Rule> {
+fn allow_in(context: &Context<'_>, entry: &IngressRule, report: &mut Report) -> Vec<Rule> {
     let peers = Peers {
         endpoints: entry.from_endpoints.as_deref(),
         cidrs: entry.from_cidr.as_deref(),
@@ -132,7 +132,7 @@ fn allow_in(context: &Context<'_>, entry: &IngressRule, report: &mut Report) -> 
     };
     // An entry that says nothing at all allows nothing: the idiom for closing a direction.
     if peers.is_absent() && entry.to_ports.is_empty() && entry.icmps.is_empty() {
-        return None;
+        return Vec::new();
     }
     let clauses = [
         peer::clause(context, entry.at, &peers, report),
@@ -142,7 +142,7 @@ fn allow_in(context: &Context<'_>, entry: &IngressRule, report: &mut Report) -> 
     allowing(context, entry.at, clauses)
 }
 
-fn allow_out(context: &Context<'_>, entry: &EgressRule, report: &mut Report) -> Option<Rule> {
+fn allow_out(context: &Context<'_>, entry: &EgressRule, report: &mut Report) -> Vec<Rule> {
     let peers = Peers {
         endpoints: entry.to_endpoints.as_deref(),
         cidrs: entry.to_cidr.as_deref(),
@@ -154,7 +154,7 @@ fn allow_out(context: &Context<'_>, entry: &EgressRule, report: &mut Report) -> 
         names: entry.to_fqdns.as_deref(),
     };
     if peers.is_absent() && entry.to_ports.is_empty() && entry.icmps.is_empty() {
-        return None;
+        return Vec::new();
     }
     let clauses = [
         peer::clause(context, entry.at, &peers, report),
@@ -164,13 +164,26 @@ fn allow_out(context: &Context<'_>, entry: &EgressRule, report: &mut Report) -> 
     allowing(context, entry.at, clauses)
 }
 
-/// What cannot be read allows nothing.
-fn allowing(context: &Context<'_>, at: At, clauses: [Option<Clause>; 3]) -> Option<Rule> {
+/// What cannot be read allows nothing. A rule that looks at requests allows no stream, so that ports on which nothing is
+/// looked at have a rule of their own.
+fn allowing(
+    context: &Context<'_>,
+    at: At,
+    [peers, said, authenticated]: [Option<Clause>; 3],
+) -> Vec<Rule> {
     let written = context.scope.written;
-    (!written.is_broken(at)).then(|| Rule {
+    if written.is_broken(at) {
+        return Vec::new();
+    }
+    let rule = |said: Option<Clause>| Rule {
         origin: written.origin_at(at),
-        clauses: clauses.into_iter().flatten().collect(),
-    })
+        clauses: [peers.clone(), said, authenticated.clone()].into_iter().flatten().collect(),
+    };
+    let Some(said) = said else { return vec![rule(None)] };
+    let is_http = |own: &Conditions| own.iter().any(|condition| condition.attribute.is_http());
+    let (requests, streams): (Vec<_>, Vec<_>) = said.alternatives.into_iter().partition(is_http);
+    let parts = [streams, requests].into_iter().filter(|alternatives| !alternatives.is_empty());
+    parts.map(|alternatives| rule(Some(Clause { alternatives }))).collect()
 }
 
 /// The proof of identity that an entry asks for: mutual TLS of the connection itself.
@@ -194,7 +207,7 @@ fn deny_in(context: &Context<'_>, entry: &IngressDenyRule, report: &mut Report) 
         services: None,
         names: None,
     };
-    let ports = ports::denied(context, &entry.to_ports, &entry.icmps, report);
+    let ports = ports::denied(context, &entry.to_ports, &entry.icmps);
     denying(context, entry.at, &peers, ports, report)
 }
 
@@ -209,7 +222,7 @@ fn deny_out(context: &Context<'_>, entry: &EgressDenyRule, report: &mut Report) 
         services: entry.to_services.as_deref(),
         names: None,
     };
-    let ports = ports::denied(context, &entry.to_ports, &entry.icmps, report);
+    let ports = ports::denied(context, &entry.to_ports, &entry.icmps);
     denying(context, entry.at, &peers, ports, report)
 }
 

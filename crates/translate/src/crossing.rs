@@ -4,20 +4,23 @@
 use std::sync::Arc;
 
 use heddle_api::gateway_api::ParentReference;
+use heddle_api::{Object, kubernetes};
 use heddle_diag::{Diagnostic, Origin};
 
-use crate::client::is_mesh;
+use crate::client::{Client, is_mesh};
 use crate::codes;
+use crate::destinations::rules_for;
 use crate::engine::Reader;
 use crate::gateway_api::mesh::{self, Acting, acting};
 use crate::gateway_api::route::Route;
 use crate::istio::virtual_service::{Claim, ClaimsKey, Vs};
+use crate::linkerd::annotations::Annotated;
 use crate::linkerd::service_profile;
-use crate::names::full_name;
+use crate::names::{full_name, service_host};
 use crate::outbound::routes_win;
 use crate::report::Report;
 use crate::service::{Service, ServiceKey};
-use crate::smi::traffic_split::Split;
+use crate::smi::traffic_split::{self, Split};
 
 /// Says that another object decides, and for which clients.
 fn tell(report: &mut Report, origin: &Origin, clients: &str, what: &str, decider: &Origin) {
@@ -148,4 +151,57 @@ pub(crate) fn split(reader: &Reader<'_>, split: &Split, service: &Service, repor
     };
     let origin = split.origin_of(split.spec.at, "service");
     tell_both(report, &origin, namespace, deciding(namespace), deciding(ELSEWHERE));
+}
+
+/// Says that retries and time limits in annotations of a Service are for requests that no VirtualService and no TrafficSplit
+/// routes, and that a DestinationRule says when endpoints are left alone.
+pub(crate) fn annotations(
+    reader: &Reader<'_>,
+    object: &Object<kubernetes::Service>,
+    report: &mut Report,
+) {
+    let meta = &object.meta;
+    let domain = &reader.options().cluster_domain;
+    let Some(host) = service_host(&meta.name, &meta.namespace, domain) else { return };
+    let annotated = Annotated::of(object);
+    let routes: Vec<&str> = ["retry.linkerd.io/", "timeout.linkerd.io/"]
+        .into_iter()
+        .flat_map(|family| annotated.keys(family))
+        .collect();
+    let accrual: Vec<&str> = annotated.keys("balancer.linkerd.io/failure-accrual").collect();
+    if routes.is_empty() && accrual.is_empty() {
+        return;
+    }
+    let Some(service) = reader.read(&ServiceKey(host.as_str().into())) else { return };
+    let split = traffic_split::of(reader, &service).into_iter().next();
+    for key in routes {
+        let deciding = |clients: &str| -> Option<Decider> {
+            let claims = claims(reader, clients, host.as_str());
+            let acting = ports(reader, &service, clients, None).next();
+            match (claims.first(), acting, &split) {
+                (Some(_), Some(routes), _) if routes_win(&routes, &claims, clients) => None,
+                (Some(first), ..) => Some((name_of(first), first.0.origin().clone())),
+                // Routes have what the annotations of their Service say.
+                (None, Some(_), _) | (None, None, None) => None,
+                (None, None, Some(split)) => {
+                    let name = format!("the TrafficSplit `{}`", split.meta.name);
+                    Some((name, split.origin().clone()))
+                }
+            }
+        };
+        let (own, others) = (deciding(&meta.namespace), deciding(ELSEWHERE));
+        tell_both(report, &annotated.origin(key), &meta.namespace, own, others);
+    }
+    let client = Client::any(&meta.namespace);
+    let rules = rules_for(reader, &client, &service.host, &service.namespace);
+    let rule = rules.iter().find(|rule| {
+        let policy = rule.spec.traffic_policy.as_ref();
+        policy.is_some_and(|policy| policy.outlier_detection.is_some())
+    });
+    for key in accrual {
+        if let Some(rule) = rule {
+            let what = format!("the DestinationRule `{}/{}`", rule.meta.namespace, rule.meta.name);
+            tell(report, &annotated.origin(key), "all clients", &what, rule.origin());
+        }
+    }
 }

@@ -59,12 +59,20 @@ impl Derivation for InboundKey {
         let found = ports(&facts, &services);
         let listed = sidecar_inbound::ports(scoping.as_ref(), &mesh, &found);
         let own_pool = sidecar_inbound::connection_pool(scoping.as_ref(), &mesh);
+        let authorization = Arc::new(authorization(reader, &facts));
+        let mut ports = linkerd::inbound::ports(reader, &facts, listed.unwrap_or(found));
+        for port in ports.iter_mut().filter(|port| port.protocol == Protocol::Tcp) {
+            // Rules on what is said must be able to hear it, whatever the port declares.
+            if network::listens(&authorization, port.port) {
+                port.protocol = Protocol::Detect;
+            }
+        }
         Some(Arc::new(Inbound {
             workload: facts.id.clone(),
-            ports: linkerd::inbound::ports(reader, &facts, listed.unwrap_or(found)),
+            ports,
             mutual_tls: mutual_tls.default.clone(),
             mutual_tls_by_port: mutual_tls.by_port.clone(),
-            authorization: Arc::new(authorization(reader, &facts)),
+            authorization,
             jwt_rules: request_authentication::rules_for(reader, &facts),
             client_address: client_address(reader, &facts),
             path_normalization: mesh.path_normalization,

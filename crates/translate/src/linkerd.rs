@@ -24,8 +24,10 @@ mod service_profile_report;
 pub(crate) mod settings;
 
 use heddle_api::Resource as AnyObject;
+use heddle_diag::Source;
 
 use crate::engine::Reader;
+use crate::options::Enrolment;
 use crate::report::Report;
 
 /// What there is to say about an object as far as Linkerd is concerned.
@@ -45,6 +47,10 @@ pub(crate) fn report(reader: &Reader<'_>, object: &AnyObject, report: &mut Repor
         }
         AnyObject::Service(object) => balancer::report(reader, object, report),
         AnyObject::ServiceProfile(object) => service_profile_report::report(reader, object, report),
+        // A Pod that was made of another object has no places in a text: `workloads::report` tells them of that one.
+        AnyObject::Pod(pod)
+            if reader.options().enrolment == Enrolment::Standalone
+                && matches!(pod.origin().source, Source::Cluster { .. }) => {}
         other => settings::report_of(other, report),
     }
 }

@@ -370,8 +370,11 @@ fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) 
     }
 }
 
+/// Keys and the texts under them.
+type LogKeys = Vec<(Arc<str>, Arc<str>)>;
+
 /// The keys of a format in JSON and what stands under them.
-fn json_format(text: &str) -> Result<Vec<(Arc<str>, Arc<str>)>, String> {
+fn json_format(text: &str) -> Result<LogKeys, String> {
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
         .map_err(|error| format!("no JSON object ({error}); the default format is used"))?;
     let entry = |(key, value): (String, serde_json::Value)| match value {

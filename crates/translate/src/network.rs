@@ -5,23 +5,21 @@
 //! sets of addresses, found by labels ([`peers`]). What cannot be read closes and allows nothing.
 
 pub(crate) mod kubernetes;
+pub(crate) mod outcomes;
 pub(crate) mod peers;
 
 use std::sync::Arc;
 
 use heddle_api::Resource as AnyObject;
-use heddle_diag::Origin;
+use heddle_diag::{Dialect, Origin};
 use heddle_ir::authorization::{
-    Attribute, Clause, Condition, Fallback, Policy, PolicyAction, Rule, SystemPolicies, ValueMatch,
+    Attribute, Authorization, Clause, Condition, Fallback, Policy, PolicyAction, Rule,
+    SystemPolicies, ValueMatch,
 };
 
 use crate::cilium;
 use crate::engine::{Kind, Reader, Topic};
 use crate::workload::Facts;
-
-/// What no proxy does yet.
-pub(crate) const NO_EGRESS: &str =
-    "connections that workloads make are not checked yet; nothing of this direction is enforced";
 
 /// Whom a policy speaks about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -115,6 +113,27 @@ fn node_checks(reader: &Reader<'_>, direction: Direction) -> Option<Arc<Policy>>
     let rules = vec![Rule { origin: origin.clone(), clauses: vec![clause] }];
     let action = PolicyAction::Allow;
     Some(Arc::new(Policy { origin, action, dry_run: false, authorizer: None, rules }))
+}
+
+/// Whether a network policy looks at requests on a port of a workload. Under Cilium such a rule makes the port one of HTTP,
+/// whatever a Service declares of it (API.md 11.2 row 1).
+pub(crate) fn listens(authorization: &Authorization, port: u16) -> bool {
+    let policies = authorization.systems.iter().flat_map(|system| &system.policies);
+    let rules = policies
+        .filter(|policy| policy.origin.dialect == Dialect::Cilium)
+        .flat_map(|policy| &policy.rules);
+    let mut alternatives = rules.flat_map(|rule| &rule.clauses).flat_map(|own| &own.alternatives);
+    alternatives.any(|conditions| {
+        let is_on_port = |own: &Condition| {
+            own.attribute != Attribute::DestinationPort
+                || own.values.iter().any(|value| match value {
+                    ValueMatch::Port(own) => *own == port,
+                    ValueMatch::PortRange(first, last) => (*first..=*last).contains(&port),
+                    _ => false,
+                })
+        };
+        conditions.iter().any(|own| own.attribute.is_http()) && conditions.iter().all(is_on_port)
+    })
 }
 
 /// Any value matches.

@@ -9,7 +9,7 @@ use heddle_diag::{Diagnostic, Dialect, Outcome, OutcomeRecord};
 
 use crate::codes;
 use crate::report::Report;
-use crate::{linkerd, smi};
+use crate::{linkerd, network, smi};
 
 /// What becomes of a field and everything below it, unless a longer path says otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -86,10 +86,7 @@ const ENVOY_FILTER: Table = &[
 
 const GATEWAY: Table = &[
     ("selector", Applied),
-    (
-        "servers",
-        Unsupported("`explain` answers for it; in a running mesh no proxy listens on it yet"),
-    ),
+    ("servers", Applied),
     ("servers[].defaultEndpoint", Ignored("never implemented in any data plane")),
     ("servers[].port.targetPort", Ignored("deprecated: the Service in front says the port")),
 ];
@@ -238,12 +235,14 @@ pub struct FieldRule {
 pub fn field_rules() -> Vec<FieldRule> {
     let workloads = rules_of(Dialect::Kubernetes, crate::workloads::fields::TABLES, &[]);
     let dialects =
-        [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Smi].into_iter();
+        [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Cilium, Dialect::Smi]
+            .into_iter();
+    let policies = rules_of(Dialect::Kubernetes, network::outcomes::KUBERNETES, &[]);
     let of = |dialect| {
         let (tables, reasons) = tables(dialect);
         rules_of(dialect, tables, reasons)
     };
-    dialects.flat_map(of).chain(workloads).collect()
+    dialects.flat_map(of).chain(policies).chain(workloads).collect()
 }
 
 fn rules_of(dialect: Dialect, tables: Tables, reasons: Reasons) -> Vec<FieldRule> {
@@ -274,6 +273,8 @@ fn tables(dialect: Dialect) -> (Tables, Reasons) {
         Dialect::GatewayApi => (crate::gateway_api::outcomes::TABLES, &[]),
         Dialect::Linkerd => (linkerd::outcomes::TABLES, linkerd::outcomes::NOT_ENFORCED),
         Dialect::Smi => (smi::outcomes::TABLES, smi::outcomes::NOT_ENFORCED),
+        Dialect::Cilium => (network::outcomes::CILIUM, &[]),
+        Dialect::Kubernetes => (network::outcomes::KUBERNETES, &[]),
         _ => (&[], &[]),
     }
 }
@@ -309,6 +310,18 @@ pub(crate) fn complete(object: &AnyObject, report: &mut Report) {
         return;
     }
     let Some(table) = table(object) else { return };
+    let root = written.root();
+    if let Some((Dialect::Cilium, "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy")) =
+        named(object)
+    {
+        let schema = <heddle_api::cilium::PolicyRule as heddle_api::Decode>::SCHEMA;
+        let tree = written.tree();
+        let one = written.field(root, "spec");
+        let several = written.field(root, "specs").map(|several| tree.children(several));
+        let rules: Vec<At> = one.into_iter().chain(several.into_iter().flatten()).collect();
+        rules.into_iter().for_each(|rule| fill_below(object, rule, &schema, table, report));
+        return;
+    }
     let schema = schema_of(object);
     let root = match object {
         AnyObject::MeshConfig(_) => Some(written.root()),
@@ -449,10 +462,22 @@ mod tests {
     #[test]
     fn every_field_of_the_enforced_kinds_is_decided() {
         for (kind, schema) in kinds::schemas() {
-            let ours = [Dialect::Istio, Dialect::GatewayApi, Dialect::Linkerd, Dialect::Smi];
-            if !ours.contains(&kind.dialect) {
+            let ours = [
+                Dialect::Cilium,
+                Dialect::Istio,
+                Dialect::GatewayApi,
+                Dialect::Linkerd,
+                Dialect::Smi,
+            ];
+            if !ours.contains(&kind.dialect) && kind.kind != "NetworkPolicy" {
                 continue;
             }
+            let is_of_rules = kind.dialect == Dialect::Cilium && kind.kind != "CiliumCIDRGroup";
+            let schema = if is_of_rules {
+                <heddle_api::cilium::PolicyRule as heddle_api::Decode>::SCHEMA
+            } else {
+                schema
+            };
             let (tables, reasons) = tables(kind.dialect);
             let table = tables.iter().find(|(known, _)| *known == kind.kind);
             let Some((_, table)) = table else {

@@ -14,7 +14,7 @@ use crate::istio::request_authentication::JwtRulesKey;
 use crate::istio::sidecar::SidecarKey;
 use crate::istio::virtual_service::ClaimsKey;
 use crate::mesh::MeshKey;
-use crate::network::peers::PeersKey;
+use crate::network::peers::{NamedPortKey, NamedPorts, PeersKey};
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
 use crate::report::ObjectReportKey;
@@ -111,6 +111,8 @@ derivations! {
     Gateway gateways: GatewayKey => Option<std::sync::Arc<heddle_ir::gateway::Gateway>>;
     /// A certificate, key or authority.
     Secret secrets: SecretQuery => Option<std::sync::Arc<heddle_ir::secret::Secret>>;
+    /// Where workloads have a port of a name.
+    NamedPort named_ports: NamedPortKey => NamedPorts;
     /// Addresses of workloads by their labels.
     Peers peers: PeersKey => std::sync::Arc<[std::net::IpAddr]>;
     /// Names of a scope.

@@ -71,6 +71,8 @@ pub enum ResponseCode {
     NoError = 0,
     /// The name does not exist.
     NameError = 3,
+    /// Policy does not allow the question.
+    Refused = 5,
     /// Ask again later.
     ServerFailure = 2,
 }

@@ -53,12 +53,23 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
     let _log = start_log()?;
     let supervisor = heddle_net::process::inherited_descriptor(arguments.control_fd)
         .context("the supervisor's descriptor is not there")?;
+    let names = arguments.names_fd.map(heddle_net::process::inherited_descriptor).transpose();
+    let names = names.context("the descriptor for learned names is not there")?.map(Into::into);
+    let workload_api = arguments.workload_api_fd.map(heddle_net::process::inherited_descriptor);
+    let workload_api = workload_api
+        .transpose()
+        .context("the listening socket of the Workload API is not there")?;
     let workload = WorkloadId::new(arguments.workload);
+    let svid_source = arguments.spiffe_endpoint_socket.map(|socket| {
+        let path = socket.strip_prefix("unix://").or_else(|| socket.strip_prefix("unix:"));
+        PathBuf::from(path.unwrap_or(&socket))
+    });
     let audit = match std::env::var(AUDIT_VARIABLE) {
         Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
         Err(_) => AuditSettings::default(),
     };
-    run_sidecar(SidecarOptions { workload, supervisor, audit }).context("the proxy ended")?;
+    let options = SidecarOptions { workload, supervisor, names, workload_api, svid_source, audit };
+    run_sidecar(options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,11 +15,12 @@ impl State {
         let holders = self.authority.holders();
         let mut leaves = Vec::new();
         for entry in self.plan.pods() {
-            let id = super::holder(&entry.workload, &entry.uid);
-            let Some(holder) = find(&holders, &id) else { continue };
-            // The last of an identity is the newest; older ones are listed until their holder lets go of them.
-            for leaf in holder.leaves.iter().filter(|leaf| leaf.not_after >= now) {
-                leaves.push(json!({
+            let ids = super::holders(&entry.workload, &entry.uid);
+            let own = ids.iter().zip(["proxy", "application"]);
+            for (holder, of) in own.filter_map(|(id, of)| Some((find(&holders, id)?, of))) {
+                // The last of an identity is the newest; older ones are listed until their holder lets go of them.
+                for leaf in holder.leaves.iter().filter(|leaf| leaf.not_after >= now) {
+                    leaves.push(json!({
                     "workload": entry.workload.as_str(),
                     "identity": leaf.identity.to_string(),
                     "serial": leaf.serial.to_string(),
@@ -29,7 +30,9 @@ impl State {
                     "days_left": days_left(leaf.not_after, now),
                     "minutes_left": leaf.not_after.duration_since(now).unwrap_or_default().as_secs() / 60,
                     "bundle_generation": holder.acknowledged,
+                    "of": of,
                 }));
+                }
             }
         }
         leaves

@@ -199,10 +199,9 @@ impl State {
             let id = entry.workload.as_str();
             id == name || id.split_once("/Pod/").is_some_and(|(_, short)| short == name)
         });
-        let ids: Vec<_> = entries.map(|entry| super::holder(&entry.workload, &entry.uid)).collect();
-        let held = holders
-            .iter()
-            .filter(|holder| ids.iter().any(|id| holder.holder.as_str().starts_with(id.as_str())));
+        let ids: Vec<_> =
+            entries.flat_map(|entry| super::holders(&entry.workload, &entry.uid)).collect();
+        let held = holders.iter().filter(|holder| ids.contains(&holder.holder));
         let leaves = held.flat_map(|holder| &holder.leaves);
         leaves.filter(|leaf| leaf.not_after >= now).map(|leaf| leaf.serial).collect()
     }

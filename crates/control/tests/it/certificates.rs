@@ -20,7 +20,7 @@ pub(crate) fn request(csr: &[u8]) -> CertificateRequest {
     let text = base64::engine::general_purpose::STANDARD.encode(csr);
     let csr =
         format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n");
-    CertificateRequest { csr, validity_duration: 0 }
+    CertificateRequest { csr, validity_duration: 0, for_application: false }
 }
 
 /// The bundle that the proxy holds, as certificates are checked with it.
@@ -82,7 +82,8 @@ async fn a_proxy_gets_a_certificate_for_its_own_identity_only() {
     let connection = proxy.connection.as_ref().unwrap();
     let refused = connection.create_certificate(request(&csr)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    let nonsense = CertificateRequest { csr: "x".into(), validity_duration: 0 };
+    let nonsense =
+        CertificateRequest { csr: "x".into(), validity_duration: 0, for_application: false };
     let refused = connection.create_certificate(nonsense).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }

@@ -15,8 +15,8 @@ fn question(manifest: &str, from: &str, line: &str) -> Query {
     let mut query = Query::default();
     let (mut from, mut namespace) = (from.to_owned(), INFRA);
     for word in line.split_whitespace() {
-        if word == "grpc" {
-            query.protocol = Some("grpc".to_owned());
+        if matches!(word, "grpc" | "tcp" | "tls") {
+            query.protocol = Some(word.to_owned());
         } else if let Some(other) = word.strip_prefix("from=") {
             other.clone_into(&mut from);
         } else if let Some(method) = word.strip_prefix("method=") {

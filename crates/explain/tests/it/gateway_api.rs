@@ -274,3 +274,24 @@ fn sessions_timeouts_and_retries_are_told() {
     let unlimited = on_gateway("{timeouts: {request: 0s}, backendRefs: [{name: a, port: 80}]}");
     assert_eq!(at_gateway(&unlimited, "GET /").timeout_ms, None);
 }
+
+#[test]
+fn what_a_listener_asks_of_clients_is_asked() {
+    let told = |option: &str| {
+        let text = format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: shop}}\ntype: kubernetes.io/tls\nstringData:\n  \
+             tls.crt: |\n    -----BEGIN CERTIFICATE-----\n    MAMCAQE=\n    -----END CERTIFICATE-----\n  \
+             tls.key: |\n    -----BEGIN PRIVATE KEY-----\n    MAMCAQE=\n    -----END PRIVATE KEY-----\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: safe, namespace: shop}}\n\
+             spec: {{gatewayClassName: any, listeners: [{{name: https, port: 443, protocol: HTTPS, \
+             tls: {{certificateRefs: [{{name: s}}], options: {{gateway.istio.io/tls-terminate-mode: {option}}}}}}}]}}\n"
+        );
+        let route = route("HTTPRoute", "r", "{name: safe}", "{backendRefs: [{name: a, port: 80}]}");
+        let world = world(&[("shop.yaml", SHOP), ("r.yaml", &[text, route].concat())]);
+        ask(&world, "gateway:shop/safe", "any.example:443", "GET /").verdict
+    };
+    assert_eq!(told("SIMPLE"), Verdict::Forward);
+    assert_eq!(told("MUTUAL"), Verdict::Depends, "on the client's certificate");
+    assert_eq!(told("ISTIO_MUTUAL"), Verdict::Deny, "a client of the mesh is meant");
+    assert_eq!(told("SOMETHING"), Verdict::Unreachable, "never less than what was asked");
+}

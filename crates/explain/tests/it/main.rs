@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod authz_cases;
+mod cilium;
 mod conformance_cases;
 mod conformance_manifests;
 mod conformance_world;
 mod corpus;
 mod gateway_api;
+mod linkerd;
 mod shared;
 mod stories;

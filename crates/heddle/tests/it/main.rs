@@ -7,6 +7,7 @@
 
 mod authz_rows;
 mod bad_input;
+mod gateway_rows;
 mod http_features;
 mod life;
 mod ordinary_user;

@@ -1,10 +1,11 @@
-//! Ports of the host that lead into the mesh: of Services, and of gateways that heddle runs.
+//! Ways in and out beside the proxies of workloads: ports of the host, gateways that heddle runs, and workloads without a
+//! proxy.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use heddle_testkit::{LONG, Mesh, wait_for};
+use heddle_testkit::{LONG, Mesh, wait, wait_for};
 
 use crate::{client, mesh, sample};
 
@@ -159,4 +160,93 @@ fn requests(mesh: &Mesh, istio: u16, api: u16) {
         ("connection_security_policy", "mutual_tls"),
     ];
     assert_eq!(mesh.metric("details", "istio_requests_total", &labels), 1);
+}
+
+/// A client, or a server of details, without a proxy.
+fn plain(name: &str, command: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}, sidecar.istio.io/inject: \"false\"}}}}
+    spec: {{containers: [{{name: {name}, command: {command}}}]}}
+---
+"
+    )
+}
+
+#[test]
+fn a_workload_without_a_proxy_reaches_services_at_their_ports() {
+    let mesh = mesh();
+    // Another port than the one that the pods listen on.
+    let shifted = service("shifted", "ClusterIP", "port: 8000");
+    let yaml =
+        [sample("details", "details", "v1", 2), shifted, plain("legacy", "[sleep, infinity]")];
+    mesh.up(&yaml.concat());
+    let url = "http://shifted:8000/details/0";
+    let one_by_one = ["--count", "40", "--close", url];
+    let summary = mesh.load("legacy", &one_by_one);
+    assert_eq!(summary["statuses"]["200"], 40, "{summary:#}");
+    assert_eq!(summary["replicas"].as_object().unwrap().len(), 2, "both replicas: {summary:#}");
+    // Replicas come and go.
+    mesh.up(&sample("details", "details", "v1", 1));
+    wait("a replica that is gone is still called", || {
+        let summary = mesh.load("legacy", &["--count", "5", "--close", url]);
+        summary["statuses"]["200"] == 5 && summary["replicas"].as_object().unwrap().len() == 1
+    });
+}
+
+#[test]
+fn what_leaves_the_mesh_goes_through_an_egress_gateway() {
+    let mesh = mesh();
+    let serve = "[heddle, sample, serve, details, --port, '9080']";
+    mesh.up(&[plain("outside", serve), client("client")].concat());
+    let outside = mesh.workloads("outside")[0]["addresses"][0].as_str().unwrap().to_owned();
+    mesh.apply(&format!(
+        "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: outside}}
+spec:
+  hosts: [outside.example]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 9080}}]
+  endpoints: [{{address: {outside}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: egress}}
+spec:
+  selector: {{istio: egressgateway}}
+  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [outside.example]}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: outside}}
+spec:
+  hosts: [outside.example]
+  gateways: [mesh, egress]
+  http:
+    - match: [{{gateways: [mesh], port: 80}}]
+      route: [{{destination: {{host: istio-egressgateway.istio-system.svc.cluster.local, port: {{number: 80}}}}}}]
+    - match: [{{gateways: [egress], port: 80}}]
+      route: [{{destination: {{host: outside.example, port: {{number: 80}}}}}}]
+"
+    ));
+    mesh.until("istio-egressgateway", "it does not get ready", |all| {
+        all.first().is_some_and(|workload| workload["ready"] == true)
+    });
+    assert!(ports(&mesh, "istio-egressgateway").is_empty(), "nothing leads in");
+    wait("nothing comes out", || {
+        mesh.load("client", &["--count", "1", "http://outside.example/details/0"])["statuses"]["200"]
+            == 1
+    });
+    let labels = [("source_workload", "istio-egressgateway"), ("response_code", "200")];
+    let gateway = "istio-system/istio-egressgateway-0";
+    assert!(mesh.metric(gateway, "istio_requests_total", &labels) >= 1);
 }

@@ -33,7 +33,10 @@ const HOUSEKEEPING_TYPES: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];
 
 /// The sets the chains refer to. Every one is there, so that a rule never names a missing set.
 pub(super) fn sets(interception: &Interception) -> Vec<Set> {
-    let ports = |name, ports: &[u16]| Set { name, key: SetKey::Port(ports.to_vec()) };
+    let ports = |name: &'static str, ports: &[u16]| Set {
+        name: name.into(),
+        key: SetKey::Port(ports.to_vec()),
+    };
     let only_ports = match &interception.inbound_ports {
         Selection::All => &[][..],
         Selection::Only(ports) => ports,
@@ -51,10 +54,10 @@ pub(super) fn sets(interception: &Interception) -> Vec<Set> {
         ports(INBOUND_EXCLUDE, &interception.inbound_ports_exclude),
         ports(OUTBOUND_PORTS, &interception.outbound_ports),
         ports(OUTBOUND_PORTS_EXCLUDE, &interception.outbound_ports_exclude),
-        Set { name: RANGES_ONLY_IPV4, key: SetKey::Ipv4(only_ranges.clone()) },
-        Set { name: RANGES_ONLY_IPV6, key: SetKey::Ipv6(only_ranges) },
-        Set { name: RANGES_EXCLUDE_IPV4, key: SetKey::Ipv4(exclude.clone()) },
-        Set { name: RANGES_EXCLUDE_IPV6, key: SetKey::Ipv6(exclude) },
+        Set { name: RANGES_ONLY_IPV4.into(), key: SetKey::Ipv4(only_ranges.clone()) },
+        Set { name: RANGES_ONLY_IPV6.into(), key: SetKey::Ipv6(only_ranges) },
+        Set { name: RANGES_EXCLUDE_IPV4.into(), key: SetKey::Ipv4(exclude.clone()) },
+        Set { name: RANGES_EXCLUDE_IPV6.into(), key: SetKey::Ipv6(exclude) },
     ]
 }
 
@@ -256,7 +259,7 @@ fn delivery(mark: u32) -> Chain {
 
 /// The set [`hold_chains`] refers to.
 pub(super) fn housekeeping_set() -> Set {
-    Set { name: HOUSEKEEPING, key: SetKey::Icmpv6(HOUSEKEEPING_TYPES.to_vec()) }
+    Set { name: HOUSEKEEPING.into(), key: SetKey::IcmpType(HOUSEKEEPING_TYPES.to_vec()) }
 }
 
 /// Nothing passes but loopback, the proxy's own packets and the answers to them.

@@ -1,5 +1,6 @@
 //! A transaction: everything in it takes effect at one moment, or nothing.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use heddle_ident::Cidr;
@@ -101,20 +102,22 @@ impl Chain {
 }
 
 /// What a set holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum SetKey {
     /// Ranges of IPv4 addresses; others in the list are left out.
     Ipv4(Vec<Cidr>),
     /// Ranges of IPv6 addresses; others in the list are left out.
     Ipv6(Vec<Cidr>),
-    Icmpv6(Vec<u8>),
+    IcmpType(Vec<u8>),
     Port(Vec<u16>),
+    /// From the first to the last.
+    PortRange(Vec<(u16, u16)>),
 }
 
 /// A named constant set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Set {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) key: SetKey,
 }
 
@@ -148,20 +151,21 @@ impl Batch {
         let (kind, bytes, interval) = match &set.key {
             SetKey::Ipv4(_) => (7, 4, true),
             SetKey::Ipv6(_) => (8, 16, true),
-            SetKey::Icmpv6(_) => (29, 1, false),
+            SetKey::IcmpType(_) => (29, 1, false),
             SetKey::Port(_) => (13, 2, false),
+            SetKey::PortRange(_) => (13, 2, true),
         };
         let elements = set.elements();
         // Sets are known by their name within the batch; the number is asked for all the same.
         let id = u32::try_from(self.steps.len()).unwrap_or(0) + 1;
         let flags = SET_CONSTANT | if interval { SET_INTERVAL } else { 0 };
         let mut request = message(NEW_SET, CREATE);
-        request.text(1, table).text(2, set.name).u32_network(3, flags);
+        request.text(1, table).text(2, &set.name).u32_network(3, flags);
         request.u32_network(4, kind).u32_network(5, bytes).u32_network(10, id);
         self.push(format!("make the set {}", set.name), request);
         for part in elements.chunks(ELEMENTS_PER_MESSAGE) {
             let mut request = message(NEW_SET_ELEMENT, CREATE);
-            request.text(1, table).text(2, set.name).u32_network(4, id);
+            request.text(1, table).text(2, &set.name).u32_network(4, id);
             request.nested(3, |list| {
                 for (value, flags) in part {
                     list.nested(NFTA_LIST_ELEMENT, |element| {
@@ -246,7 +250,20 @@ impl Set {
                 .into_iter()
                 .map(|(value, flags)| (value.to_be_bytes().to_vec(), flags))
                 .collect(),
-            SetKey::Icmpv6(types) => types.iter().map(|kind| (vec![*kind], 0)).collect(),
+            SetKey::IcmpType(types) => {
+                let mut types = types.clone();
+                types.sort_unstable();
+                types.dedup();
+                types.iter().map(|kind| (vec![*kind], 0)).collect()
+            }
+            SetKey::PortRange(ranges) => {
+                let wide = |(first, last): &(u16, u16)| (u128::from(*first), u128::from(*last));
+                let ranges: Vec<(u128, u128)> = ranges.iter().map(wide).collect();
+                intervals(&ranges, u128::from(u16::MAX))
+                    .into_iter()
+                    .map(|(value, flags)| (value.to_be_bytes()[14..].to_vec(), flags))
+                    .collect()
+            }
             SetKey::Port(ports) => {
                 let mut ports = ports.clone();
                 ports.sort_unstable();
@@ -314,7 +331,7 @@ mod tests {
 
     fn intervals_of(ranges: &[&str]) -> Vec<(Vec<u8>, u32)> {
         let ranges = ranges.iter().map(|text| Cidr::parse(text).unwrap()).collect();
-        Set { name: "x", key: SetKey::Ipv4(ranges) }.elements()
+        Set { name: "x".into(), key: SetKey::Ipv4(ranges) }.elements()
     }
 
     #[test]
@@ -330,13 +347,16 @@ mod tests {
         );
         assert_eq!(intervals_of(&["0.0.0.0/0"]), [(vec![0; 4], 0)]);
         assert_eq!(intervals_of(&["255.0.0.0/8", "fd00::/8"]), [(vec![255, 0, 0, 0], 0)]);
-        let all = Set { name: "x", key: SetKey::Ipv6(vec![Cidr::parse("::/0").unwrap()]) };
+        let all = Set { name: "x".into(), key: SetKey::Ipv6(vec![Cidr::parse("::/0").unwrap()]) };
         assert_eq!(all.elements(), [(vec![0; 16], 0)]);
     }
 
     #[test]
     fn ports_are_listed_once() {
-        let ports = Set { name: "x", key: SetKey::Port(vec![80, 443, 80]) };
+        let ranges = SetKey::PortRange(vec![(80, 90), (85, 100), (65_000, 65_535)]);
+        let ranges = Set { name: "x".into(), key: ranges };
+        assert_eq!(ranges.elements(), [(vec![0, 80], 0), (vec![0, 101], 1), (vec![253, 232], 0)]);
+        let ports = Set { name: "x".into(), key: SetKey::Port(vec![80, 443, 80]) };
         assert_eq!(ports.elements(), [(vec![0, 80], 0), (vec![1, 187], 0)]);
     }
 }

@@ -4,7 +4,7 @@
 //! hold. Values of packets are in network order, values the kernel makes (marks, user ids, states) in
 //! the machine's order.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use heddle_ident::Cidr;
 
@@ -18,6 +18,8 @@ const NFTA_DATA_VERDICT: u16 = 2;
 const NFTA_VERDICT_CODE: u16 = 1;
 const VERDICT_REGISTER: u32 = 0;
 const REGISTER: u32 = 1;
+/// Free while the first one holds a value.
+const SECOND_REGISTER: u32 = 2;
 
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
@@ -30,7 +32,9 @@ const IPV6: u8 = 10;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const SCTP: u8 = 132;
 
 /// A fact about a packet that is not in the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub(crate) struct Connection(u32);
 impl Connection {
     pub(crate) const ESTABLISHED_OR_RELATED: Self = Self(2 | 4);
     pub(crate) const NEW: Self = Self(8);
+    pub(crate) const RELATED: Self = Self(4);
 }
 
 /// Which way a packet goes in its connection.
@@ -67,6 +72,13 @@ impl Connection {
 pub(crate) enum Direction {
     Original,
     Reply,
+}
+
+/// An end of a packet's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Destination,
+    Source,
 }
 
 /// How a rule ends.
@@ -91,12 +103,15 @@ enum Expression {
     Compare { operator: u32, value: Vec<u8> },
     ConnectionLoad { key: u32 },
     ConnectionMarkSet,
+    DestinationTranslation { family: u8 },
     Immediate { value: Vec<u8> },
+    ImmediateSecond { value: Vec<u8> },
     Lookup { set: String, invert: bool },
     MetaLoad { key: u32 },
     MetaMarkSet,
     NoTrack,
     Payload { base: u32, offset: u32, bytes: u32 },
+    RandomNumber { below: u32 },
     Redirect,
     TransparentProxy,
     Verdict(Verdict),
@@ -143,6 +158,17 @@ impl Rule {
         self.family(address.is_ipv6()).payload(NETWORK_HEADER, offset, bytes).compare(EQUAL, value)
     }
 
+    pub(crate) fn destination_address(self, address: IpAddr) -> Self {
+        let value = octets(address);
+        self.family(address.is_ipv6()).destination(address.is_ipv6()).compare(EQUAL, value)
+    }
+
+    /// Matches one of so many packets, drawn at random.
+    pub(crate) fn one_of(mut self, number: u32) -> Self {
+        self.expressions.push(Expression::RandomNumber { below: number });
+        self.compare(EQUAL, 0_u32.to_ne_bytes().to_vec())
+    }
+
     /// Matches packets of the range's family whose destination is not in it.
     pub(crate) fn destination_outside(mut self, range: Cidr) -> Self {
         let (ipv6, value) = match range.network() {
@@ -153,6 +179,36 @@ impl Rule {
         self = self.family(ipv6).destination(ipv6);
         self.expressions.push(Expression::Bitwise { mask });
         self.compare(NOT_EQUAL, value)
+    }
+
+    /// Matches packets of one family.
+    pub(crate) fn of_family(self, ipv6: bool) -> Self {
+        self.family(ipv6)
+    }
+
+    pub(crate) fn destination_is(self, address: IpAddr) -> Self {
+        let value = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let ipv6 = address.is_ipv6();
+        self.family(ipv6).destination(ipv6).compare(EQUAL, value)
+    }
+
+    /// Matches packets of a family whose address at that end is in a set, or is not.
+    pub(crate) fn address_in_set(self, end: End, ipv6: bool, set: &str, inside: bool) -> Self {
+        let (offset, bytes) = match (end, ipv6) {
+            (End::Destination, false) => (16, 4),
+            (End::Destination, true) => (24, 16),
+            (End::Source, false) => (12, 4),
+            (End::Source, true) => (8, 16),
+        };
+        self.family(ipv6).payload(NETWORK_HEADER, offset, bytes).lookup(set, !inside)
+    }
+
+    /// Of a packet of ICMP, of either family.
+    pub(crate) fn icmp_type_in(self, set: &str) -> Self {
+        self.payload(TRANSPORT_HEADER, 0, 1).lookup(set, false)
     }
 
     pub(crate) fn destination_in_set(self, ipv6: bool, set: &str) -> Self {
@@ -220,6 +276,16 @@ impl Rule {
     /// Sends the connection to a port of this host; ends the rule.
     pub(crate) fn redirect(self, port: u16) -> Self {
         self.with_value(port.to_be_bytes().to_vec(), Expression::Redirect)
+    }
+
+    /// Sends the connection to another address and port of the same family; ends the rule.
+    pub(crate) fn redirected_to(mut self, endpoint: SocketAddr) -> Self {
+        let family = if endpoint.is_ipv6() { IPV6 } else { IPV4 };
+        self.expressions.push(Expression::Immediate { value: octets(endpoint.ip()) });
+        let port = endpoint.port().to_be_bytes().to_vec();
+        self.expressions.push(Expression::ImmediateSecond { value: port });
+        self.expressions.push(Expression::DestinationTranslation { family });
+        self
     }
 
     /// Hands the packet to a transparent socket at a port, its addresses unchanged.
@@ -292,11 +358,13 @@ impl Expression {
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::ConnectionLoad { .. } | Self::ConnectionMarkSet => "ct",
-            Self::Immediate { .. } | Self::Verdict(_) => "immediate",
+            Self::DestinationTranslation { .. } => "nat",
+            Self::Immediate { .. } | Self::ImmediateSecond { .. } | Self::Verdict(_) => "immediate",
             Self::Lookup { .. } => "lookup",
             Self::MetaLoad { .. } | Self::MetaMarkSet => "meta",
             Self::NoTrack => "notrack",
             Self::Payload { .. } => "payload",
+            Self::RandomNumber { .. } => "numgen",
             Self::Redirect => "redir",
             Self::TransparentProxy => "tproxy",
         }
@@ -320,6 +388,15 @@ impl Expression {
             Self::ConnectionMarkSet => {
                 data.u32_network(2, 3).u32_network(4, REGISTER);
             }
+            // Type 1: the destination; then family, address and port.
+            Self::DestinationTranslation { family } => {
+                data.u32_network(1, 1).u32_network(2, u32::from(*family));
+                data.u32_network(3, REGISTER).u32_network(5, SECOND_REGISTER);
+            }
+            Self::ImmediateSecond { value: constant } => {
+                data.u32_network(1, SECOND_REGISTER);
+                value(data, 2, constant);
+            }
             Self::Immediate { value: constant } => {
                 data.u32_network(1, REGISTER);
                 value(data, 2, constant);
@@ -335,6 +412,10 @@ impl Expression {
             Self::Payload { base, offset, bytes } => {
                 data.u32_network(1, REGISTER).u32_network(2, *base);
                 data.u32_network(3, *offset).u32_network(4, *bytes);
+            }
+            // Type 1: random.
+            Self::RandomNumber { below } => {
+                data.u32_network(1, REGISTER).u32_network(2, *below).u32_network(3, 1);
             }
             Self::Redirect => {
                 data.u32_network(1, REGISTER);
@@ -365,6 +446,13 @@ fn interface_name(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
 }
 
 fn prefix_mask(bits: u8, bytes: usize) -> Vec<u8> {

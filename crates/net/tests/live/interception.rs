@@ -5,7 +5,8 @@ use std::process::Command;
 
 use heddle_ident::Cidr;
 use heddle_net::interception::{
-    self, InboundMode, Interception, OwnPackets, PROXY_MARK, Selection,
+    self, InboundMode, Interception, OwnPackets, PROXY_MARK, SERVICE_ENDPOINTS_MAX, Selection,
+    VirtualAddress, serve_virtual_addresses,
 };
 use heddle_net::netlink::RouteSocket;
 use heddle_net::socket::{SocketFactory, original_destination};
@@ -24,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("interception::nothing_leaves_while_held", held),
     ("interception::installing_again_replaces_and_removing_leaves_nothing", replace_and_remove),
     ("interception::long_lists_are_taken_whole", long_lists),
+    ("interception::virtual_addresses_lead_to_endpoints", virtual_addresses),
 ];
 
 /// Destinations that exist nowhere: only redirection can make a connection to them.
@@ -39,6 +41,48 @@ fn outbound() {
             let (_, accepted) = meet(&one.application(), address, &proxy).await;
             assert_eq!(original_destination(&accepted).unwrap(), address);
         }
+    });
+}
+
+fn virtual_addresses() {
+    let (one, other) = two_workloads();
+    block_on(async {
+        let (application, ports) = (one.application(), [8080, 8081]);
+        let servers = ports.map(|port| listen(&other.application(), port));
+        let mut addresses = Vec::new();
+        for nowhere in NOWHERE {
+            let address: SocketAddr = nowhere.parse().unwrap();
+            let same = |at: &IpAddr| at.is_ipv4() == address.is_ipv4();
+            let endpoint = other.addresses().into_iter().find(same).unwrap();
+            let endpoints = ports.iter().map(|port| SocketAddr::new(endpoint, *port)).collect();
+            addresses.push(VirtualAddress { address, endpoints });
+        }
+        serve_virtual_addresses(&addresses, &one.namespace).unwrap();
+        for VirtualAddress { address, .. } in &addresses {
+            let mut seen = [0, 0];
+            for _ in 0..40 {
+                let connected = application.connect(*address, PATIENCE);
+                let accepted = async {
+                    tokio::select! {
+                        _ = servers[0].accept() => 0,
+                        _ = servers[1].accept() => 1,
+                    }
+                };
+                let (connected, index) = tokio::join!(connected, accepted);
+                connected.unwrap();
+                seen[index] += 1;
+            }
+            assert!(seen.iter().all(|count| *count > 4), "{address}: {seen:?}");
+        }
+        // As many as may be are taken, and replaced by none.
+        let many: Vec<SocketAddr> =
+            (0..SERVICE_ENDPOINTS_MAX).map(|_| addresses[0].endpoints[0]).collect();
+        let many = VirtualAddress { address: addresses[0].address, endpoints: many };
+        serve_virtual_addresses(&[many], &one.namespace).unwrap();
+        serve_virtual_addresses(&[], &one.namespace).unwrap();
+        let connecting = application.connect(addresses[0].address, PATIENCE);
+        let gone = tokio::time::timeout(IMPATIENCE, connecting).await;
+        assert!(!matches!(gone, Ok(Ok(_))));
     });
 }
 

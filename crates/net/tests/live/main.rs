@@ -12,6 +12,7 @@ mod interception;
 mod interception_inbound;
 mod namespace;
 mod netlink;
+mod packet_filter;
 mod process;
 mod topology;
 
@@ -23,6 +24,7 @@ fn main() -> std::process::ExitCode {
         netlink::TESTS,
         interception::TESTS,
         interception_inbound::TESTS,
+        packet_filter::TESTS,
         process::TESTS,
         capture::TESTS,
     ]

@@ -7,22 +7,26 @@ mod held;
 mod link;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_ident::WorkloadId;
+use heddle_ident::{SpiffeId, WorkloadId};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_proto::discovery::{DeltaDiscoveryResponse, Node};
+use heddle_rpc::workload_api::Source;
 use heddle_sync::{Client, Effects};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::{CryptoProvider, Identity};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::Connector;
+use super::applications::ApplicationIssuer;
 use super::issue::{Issuer, SigningRequest};
+use super::svid_source::SvidSource;
 use crate::configuration::Publisher;
 use held::Held;
 use link::{Link, LinkEvent};
@@ -48,10 +52,19 @@ pub(crate) struct Setup {
     pub metrics: Option<MeshMetrics>,
     /// Where the proxy's clock begins: last uses are counted from it.
     pub started: Instant,
+    /// The socket of a Workload API that gives the identity; none: the control plane signs one.
+    pub svid_source: Option<PathBuf>,
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Copy)]
+enum Whose {
+    Application,
+    Proxy,
 }
 
 /// An answer of the authority on its way back.
-type CertificateAnswer = (u64, Result<CertificateResponse, String>);
+type CertificateAnswer = (Whose, u64, Result<CertificateResponse, String>);
 
 /// The control thread's state.
 pub(crate) struct Driver {
@@ -59,6 +72,11 @@ pub(crate) struct Driver {
     client: Client,
     held: Held,
     issuer: Issuer,
+    applications: ApplicationIssuer,
+    /// Where an identity comes from that the control plane does not sign; none once it runs.
+    svid_source: Option<SvidSource>,
+    /// Who it is told to take; none: the control plane signs.
+    expect: Option<watch::Sender<Option<SpiffeId>>>,
     wanted: mpsc::Receiver<ResourceName>,
     /// On-demand names and when they were last asked for, in milliseconds of the proxy's clock.
     demands: HashMap<ResourceName, u64>,
@@ -74,7 +92,18 @@ impl Driver {
         connector: Connector,
         publisher: Publisher,
         wanted: mpsc::Receiver<ResourceName>,
-    ) -> Self {
+    ) -> (Self, Source) {
+        let (identity, provider) = (setup.identity.clone(), setup.provider.clone());
+        let (applications, source) =
+            ApplicationIssuer::new(identity.clone(), provider.clone(), setup.seed);
+        let (svid_source, expect) = setup
+            .svid_source
+            .map(|socket| {
+                let (expect, expected) = watch::channel(None);
+                let (metrics, seed) = (setup.metrics.clone(), setup.seed);
+                (SvidSource { socket, identity, provider, metrics, expected, seed }, expect)
+            })
+            .unzip();
         let node = Node {
             id: setup.workload.as_str().to_owned(),
             user_agent_name: "heddle".to_owned(),
@@ -85,6 +114,9 @@ impl Driver {
             link: Link::new(connector, setup.seed),
             client: Client::new(node),
             held: Held::new(publisher, setup.seed),
+            applications,
+            svid_source,
+            expect,
             issuer: Issuer::new(setup.identity, setup.provider, setup.seed, setup.metrics),
             wanted,
             demands: HashMap::new(),
@@ -99,20 +131,27 @@ impl Driver {
         ] {
             driver.want(&name);
         }
-        driver
+        (driver, source)
     }
 
     /// Runs as long as the process.
     pub(crate) async fn run(mut self) {
         let mut next_idle_check = Instant::now() + IDLE_CHECK;
+        if let Some(source) = self.svid_source.take() {
+            tokio::spawn(source.run());
+        }
         loop {
             self.transmit().await;
             let holds_on_demand = !self.demands.is_empty();
             tokio::select! {
                 event = self.link.next() => self.handle_link(event),
                 Some(name) = self.wanted.recv() => self.handle_want(&name),
-                Some((attempt, answer)) = self.certificate_answers.1.recv() => {
-                    self.issuer.handle_answer(attempt, answer);
+                Some((whose, attempt, answer)) = self.certificate_answers.1.recv() => {
+                    self.handle_answer(whose, attempt, answer);
+                    self.step_certificate();
+                }
+                () = self.applications.asked() => {
+                    self.applications.begin();
                     self.step_certificate();
                 }
                 () = sleep_until(self.certificate_due) => self.step_certificate(),
@@ -139,6 +178,7 @@ impl Driver {
                 debug!("connected to the control plane");
                 self.client.handle_connect();
                 self.issuer.confirm_again();
+                self.applications.confirm_again();
                 self.step_certificate();
             }
             LinkEvent::Lost(reason) => {
@@ -161,7 +201,10 @@ impl Driver {
                 let effects = self.held.apply(updates, self.now_ms());
                 self.follow(&effects);
                 if let Some(identity) = self.held.identity() {
-                    self.issuer.set_identity(&identity);
+                    self.set_identity(&identity);
+                }
+                if let Some(bundle) = self.issuer.bundle() {
+                    self.applications.set_bundle(bundle);
                 }
                 self.step_certificate();
             }
@@ -213,32 +256,75 @@ impl Driver {
         }
     }
 
+    fn set_identity(&mut self, identity: &SpiffeId) {
+        match &self.expect {
+            None => self.issuer.set_identity(identity),
+            Some(expect) => {
+                expect.send_if_modified(|known| {
+                    let changed = known.as_ref() != Some(identity);
+                    *known = Some(identity.clone());
+                    changed
+                });
+            }
+        }
+        self.applications.set_identity(identity);
+    }
+
+    fn handle_answer(
+        &mut self,
+        whose: Whose,
+        attempt: u64,
+        answer: Result<CertificateResponse, String>,
+    ) {
+        match whose {
+            Whose::Application => self.applications.handle_answer(attempt, answer),
+            Whose::Proxy => self.issuer.handle_answer(attempt, answer),
+        }
+    }
+
     fn step_certificate(&mut self) {
-        let (request, wait) = self.issuer.poll();
-        if let Some(connection) = self.link.connection()
-            && let Some(confirmation) = self.issuer.take_confirmation()
-        {
+        let wait = self.step_of(Whose::Proxy).min(self.step_of(Whose::Application));
+        self.certificate_due = Instant::now() + wait;
+    }
+
+    /// Does what is due, and says how long until something is due next.
+    fn step_of(&mut self, whose: Whose) -> Duration {
+        let (request, wait) = self.poll_certificate(whose);
+        self.confirm(whose);
+        let Some(SigningRequest { attempt, message }) = request else { return wait };
+        if let Some(connection) = self.link.connection() {
+            let answers = self.certificate_answers.0.clone();
+            // Owned by the connection: when that is lost, the call fails and the answer is an error.
+            tokio::spawn(async move {
+                let answer = connection.create_certificate(message).await;
+                let answer = answer.map_err(|status| status.message().to_owned());
+                let _ = answers.send((whose, attempt, answer)).await;
+            });
+        } else {
+            let reason = "no connection to the control plane".to_owned();
+            self.handle_answer(whose, attempt, Err(reason));
+        }
+        self.poll_certificate(whose).1
+    }
+
+    fn poll_certificate(&mut self, whose: Whose) -> (Option<SigningRequest>, Duration) {
+        match whose {
+            Whose::Application => self.applications.poll(),
+            Whose::Proxy => self.issuer.poll(),
+        }
+    }
+
+    /// Tells the authority which certificate is in use.
+    fn confirm(&mut self, whose: Whose) {
+        let Some(connection) = self.link.connection() else { return };
+        let confirmation = match whose {
+            Whose::Application => self.applications.take_confirmation(),
+            Whose::Proxy => self.issuer.take_confirmation(),
+        };
+        if let Some(confirmation) = confirmation {
             // Lost with the connection, and then said again on the next one.
             tokio::spawn(async move { connection.installed(confirmation).await });
         }
-        if let Some(SigningRequest { attempt, message }) = request {
-            if let Some(connection) = self.link.connection() {
-                let answers = self.certificate_answers.0.clone();
-                // Owned by the connection: when that is lost, the call fails and the answer is an error.
-                tokio::spawn(async move {
-                    let answer = connection.create_certificate(message).await;
-                    let answer = answer.map_err(|status| status.message().to_owned());
-                    let _ = answers.send((attempt, answer)).await;
-                });
-            } else {
-                let reason = "no connection to the control plane".to_owned();
-                self.issuer.handle_answer(attempt, Err(reason));
-            }
-            let (_, wait) = self.issuer.poll();
-            self.certificate_due = Instant::now() + wait;
-            return;
-        }
-        self.certificate_due = Instant::now() + wait;
     }
 
     fn now_ms(&self) -> u64 {

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 /// The longest sleep. Sleeps do not follow the wall clock when it is set, certificates do: a clock that jumps is noticed
 /// after this time, and a certificate that is not valid on it any more is replaced.
-const REST: Duration = Duration::from_secs(5);
+pub(super) const REST: Duration = Duration::from_secs(5);
 
 /// On one machine few proxies share an authority: after a change of the root all may renew within seconds.
 const SIGNER_CHANGE_SPREAD: Duration = Duration::from_secs(5);
 
-fn policy() -> IssuancePolicy {
+pub(super) fn policy() -> IssuancePolicy {
     IssuancePolicy { signer_change_spread: SIGNER_CHANGE_SPREAD, ..IssuancePolicy::default() }
 }
 
@@ -72,6 +72,11 @@ impl Issuer {
         }
     }
 
+    /// The bundle held.
+    pub(super) fn bundle(&self) -> Option<&Arc<TrustBundle>> {
+        self.bundle.as_ref()
+    }
+
     /// The control plane says whom to trust. What cannot be read is refused and the former bundle stays.
     pub(super) fn set_bundle(
         &mut self,
@@ -81,7 +86,8 @@ impl Issuer {
         let now = self.now();
         if let Some((identity, issuance)) = &mut self.issuance {
             issuance.handle_bundle(now, bundle.clone());
-            if own_is_revoked(issuance, now, &bundle) {
+            let current = issuance.current(now);
+            if own_is_revoked(current.and_then(|svid| svid.chain.first()), &bundle) {
                 let hint = "another key and certificate are asked for at once";
                 warn!(%identity, hint, "this proxy's certificate is revoked: peers refuse it");
                 issuance.renew_within(now, Duration::ZERO);
@@ -134,6 +140,7 @@ impl Issuer {
                 let message = CertificateRequest {
                     csr: pem_of("CERTIFICATE REQUEST", &csr),
                     validity_duration: 0,
+                    for_application: false,
                 };
                 (Some(SigningRequest { attempt, message }), Duration::ZERO)
             }
@@ -148,7 +155,8 @@ impl Issuer {
         answer: Result<CertificateResponse, String>,
     ) {
         let now = self.now();
-        let issued = answer.and_then(|response| self.read_chain(&response));
+        let issued =
+            answer.and_then(|response| read_chain(&self.provider, self.bundle.clone(), &response));
         let Some((identity, issuance)) = &mut self.issuance else { return };
         match issued {
             Ok(issued) => match issuance.handle_issued(now, &self.keys, attempt, issued) {
@@ -179,20 +187,6 @@ impl Issuer {
             }
         }
         self.install();
-    }
-
-    /// Leaf first, root last.
-    fn read_chain(&self, response: &CertificateResponse) -> Result<Issued, String> {
-        let pem = response.cert_chain.join("\n");
-        let mut chain: Vec<Arc<[u8]>> = certificates_from_pem(pem.as_bytes())
-            .map_err(|error| error.to_string())?
-            .iter()
-            .map(|der| Arc::from(der.as_ref()))
-            .collect();
-        let root = chain.pop().ok_or("the answer has no certificate")?;
-        let root = root_from_der(&self.provider, &root).map_err(|error| error.to_string())?;
-        let bundle = self.bundle.clone().ok_or("no trust bundle has come yet")?;
-        Ok(Issued { chain, root: root.id, bundle })
     }
 
     /// The leaf in effect, when the authority is to be told of it.
@@ -231,10 +225,27 @@ impl Issuer {
     }
 }
 
+/// Leaf first, root last.
+pub(super) fn read_chain(
+    provider: &CryptoProvider,
+    bundle: Option<Arc<TrustBundle>>,
+    response: &CertificateResponse,
+) -> Result<Issued, String> {
+    let pem = response.cert_chain.join("\n");
+    let mut chain: Vec<Arc<[u8]>> = certificates_from_pem(pem.as_bytes())
+        .map_err(|error| error.to_string())?
+        .iter()
+        .map(|der| Arc::from(der.as_ref()))
+        .collect();
+    let root = chain.pop().ok_or("the answer has no certificate")?;
+    let root = root_from_der(provider, &root).map_err(|error| error.to_string())?;
+    let bundle = bundle.ok_or("no trust bundle has come yet")?;
+    Ok(Issued { chain, root: root.id, bundle })
+}
+
 /// Whether the certificate in use is among the revoked.
-fn own_is_revoked(issuance: &Issuance<WorkloadKey>, now: SystemTime, bundle: &TrustBundle) -> bool {
-    let leaf = issuance.current(now).and_then(|svid| svid.chain.first().cloned());
-    let serial = leaf.and_then(|leaf| serial_of(&leaf).ok().flatten());
+pub(super) fn own_is_revoked(leaf: Option<&Arc<[u8]>>, bundle: &TrustBundle) -> bool {
+    let serial = leaf.and_then(|leaf| serial_of(leaf).ok().flatten());
     serial.is_some_and(|serial| bundle.revoked().contains(&serial))
 }
 

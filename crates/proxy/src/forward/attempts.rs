@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource};
 use heddle_http::exchange::{ExchangeError, Pump};
@@ -14,17 +13,18 @@ use heddle_wire::http1::HeaderEdit;
 use tokio::time::Instant;
 
 use crate::access_log::RequestLog;
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
 use crate::forward::copies::Copies;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{CutShort, Standing, Watch, within};
+use crate::outbound::Accepted;
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
-    self, ClientAddresses, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError,
-    UpstreamProtocol,
+    self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
 };
 use crate::worker::Worker;
 
@@ -32,7 +32,7 @@ use crate::worker::Worker;
 pub(crate) struct Decided<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) state: &'a Arc<DestinationState>,
-    pub(crate) permit: &'a Permit,
+    pub(crate) leave: Leave<'a>,
     pub(crate) retry: &'a RetryPolicy,
     /// What stands for [`heddle_balance::Picked::OriginalDestination`].
     pub(crate) original: Target,
@@ -57,11 +57,13 @@ pub(crate) struct Extra<'a> {
     /// Copies that go elsewhere.
     pub(crate) copies: Option<&'a Rc<Copies>>,
     /// Whom endpoints are told of that ask for it; none: nobody.
-    pub(crate) client: Option<ClientAddresses>,
+    pub(crate) client: Option<&'a Accepted>,
     /// Its line in the access log; none: none is written.
     pub(crate) log: Option<&'a RequestLog>,
     /// What tells that it is newly denied; none: nothing that is decided again let it through.
     pub(crate) standing: Option<&'a dyn Standing>,
+    /// A request of HTTP/2 goes on as HTTP/1.
+    pub(crate) as_http1: bool,
 }
 
 /// How a request ended.
@@ -136,7 +138,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided), replaced_stale: false, watch };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return ended.answer(Answer::no_healthy_upstream());
         };
         let active = match &target {
@@ -147,7 +149,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         let began = tries.retries.clock();
         // Not by way of a variable of the whole result, which would be held next to its parts.
         let (endpoint, mut upstream, outcome) =
-            match tries.attempt(&target, asked, pump, client).await {
+            match tries.attempt(&mut target, asked, pump, client).await {
                 Ok(Attempt { endpoint, upstream, outcome }) => (endpoint, Some(upstream), outcome),
                 Err(failure) => match tries.after_failure(&target, &failure, false, pump).await {
                     Some(answer) => return ended.give_up(&tries.retries, answer),
@@ -286,21 +288,24 @@ impl Ended {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         asked: Asked,
         pump: &mut Pump,
         client: &mut Client,
     ) -> Result<Attempt, Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
+        let Decided { worker, state, leave, extra, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
         let endpoint =
             upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http1, extra.client)
                 .map_err(Failure::Upstream)?;
         let due = self.retries.due();
-        let connecting = upstream::connect_http1(worker, state, &endpoint, permit);
+        let connecting = upstream::connect_http1(worker, state, &endpoint, &permit);
         let mut upstream = match within(extra.standing, due, connecting).await {
             Ok(upstream) => upstream.map_err(Failure::Upstream)?,
             Err(why) => return Err(Failure::CutShort(why)),
         };
+        // Not held while the request is under way.
+        drop(permit);
         self.retries.observe(target, Observation::Connected);
         let limits = client.limits.head;
         let requesting = exchange::request(
@@ -342,7 +347,12 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(_) => (TryOutcome::Timeout, Observation::Timeout),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            // None of these says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_)
+                | UpstreamError::NotAdmitted(_)
+                | UpstreamError::Overflow(_)),
+            ) => return Some(answer_to(error)),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
         // A kept connection may have been closed while the request was on its way to it. That says nothing about the
@@ -378,7 +388,9 @@ impl Tries<'_> {
 pub(crate) fn answer_to(error: &UpstreamError) -> Answer {
     let reason = upstream::reason_of(error);
     match reason {
+        Reason::AuthorizationDenied => Answer::denied(),
         Reason::CircuitOverflow => Answer::overflow(),
+        Reason::DestinationUnknown => Answer::no_destination(),
         Reason::NameResolution => Answer::no_healthy_upstream().because(reason),
         _ => Answer::connect_failure().because(reason),
     }

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::Permit;
 use heddle_balance::{Observation, Resource};
 use heddle_http::Connection;
 use heddle_route::RouteDecision;
 use heddle_wire::http1::{BodyLength, BodyScanner, HeadLimits, Parsed};
 use http::{HeaderMap, Request};
 
+use crate::egress::{Departure, Leave};
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::LentResponseIndex;
 use crate::forward::http2_attempts::poll_send;
 use crate::forward::http2_client;
 use crate::forward::retries::Retries;
+use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::{self, LimitToken, Target, UpstreamProtocol};
 use crate::worker::Worker;
@@ -40,6 +42,8 @@ const HEAD_LIMITS: HeadLimits =
 /// The copies of a request that are still to be sent.
 pub(crate) struct Copies {
     worker: Rc<Worker>,
+    departure: Departure,
+    accepted: Accepted,
     original: Target,
     pending: RefCell<Vec<Copy>>,
 }
@@ -48,6 +52,15 @@ pub(crate) struct Copies {
 struct Copy {
     state: Arc<DestinationState>,
     head: Head,
+}
+
+/// Where copies come from.
+pub(crate) struct Source<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    /// Judged as the request itself is.
+    pub(crate) departure: &'a Departure,
+    /// Of the connection that the request came on.
+    pub(crate) accepted: Accepted,
 }
 
 /// A request without its body.
@@ -61,10 +74,9 @@ impl Copies {
     /// The copies that were drawn for a request; none where there are none. `head` makes that with a given authority of
     /// `authority`.
     pub(crate) fn of(
-        worker: &Rc<Worker>,
+        source: Source<'_>,
         decision: &RouteDecision<'_>,
         outbound: &OutboundState,
-        original: Target,
         authority: &str,
         head: impl Fn(&str) -> Head,
     ) -> Option<Rc<Self>> {
@@ -78,7 +90,10 @@ impl Copies {
         };
         let pending: Vec<Copy> = decision.copies().filter_map(copy).collect();
         (!pending.is_empty()).then(|| {
-            Rc::new(Self { worker: worker.clone(), original, pending: RefCell::new(pending) })
+            let Source { worker, departure, accepted } = source;
+            let departure = departure.again(worker, accepted);
+            let (worker, original) = (worker.clone(), Target::Address(accepted.destination));
+            Rc::new(Self { worker, departure, accepted, original, pending: RefCell::new(pending) })
         })
     }
 
@@ -87,10 +102,12 @@ impl Copies {
         for copy in self.pending.take() {
             let Some(place) = Place::take(&self.worker) else { return };
             let (worker, original) = (self.worker.clone(), self.original.clone());
+            let departure = self.departure.again(&self.worker, self.accepted);
             let (body, trailers) = (body.to_vec(), trailers.cloned());
             tokio::task::spawn_local(async move {
                 let _place = place;
-                let sending = send(&worker, &copy.state, original, copy.head, body, trailers);
+                let sending =
+                    send(&worker, &copy.state, &departure, original, copy.head, body, trailers);
                 // Whatever became of it: nobody waits.
                 let _ = tokio::time::timeout(COPY_MAX, sending).await;
             });
@@ -132,21 +149,17 @@ fn with_suffix(authority: &str, suffix: &str) -> String {
 async fn send(
     worker: &Rc<Worker>,
     state: &Arc<DestinationState>,
+    departure: &Departure,
     original: Target,
     head: Head,
     body: Vec<Bytes>,
     trailers: Option<HeaderMap>,
 ) -> Option<()> {
-    let permit = {
-        let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        permit_outbound(index, snapshot.generation, OutboundTarget::Configured).ok()?
-    };
     let _request = LimitToken::acquire(state, Resource::Requests).ok()?;
     let decided = Decided {
         worker,
         state,
-        permit: &permit,
+        leave: Leave::Asked(departure),
         retry: &worker.no_retries,
         original,
         hash: None,
@@ -155,14 +168,19 @@ async fn send(
         extra: Extra::default(),
     };
     let retries = Retries::new(&decided);
-    let target = retries.pick()?;
+    let mut target = retries.pick()?;
+    let permit = decided.leave.permit(worker, state, &mut target).await.ok()?;
     let _active = match &target {
         Target::Endpoint(_, state) => Some(state.begin()),
         Target::Address(_) | Target::Application(_) => None,
     };
     let status = match head {
-        Head::Http1(head, is_head) => send_http1(&decided, &target, head, is_head, &body).await,
-        Head::Http2(request) => send_http2(&decided, &target, request, body, trailers).await,
+        Head::Http1(head, is_head) => {
+            send_http1(&decided, &permit, &target, head, is_head, &body).await
+        }
+        Head::Http2(request) => {
+            send_http2(&decided, &permit, &target, request, body, trailers).await
+        }
     };
     retries.observe(&target, status.map_or(Observation::ConnectFailure, Observation::Response));
     Some(())
@@ -170,12 +188,13 @@ async fn send(
 
 async fn send_http1(
     decided: &Decided<'_>,
+    permit: &Permit,
     target: &Target,
     mut message: Vec<u8>,
     is_head: bool,
     body: &[Bytes],
 ) -> Option<u16> {
-    let Decided { worker, state, permit, .. } = *decided;
+    let Decided { worker, state, .. } = *decided;
     let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1).ok()?;
     let mut upstream = upstream::connect_http1(worker, state, &endpoint, permit).await.ok()?;
     for piece in body {
@@ -233,12 +252,13 @@ async fn drain(server: &mut Connection, body: BodyLength) -> Option<()> {
 
 async fn send_http2(
     decided: &Decided<'_>,
+    permit: &Permit,
     target: &Target,
     request: Request<()>,
     body: Vec<Bytes>,
     trailers: Option<HeaderMap>,
 ) -> Option<u16> {
-    let Decided { worker, state, permit, .. } = *decided;
+    let Decided { worker, state, .. } = *decided;
     let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2).ok()?;
     let mut place = http2_client::connect(worker, state, &endpoint, permit).await.ok()?;
     poll_fn(|cx| place.sender.poll_ready(cx)).await.ok()?;

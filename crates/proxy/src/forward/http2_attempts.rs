@@ -1,15 +1,17 @@
 //! One HTTP/2 request, tried at as many endpoints as its policy allows, until a response has been delivered or the
 //! proxy answers itself.
 
+mod upload;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use heddle_authz::Permit;
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
@@ -17,207 +19,21 @@ use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, HeaderValue, Request, Response};
 
-use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
-use crate::forward::copies::{BODY_BYTES_MAX, Copies};
+use crate::forward::bridge::Bridge;
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::http2_client::{self, Place};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{CutShort, Watch, within};
 use crate::upstream::{self, LimitToken, Target, UpstreamError, UpstreamProtocol};
 
-/// A request body on its way, and what has been kept of it for another try.
-pub(crate) struct Upload {
-    body: RecvStream,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    keep_bytes_max: usize,
-    /// Not all that was sent is kept.
-    dropped: bool,
-    /// All data have come.
-    ended: Option<End>,
-    /// What of `kept` the present try has sent.
-    replayed: usize,
-    /// A piece that waits for the sink's window.
-    waiting: Option<Bytes>,
-    finished: bool,
-    pub(crate) bytes: u64,
-    /// The messages of a gRPC call.
-    pub(crate) messages: Option<MessageCounter>,
-    /// Those of its response.
-    pub(crate) response_messages: u64,
-    watch: Watch,
-    tee: Option<Tee>,
-}
-
-/// A body as it passed, for copies of its request.
-struct Tee {
-    copies: Rc<Copies>,
-    pieces: Vec<Bytes>,
-    bytes: usize,
-}
-
-/// The end of a body.
-enum End {
-    Plain,
-    Trailers(HeaderMap),
-}
+pub(crate) use upload::Upload;
 
 /// How a direction of a stream broke.
 enum Broken {
     Source(h2::Error),
     Sink,
-}
-
-impl Upload {
-    pub(crate) fn new(body: Received, keep_bytes_max: usize, is_grpc: bool) -> Self {
-        let Received { stream: body, front } = body;
-        let ended = body.is_end_stream().then_some(End::Plain);
-        let front_bytes = front.iter().map(Bytes::len).sum();
-        let mut messages = is_grpc.then(MessageCounter::default);
-        if let Some(messages) = &mut messages {
-            for piece in &front {
-                messages.take(piece);
-            }
-        }
-        Self {
-            body,
-            kept: front,
-            kept_bytes: front_bytes,
-            keep_bytes_max,
-            dropped: false,
-            ended,
-            replayed: 0,
-            waiting: None,
-            finished: false,
-            bytes: front_bytes as u64,
-            messages,
-            response_messages: 0,
-            watch: Watch::default(),
-            tee: None,
-        }
-    }
-
-    /// Sends copies of the request once its body is known whole.
-    fn copy_to(&mut self, copies: &Rc<Copies>) {
-        self.tee = Some(Tee { copies: copies.clone(), pieces: Vec::new(), bytes: 0 });
-        self.send_copies();
-    }
-
-    fn send_copies(&mut self) {
-        let Some(end) = &self.ended else { return };
-        let Some(tee) = self.tee.take() else { return };
-        let trailers = match end {
-            End::Plain => None,
-            End::Trailers(trailers) => Some(trailers),
-        };
-        tee.copies.send(&tee.pieces, trailers);
-    }
-
-    fn note_piece(&mut self, piece: &Bytes) {
-        let Some(tee) = &mut self.tee else { return };
-        tee.bytes += piece.len();
-        if tee.bytes > BODY_BYTES_MAX {
-            self.tee = None;
-        } else {
-            tee.pieces.push(piece.clone());
-        }
-    }
-
-    /// Whether there is no body at all.
-    fn is_empty(&self) -> bool {
-        matches!(self.ended, Some(End::Plain)) && self.kept.is_empty() && !self.dropped
-    }
-
-    fn restart(&mut self) -> bool {
-        if !self.dropped {
-            self.replayed = 0;
-            self.waiting = None;
-            self.finished = false;
-            if let Some(progress) = self.watch.progress() {
-                progress.restart();
-            }
-        }
-        !self.dropped
-    }
-
-    fn finish(&mut self) {
-        self.finished = true;
-        if let Some(progress) = self.watch.progress() {
-            progress.note();
-            progress.note_request_end();
-        }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut SendStream<Bytes>,
-    ) -> Poll<Result<(), Broken>> {
-        loop {
-            if self.finished {
-                return Poll::Ready(Ok(()));
-            }
-            if self.waiting.is_some() {
-                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(|_| Broken::Sink)?;
-                continue;
-            }
-            if let Some(piece) = self.kept.get(self.replayed) {
-                self.waiting = Some(piece.clone());
-                self.replayed += 1;
-                continue;
-            }
-            if let Some(end) = &self.ended {
-                let sent = match end {
-                    End::Trailers(trailers) => sink.send_trailers(trailers.clone()),
-                    End::Plain => sink.send_data(Bytes::new(), true),
-                };
-                sent.map_err(|_| Broken::Sink)?;
-                self.finish();
-                continue;
-            }
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(piece)) => {
-                    let _ = self.body.flow_control().release_capacity(piece.len());
-                    if let Some(progress) = self.watch.progress() {
-                        progress.note();
-                    }
-                    // An empty piece only carried the end, for which no window is waited.
-                    if !piece.is_empty() {
-                        self.bytes += piece.len() as u64;
-                        self.messages.iter_mut().for_each(|messages| messages.take(&piece));
-                        self.keep(&piece);
-                        self.note_piece(&piece);
-                        self.waiting = Some(piece);
-                    }
-                }
-                Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
-                None => {
-                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
-                    self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
-                    self.send_copies();
-                }
-            }
-        }
-    }
-
-    fn keep(&mut self, piece: &Bytes) {
-        self.kept_bytes += piece.len();
-        if self.dropped || self.kept_bytes > self.keep_bytes_max {
-            self.dropped = true;
-            self.kept = Vec::new();
-            self.replayed = 0;
-        } else {
-            self.kept.push(piece.clone());
-            self.replayed = self.kept.len();
-        }
-    }
-
-    /// Keeps no more of it.
-    fn forget(&mut self) {
-        self.keep_bytes_max = 0;
-    }
 }
 
 /// Sends what waits, as the sink's window allows.
@@ -247,9 +63,127 @@ pub(crate) fn poll_send(
     Poll::Ready(Ok(()))
 }
 
+/// Where a request's body goes.
+enum RequestSink {
+    Http2(SendStream<Bytes>),
+    Http1(Bridge),
+}
+
+impl RequestSink {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: &mut Option<Bytes>,
+    ) -> Poll<Result<(), Broken>> {
+        match self {
+            Self::Http2(sink) => poll_send(cx, sink, waiting).map_err(|_| Broken::Sink),
+            Self::Http1(bridge) => bridge.poll_piece(cx, waiting).map_err(|_| Broken::Sink),
+        }
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Broken> {
+        let sent = match (self, trailers) {
+            (Self::Http2(sink), Some(trailers)) => sink.send_trailers(trailers.clone()),
+            (Self::Http2(sink), None) => sink.send_data(Bytes::new(), true),
+            (Self::Http1(bridge), trailers) => {
+                bridge.end(trailers);
+                Ok(())
+            }
+        };
+        sent.map_err(|_| Broken::Sink)
+    }
+
+    /// Gives the request up.
+    fn cancel(&mut self) {
+        match self {
+            Self::Http2(sink) => sink.send_reset(Reason::CANCEL),
+            Self::Http1(bridge) => bridge.cancel(),
+        }
+    }
+}
+
+/// Where a response comes from.
+enum ResponseSource {
+    Http2(ResponseFuture),
+    Http1(Bridge),
+}
+
+/// Where its body comes from.
+enum ResponseBody {
+    Http2(RecvStream),
+    /// `true`: there is none.
+    Http1(Bridge, bool),
+}
+
+impl ResponseSource {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(http::response::Parts, ResponseBody), Failure>> {
+        match self {
+            Self::Http2(response) => {
+                let response = ready!(pin!(response).poll(cx));
+                let response = response.map_err(|error| reset(&error, true))?;
+                let (head, body) = response.into_parts();
+                Poll::Ready(Ok((head, ResponseBody::Http2(body))))
+            }
+            Self::Http1(bridge) => {
+                let response = ready!(bridge.poll_response(cx));
+                let refused = bridge.was_stale();
+                let response = response.map_err(|_| Failure::Reset { refused, sent: !refused });
+                let (response, ends) = response?;
+                let (head, ()) = response.into_parts();
+                Poll::Ready(Ok((head, ResponseBody::Http1(bridge.clone(), ends))))
+            }
+        }
+    }
+}
+
+impl ResponseBody {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Http1(_, ends) => *ends,
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        match self {
+            Self::Http2(body) => {
+                let piece = ready!(body.poll_data(cx));
+                if let Some(Ok(piece)) = &piece {
+                    let _ = body.flow_control().release_capacity(piece.len());
+                }
+                Poll::Ready(piece)
+            }
+            Self::Http1(bridge, _) => {
+                let piece = ready!(bridge.poll_data(cx));
+                Poll::Ready(piece.map(|piece| piece.map_err(|_| Reason::INTERNAL_ERROR.into())))
+            }
+        }
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+        match self {
+            Self::Http2(body) => body.poll_trailers(cx),
+            Self::Http1(..) => Poll::Ready(Ok(None)),
+        }
+    }
+}
+
+fn reset(error: &h2::Error, sent: bool) -> Failure {
+    Failure::Reset {
+        refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
+        sent,
+    }
+}
+
 /// A response body on its way to the client.
 struct Download {
-    body: RecvStream,
+    body: ResponseBody,
     waiting: Option<Bytes>,
     bytes: u64,
     grpc_status: Option<u32>,
@@ -271,7 +205,6 @@ impl Download {
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
-                    let _ = self.body.flow_control().release_capacity(piece.len());
                     self.bytes += piece.len() as u64;
                     self.messages.iter_mut().for_each(|messages| messages.take(&piece));
                     if let Some(progress) = self.watch.progress() {
@@ -314,9 +247,9 @@ enum Failure {
 
 /// One try that is under way.
 struct Attempt {
-    _place: Place,
-    sink: SendStream<Bytes>,
-    response: ResponseFuture,
+    _place: Option<Place>,
+    sink: RequestSink,
+    response: ResponseSource,
 }
 
 /// Sends the request and delivers the response with these changes. The gRPC status, where there is one, is the second
@@ -338,7 +271,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     }
     let mut tries = Tries { retries: Retries::new(decided) };
     loop {
-        let Some(target) = tries.retries.pick() else {
+        let Some(mut target) = tries.retries.pick() else {
             return (ended.answer(Answer::no_healthy_upstream()), None);
         };
         let _active = match &target {
@@ -347,8 +280,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         };
         ended.target = Some(target.clone());
         let began = tries.retries.clock();
-        let outcome = tries.attempt(&target, request, upload, respond, &mut ended).await;
-        let (attempt, response) = match outcome {
+        let outcome = tries.attempt(&mut target, request, upload, respond, &mut ended).await;
+        let (attempt, head, body) = match outcome {
             Ok(outcome) => outcome,
             Err(Failure::Client) => {
                 ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
@@ -359,7 +292,6 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
                 None => continue,
             },
         };
-        let (head, body) = response.into_parts();
         let status = head.status.as_u16();
         let in_head = grpc_status(&head.headers);
         let seen = TryOutcome::Response {
@@ -389,7 +321,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         for change in edits() {
             edit(response.headers_mut(), change);
         }
-        let ends = body.is_end_stream();
+        let ends = body.is_end();
         let Ok(sink) = respond.send_response(response, ends) else {
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
             return (ended, in_head);
@@ -445,7 +377,7 @@ async fn deliver(
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(Broken::Sink)) => {
-            attempt.sink.send_reset(Reason::CANCEL);
+            attempt.sink.cancel();
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
         }
         Ok(Err(Broken::Source(error))) => {
@@ -456,7 +388,7 @@ async fn deliver(
             if !(why == CutShort::Denied && is_grpc && tell_denied(&mut sink)) {
                 sink.send_reset(Reason::CANCEL);
             }
-            attempt.sink.send_reset(Reason::CANCEL);
+            attempt.sink.cancel();
             ended.flags = ended.flags.with(why.flag());
             ended.reason = why.reason();
         }
@@ -483,47 +415,34 @@ struct Tries<'a> {
 impl Tries<'_> {
     async fn attempt(
         &self,
-        target: &Target,
+        target: &mut Target,
         request: &Request<()>,
         upload: &mut Upload,
         respond: &mut SendResponse<Bytes>,
         ended: &mut Ended,
-    ) -> Result<(Attempt, Response<RecvStream>), Failure> {
-        let Decided { worker, state, permit, extra, .. } = *self.retries.decided;
-        let endpoint =
-            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http2, extra.client)
-                .map_err(Failure::Upstream)?;
-        ended.mutual_tls = endpoint.is_mutual_tls();
-        ended.endpoint = Some(endpoint.clone());
-        let due = self.retries.due();
-        let connecting = http2_client::connect(worker, state, &endpoint, permit);
-        let mut place = match within(extra.standing, due, connecting).await {
-            Ok(place) => place.map_err(Failure::Upstream)?,
-            Err(why) => return Err(Failure::CutShort(why)),
+    ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
+        let Decided { worker, state, leave, .. } = *self.retries.decided;
+        let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
+        let mut attempt = if self.retries.decided.extra.as_http1 {
+            self.begin_as_http1(target, &permit, request, upload, ended).await?
+        } else {
+            self.begin(target, &permit, request, upload, ended).await?
         };
-        self.retries.observe(target, Observation::Connected);
-        let reset = |error: &h2::Error, sent: bool| Failure::Reset {
-            refused: error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away() && !sent,
-            sent,
-        };
-        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
-        let (response, sink) = place
-            .sender
-            .send_request(request.clone(), upload.is_empty())
-            .map_err(|error| reset(&error, false))?;
+        // Not held while the request is under way.
+        drop(permit);
         if upload.is_empty() {
             upload.finish();
         }
+        let (extra, due) = (self.retries.decided.extra, self.retries.due());
         let watch = upload.watch.clone();
-        let mut attempt = Attempt { _place: place, sink, response };
         let waiting = poll_fn(|cx| {
             if !upload.finished
                 && let Poll::Ready(Err(Broken::Source(_))) = upload.poll(cx, &mut attempt.sink)
             {
                 return Poll::Ready(Err(Failure::Client));
             }
-            if let Poll::Ready(outcome) = pin!(&mut attempt.response).poll(cx) {
-                return Poll::Ready(outcome.map_err(|error| reset(&error, true)));
+            if let Poll::Ready(outcome) = attempt.response.poll(cx) {
+                return Poll::Ready(outcome);
             }
             respond.poll_reset(cx).map(|_| Err(Failure::Client))
         });
@@ -532,16 +451,73 @@ impl Tries<'_> {
             progress.note();
         }
         match outcome {
-            Ok(Ok(response)) => Ok((attempt, response)),
+            Ok(Ok((head, body))) => Ok((attempt, head, body)),
             Ok(Err(failure)) => {
-                attempt.sink.send_reset(Reason::CANCEL);
+                attempt.sink.cancel();
                 Err(failure)
             }
             Err(why) => {
-                attempt.sink.send_reset(Reason::CANCEL);
+                attempt.sink.cancel();
                 Err(Failure::CutShort(why))
             }
         }
+    }
+
+    /// Sends the head over HTTP/2.
+    async fn begin(
+        &self,
+        target: &Target,
+        permit: &Permit,
+        request: &Request<()>,
+        upload: &Upload,
+        ended: &mut Ended,
+    ) -> Result<Attempt, Failure> {
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
+        let endpoint =
+            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http2, extra.client)
+                .map_err(Failure::Upstream)?;
+        ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
+        let connecting = http2_client::connect(worker, state, &endpoint, permit);
+        let mut place = match within(extra.standing, self.retries.due(), connecting).await {
+            Ok(place) => place.map_err(Failure::Upstream)?,
+            Err(why) => return Err(Failure::CutShort(why)),
+        };
+        self.retries.observe(target, Observation::Connected);
+        poll_fn(|cx| place.sender.poll_ready(cx)).await.map_err(|error| reset(&error, false))?;
+        let (response, sink) = place
+            .sender
+            .send_request(request.clone(), upload.is_empty())
+            .map_err(|error| reset(&error, false))?;
+        let (sink, response) = (RequestSink::Http2(sink), ResponseSource::Http2(response));
+        Ok(Attempt { _place: Some(place), sink, response })
+    }
+
+    /// Sends the head over HTTP/1.
+    async fn begin_as_http1(
+        &self,
+        target: &Target,
+        permit: &Permit,
+        request: &Request<()>,
+        upload: &Upload,
+        ended: &mut Ended,
+    ) -> Result<Attempt, Failure> {
+        let Decided { worker, state, extra, .. } = *self.retries.decided;
+        let endpoint =
+            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http1, extra.client)
+                .map_err(Failure::Upstream)?;
+        ended.mutual_tls = endpoint.is_mutual_tls();
+        ended.endpoint = Some(endpoint.clone());
+        let connecting = Box::pin(upstream::connect_http1(worker, state, &endpoint, permit));
+        let upstream = match within(extra.standing, self.retries.due(), connecting).await {
+            Ok(upstream) => upstream.map_err(Failure::Upstream)?,
+            Err(why) => return Err(Failure::CutShort(why)),
+        };
+        self.retries.observe(target, Observation::Connected);
+        let is_empty = upload.is_empty();
+        let bridge = Bridge::begin(upstream, state.clone(), endpoint, request, is_empty);
+        let response = ResponseSource::Http1(bridge.clone());
+        Ok(Attempt { _place: None, sink: RequestSink::Http1(bridge), response })
     }
 
     /// The proxy's answer; none: the request is to be tried again.
@@ -563,7 +539,15 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(UpstreamError::Overflow(_)) => return Some(Answer::overflow()),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => return Some(answer_to(error)),
+            // Neither says anything about the endpoint, and another one would fare no better.
+            Failure::Upstream(
+                error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
+            ) => {
+                let Decided { worker, state, .. } = *self.retries.decided;
+                upstream::tell(worker, state, target, None, error);
+                return Some(answer_to(error));
+            }
             Failure::Upstream(error) => {
                 self.retries.tell(target, error);
                 let answer = answer_to(error);

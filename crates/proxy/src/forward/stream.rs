@@ -13,6 +13,7 @@ use heddle_telemetry::istio::TcpRecorder;
 use heddle_telemetry::{ResponseFlag, ResponseFlags};
 
 use crate::access_log::StreamLog;
+use crate::egress::Underway;
 use crate::snapshot::DestinationState;
 use crate::upstream::PooledConnection;
 
@@ -21,6 +22,8 @@ pub(crate) struct Opened {
     pub(crate) upstream: PooledConnection,
     pub(crate) state: Arc<DestinationState>,
     pub(crate) recorder: Option<Arc<TcpRecorder>>,
+    /// What is asked again when policies on what the workload does to others change; none of streams to the workload.
+    pub(crate) underway: Option<Box<Underway>>,
     /// The generation of the configuration that let it through.
     pub(crate) generation: u64,
     /// Its line in the access log; none: none is written.

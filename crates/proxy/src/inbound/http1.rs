@@ -17,6 +17,7 @@ use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::access_log::RequestLog;
 use crate::admission::{self, Admitted};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
@@ -96,7 +97,7 @@ pub(crate) async fn serve_request(
             let decided = Decided {
                 worker,
                 state: &state,
-                permit: &admitted.permit,
+                leave: Leave::Given(&admitted.permit),
                 retry: &policy.retry,
                 original: application(worker, peer.accepted.destination),
                 hash: None,

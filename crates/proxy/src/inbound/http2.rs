@@ -14,6 +14,7 @@ use super::standing::{Admission, Kept};
 use super::{Peer, application};
 use crate::access_log::RequestLog;
 use crate::admission::{self, http2::Received};
+use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
@@ -99,7 +100,7 @@ pub(crate) async fn serve_request(
     let decided = Decided {
         worker,
         state: &state,
-        permit: &admitted.permit,
+        leave: Leave::Given(&admitted.permit),
         retry: &policy.retry,
         original: application(worker, peer.accepted.destination),
         hash: None,

@@ -84,9 +84,10 @@ pub(crate) async fn open(
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
+    let generation = permit.generation();
     let addresses = (accepted.source, accepted.destination);
     let log = StreamLog::begin(worker, addresses, &state, &target, Some(facts));
-    Ok(Opened { upstream, state, recorder, generation: permit.generation(), log, _active: None })
+    Ok(Opened { upstream, state, recorder, underway: None, generation, log, _active: None })
 }
 
 fn recorder(

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Connection, Output};
@@ -23,11 +23,12 @@ use tokio::time::Instant;
 use super::session::RequestSession;
 use super::{Accepted, request_id};
 use crate::access_log::RequestLog;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -93,16 +94,23 @@ pub(crate) async fn serve_request(
     let mut extra = ResponseFlags::NONE;
     let finished = match &found {
         Err(answer) => http1::answer(client, &begun, request, answer.clone()).await,
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
             let mut out = Output::new();
             let head = request.head(&client.connection);
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &head,
+            );
             let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
             own.tell(log);
             let decided = Decided {
                 worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -235,11 +243,12 @@ impl Routed<'_> {
         head: &RequestHead<'_>,
         edits: &RequestEdits<'_>,
         own: &OwnEdits<'_>,
+        departure: &Departure,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
-        let original = Target::Address(self.accepted.destination);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
-        Copies::of(worker, decision, self.outbound, original, authority, |authority| {
+        let source = Source { worker, departure, accepted: self.accepted };
+        Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
             let headers =
@@ -255,6 +264,7 @@ impl Routed<'_> {
         &self,
         head: &RequestHead<'_>,
         state: &DestinationState,
+        departure: &Departure,
         response_headers: &mut Vec<(&'static str, Vec<u8>)>,
     ) -> Written {
         let (worker, decision) = (self.worker, &self.decision);
@@ -280,7 +290,11 @@ impl Routed<'_> {
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         wire::write_request(head, &edits, headers, &mut out);
         own.tell(self.log);
-        let copies = if head.upgrade().is_some() { None } else { self.copies(head, &edits, &own) };
+        let copies = if head.upgrade().is_some() {
+            None
+        } else {
+            self.copies(head, &edits, &own, departure)
+        };
         let idempotent = http1::is_idempotent(head.method_text());
         Written { out, hash: hashed.hash, idempotent, copies }
     }
@@ -295,19 +309,15 @@ impl Routed<'_> {
     ) -> io::Result<Finished> {
         let (worker, decision) = (self.worker, &self.decision);
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return http1::answer(client, begun, request, Answer::no_destination()).await;
-        };
-        drop(snapshot);
         let head = seen(request.head(&client.connection), self.entered);
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, self.accepted, target, &head);
         let Written { out, hash, idempotent, copies } =
-            self.write(&head, state, &mut response_headers);
+            self.write(&head, state, &departure, &mut response_headers);
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
@@ -317,9 +327,10 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                client: Some((self.accepted.source, self.accepted.destination)),
+                client: Some(&self.accepted),
                 log: self.log,
                 standing: self.entered.and_then(Entered::standing),
+                as_http1: false,
             },
         };
         let edits = || {

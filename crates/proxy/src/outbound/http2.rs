@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use heddle_authz::{OutboundTarget, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::HashedRequest;
 use heddle_http::Connection;
 use heddle_http::drain::DrainGuard;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_ir::request::Known;
 use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
@@ -23,10 +24,11 @@ use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire
 use super::session::RequestSession;
 use crate::access_log::RequestLog;
 use crate::admission::http2::Received;
+use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
-use crate::forward::copies::{self, Copies};
+use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
@@ -89,13 +91,20 @@ pub(crate) async fn serve_request(
     let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
-        Ok(Found::Direct(permit, state)) => {
+        Ok(Found::Direct(reached, state)) => {
+            let snapshot = worker.shared.configuration.snapshot();
+            let departure = Departure::of_request(
+                snapshot,
+                accepted,
+                reached.target(accepted.destination),
+                &Head::new(&head),
+            );
             let own = OwnEdits::of_http2(&worker, &head.headers, None);
             own.tell(log);
             let decided = Decided {
                 worker: &worker,
                 state,
-                permit,
+                leave: Leave::Asked(&departure),
                 retry: &worker.no_retries,
                 original: Target::Address(accepted.destination),
                 hash: None,
@@ -262,11 +271,8 @@ impl Routed<'_> {
         let Asked { worker, accepted, entered, head, .. } = self.request;
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
-        let index = snapshot.targets.index();
-        let permit = permit_outbound(index, snapshot.generation, OutboundTarget::Configured);
-        let Ok(permit) = permit else {
-            return answered(head, &Answer::no_destination(), respond);
-        };
+        let target = OutboundTarget::Configured;
+        let departure = Departure::of_request(snapshot, accepted, target, &Head::new(head));
         let policy = &state.destination.load_balancing;
         let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
         let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
@@ -282,9 +288,9 @@ impl Routed<'_> {
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
-        let original = Target::Address(accepted.destination);
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let copies = Copies::of(worker, decision, self.outbound, original, base, |authority| {
+        let source = Source { worker, departure: &departure, accepted };
+        let copies = Copies::of(source, decision, self.outbound, base, |authority| {
             let mut request = http2::rewritten(head, path, Some(authority));
             for change in request_edits() {
                 http2::edit(request.headers_mut(), change);
@@ -294,7 +300,7 @@ impl Routed<'_> {
         let decided = Decided {
             worker,
             state,
-            permit: &permit,
+            leave: Leave::Asked(&departure),
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,
@@ -304,9 +310,10 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
-                client: Some((accepted.source, accepted.destination)),
+                client: Some(&self.request.accepted),
                 log: self.log,
                 standing: entered.and_then(Entered::standing),
+                as_http1: entered.is_some() && speaks_http1_only(state, head),
             },
         };
         let response_edits = || {
@@ -322,4 +329,14 @@ impl Routed<'_> {
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }
+}
+
+/// Whether a gateway changes the version: clients take HTTP/2 wherever they are offered it, and most applications behind do
+/// not speak it.
+fn speaks_http1_only(state: &DestinationState, head: &Parts) -> bool {
+    let pool = &state.destination.connection_pool;
+    let keeps_version = pool.use_client_protocol || pool.upgrade_to_http2;
+    state.destination.protocol == Protocol::Http1
+        && !keeps_version
+        && !http2::is_grpc(&head.headers)
 }

@@ -1,10 +1,12 @@
 //! Streams of the workload that are not HTTP.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
-use heddle_authz::{OutboundTarget, Permit, permit_outbound};
+use heddle_authz::OutboundTarget;
 use heddle_balance::{HashedRequest, Observation, Pick, Picked};
 use heddle_http::Connection;
 use heddle_http::pool::Upstream;
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Accepted;
 use crate::access_log::StreamLog;
+use crate::egress::{Judged, Underway};
 use crate::events::Parties;
 use crate::find::Found;
 use crate::forward::stream::{self, Opened};
@@ -34,9 +37,27 @@ pub(crate) enum StreamError {
     /// There is no endpoint to send it to.
     #[error("no healthy endpoint")]
     NoEndpoint,
+    /// It is not let through to where it was to go, or that could not be found out.
+    #[error("{}", .0.error)]
+    Denied(Box<DeniedStream>),
     /// The endpoint.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+}
+
+/// A stream that is not let through, and where it was to go.
+#[derive(Debug)]
+pub(crate) struct DeniedStream {
+    error: UpstreamError,
+    state: Arc<DestinationState>,
+    target: Target,
+}
+
+impl StreamError {
+    /// Whether the stream is not let through.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Denied(_))
+    }
 }
 
 /// Opens a connection to where the stream goes and copies until both sides have ended; `revoked` ends it before.
@@ -50,9 +71,30 @@ pub(crate) async fn serve(
 ) {
     // A client that cannot be served is closed: there is no answer in a protocol that is not known.
     match open(worker, accepted, found, server_name).await {
-        Ok(opened) => stream::serve(&mut client, opened, revoked).await,
+        Ok(opened) => copy(worker, &mut client, opened, revoked).await,
         Err(error) => refused(worker, accepted, &error),
     }
+}
+
+/// Copies until both sides have ended, or the stream is newly denied; `revoked` ends it too.
+pub(crate) async fn copy(
+    worker: &Worker,
+    client: &mut Connection,
+    mut opened: Opened,
+    revoked: impl Future<Output = ()>,
+) {
+    let Some(underway) = opened.underway.take() else {
+        return stream::serve(client, opened, revoked).await;
+    };
+    let either = async {
+        let (mut denied, mut revoked) = (pin!(underway.newly_denied(worker)), pin!(revoked));
+        poll_fn(|cx| match denied.as_mut().poll(cx) {
+            Poll::Pending => revoked.as_mut().poll(cx),
+            ended => ended,
+        })
+        .await;
+    };
+    stream::serve(client, opened, either).await;
 }
 
 /// Tells of a stream that goes nowhere.
@@ -66,6 +108,11 @@ pub(crate) fn refused(worker: &Worker, accepted: Accepted, error: &StreamError) 
         }
         StreamError::NoEndpoint => {
             (Reason::NoHealthyEndpoint, "does a workload have the labels, and is it ready?")
+        }
+        StreamError::Denied(denied) => {
+            let DeniedStream { error, state, target } = &**denied;
+            worker.events.count(Direction::Outbound, Some(upstream::reason_of(error)));
+            return upstream::tell(worker, state, target, Some(accepted.source), error);
         }
         // Told when it happened.
         StreamError::Upstream(error) => {
@@ -86,8 +133,13 @@ pub(crate) async fn open(
     found: &Found,
     server_name: Option<&str>,
 ) -> Result<Opened, StreamError> {
+    let snapshot = worker.shared.configuration.snapshot();
+    let judged = |target| Judged::of_stream(snapshot, accepted, target, server_name);
     match found {
-        Found::Direct(permit, state) => connect(worker, accepted, state, permit).await,
+        Found::Direct(reached, state) => {
+            let target = reached.target(accepted.destination);
+            connect(worker, accepted, state, judged(target)).await
+        }
         Found::Routes(outbound) => {
             let address = accepted.destination.ip().to_canonical();
             let random = worker.random();
@@ -98,12 +150,7 @@ pub(crate) async fn open(
             let (place, _) =
                 decision.and_then(|decision| decision.destination).ok_or(StreamError::NoRoute)?;
             let state = outbound.destinations.get(place).ok_or(StreamError::NoRoute)?;
-            let snapshot = worker.shared.configuration.snapshot();
-            let index = snapshot.targets.index();
-            let target = OutboundTarget::Configured;
-            let permit = permit_outbound(index, snapshot.generation, target)
-                .map_err(|_| StreamError::NotPermitted)?;
-            connect(worker, accepted, state, &permit).await
+            connect(worker, accepted, state, judged(OutboundTarget::Configured)).await
         }
     }
 }
@@ -112,17 +159,24 @@ async fn connect(
     worker: &Rc<Worker>,
     accepted: Accepted,
     state: &Arc<DestinationState>,
-    permit: &Permit,
+    judged: Judged,
 ) -> Result<Opened, StreamError> {
-    let target = pick(worker, accepted, state).ok_or(StreamError::NoEndpoint)?;
+    let mut target = pick(worker, accepted, state).ok_or(StreamError::NoEndpoint)?;
+    let permit = match judged.permit(worker, state, &mut target).await {
+        Ok(permit) => permit,
+        Err(error) => {
+            let state = state.clone();
+            return Err(StreamError::Denied(Box::new(DeniedStream { error, state, target })));
+        }
+    };
     let active = match &target {
         Target::Endpoint(_, state) => Some(state.begin()),
         Target::Address(_) | Target::Application(_) => None,
     };
-    let client = Some((accepted.source, accepted.destination));
+    let client = Some(&accepted);
     let endpoint = upstream::endpoint_for(worker, state, &target, UpstreamProtocol::Tcp, client)?;
     let token = upstream::acquire_connection(state).map_err(UpstreamError::from)?;
-    let mut opened = upstream::open(worker, state, &endpoint, permit).await;
+    let mut opened = upstream::open(worker, state, &endpoint, &permit).await;
     if let (Ok(connection), Some(tunnel)) = (&mut opened, &state.destination.tunnel) {
         let timeout = state.destination.connection_pool.connect_timeout;
         if let Err(error) = upstream::open_tunnel(connection, tunnel, timeout).await {
@@ -153,10 +207,11 @@ async fn connect(
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
     let upstream = Upstream::new(opened?, token);
+    let addresses = (accepted.source, accepted.destination);
+    let log = StreamLog::begin(worker, addresses, state, &target, None);
+    let underway = Some(Box::new(Underway::new(worker, judged, state.clone(), target)));
     let (state, generation) = (state.clone(), permit.generation());
-    let log =
-        StreamLog::begin(worker, (accepted.source, accepted.destination), &state, &target, None);
-    Ok(Opened { upstream, state, recorder, generation, log, _active: active })
+    Ok(Opened { upstream, state, recorder, underway, generation, log, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

@@ -162,7 +162,11 @@ async fn connect_outside(
     Ok(tcp)
 }
 
-async fn resolve(worker: &Worker, name: &str, port: u16) -> Result<SocketAddr, UpstreamError> {
+pub(crate) async fn resolve(
+    worker: &Worker,
+    name: &str,
+    port: u16,
+) -> Result<SocketAddr, UpstreamError> {
     if let Some(outside) = &worker.shared.outside {
         let grant = outside.request(&broker::Request::Resolve(name.to_owned())).await?;
         let broker::Grant::Addresses(addresses) = grant else {

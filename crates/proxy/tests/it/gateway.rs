@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_ident::HostPattern;
+use heddle_ir::authorization::{Attribute, Condition, ValueMatch};
 use heddle_ir::gateway::{Gateway, Listener, Server, ServerProtocol, ServerTls, VirtualHost};
 use heddle_ir::http_route::{HttpRule, RouteTable, RuleOrder};
 use heddle_ir::outbound::{TcpBackend, TcpRule};
@@ -20,7 +21,8 @@ use heddle_telemetry::metrics::Registry;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use crate::harness::{Pair, Peer, listen, mirror, run};
+use crate::harness::{Pair, Peer, application, listen, mirror, run};
+use crate::http1::allow;
 use crate::support::{
     GatewaySide, Mesh, ServerSide, destination, endpoint, origin, rule, shared, workload,
 };
@@ -198,5 +200,103 @@ fn listeners_come_and_go_with_the_configuration() {
         }
         assert_eq!(ask(&mut other, "a", "").await.status(), 200);
         assert_eq!(edge.worker.drain().live(), 1);
+    });
+}
+
+#[test]
+fn policies_of_the_gateway_see_the_client_behind_trusted_proxies() {
+    run(async {
+        let port = free_port().await;
+        let plain = server(&["a"], None, http(&["a"], vec![rule()]));
+        let range = heddle_ident::Cidr::parse("203.0.113.0/24").unwrap();
+        let condition = Condition {
+            attribute: Attribute::RemoteAddress,
+            values: vec![ValueMatch::Range(range)],
+            negate: false,
+        };
+        let edge = Edge::new(mirror().await, vec![listener(port, vec![plain])], |side| {
+            side.trusted_hops = 1;
+            side.authorization = allow(condition);
+        })
+        .await;
+        let mut client = Peer::new(connect(port).await);
+        for (more, status) in [
+            ("", 403),
+            ("x-forwarded-for: 203.0.113.9, 198.51.100.1\r\n", 403),
+            ("x-forwarded-for: 198.51.100.1, 203.0.113.9\r\nx-forwarded-proto: https\r\n", 200),
+        ] {
+            let answer = ask(&mut client, "a", more).await;
+            assert_eq!(answer.status(), status, "{more}");
+            if status == 200 {
+                let seen = answer.text();
+                let expected = "x-forwarded-for: 198.51.100.1, 203.0.113.9,127.0.0.1\r\n";
+                assert!(seen.contains(expected), "{seen}");
+                assert!(seen.contains("x-forwarded-proto: https\r\n"), "{seen}");
+                assert!(seen.contains("x-envoy-external-address: 203.0.113.9\r\n"), "{seen}");
+            }
+        }
+        // Nobody is told of servers whose host the request has not.
+        assert_eq!(ask(&mut client, "b", "").await.status(), 404);
+        let parts = &["response_code=\"403\"", "source_workload=\"gateway\""];
+        Pair::counts(&edge.registry, "istio_requests_total", parts, 2).await;
+    });
+}
+
+#[test]
+fn an_upgrade_passes_a_gateway() {
+    run(async {
+        let port = free_port().await;
+        let plain = server(&["*"], None, http(&["*"], vec![rule()]));
+        let application = application(|mut peer| async move {
+            let head = peer.head().await.to_ascii_lowercase();
+            assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+            let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+            peer.send(switch).await;
+            while peer.fill().await {
+                let bytes = std::mem::take(&mut peer.buffer);
+                peer.send(bytes).await;
+            }
+        })
+        .await;
+        let _edge = Edge::new(application, vec![listener(port, vec![plain])], |_| {}).await;
+        let mut client = Peer::new(connect(port).await);
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        client.send("ping").await;
+        assert_eq!(client.exactly(4).await, b"ping");
+    });
+}
+
+#[test]
+fn a_gateway_that_drains_takes_nobody_and_lets_requests_end() {
+    run(async {
+        let port = free_port().await;
+        let plain = server(&["*"], None, http(&["*"], vec![rule()]));
+        let begun = Rc::new(tokio::sync::Notify::new());
+        let seen = begun.clone();
+        let application = application(move |mut peer| {
+            let seen = seen.clone();
+            async move {
+                peer.head().await;
+                seen.notify_one();
+                peer.exactly(4).await;
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        })
+        .await;
+        let edge = Edge::new(application, vec![listener(port, vec![plain])], |_| {}).await;
+        let mut client = Peer::new(connect(port).await);
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n").await;
+        begun.notified().await;
+        edge.worker.drain().begin();
+        while TcpStream::connect(local(port)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        client.send("body").await;
+        assert_eq!(client.message().await.status(), 200);
+        assert!(client.rest().await.is_empty());
+        edge.worker.drain().finished().await;
     });
 }

@@ -183,6 +183,7 @@ fn http2_is_negotiated() {
             vec![listener(port, vec![own])],
             |side| {
                 side.secrets = vec![secret("one", &one)];
+                side.destination.protocol = Protocol::Http2;
                 side.server_protocol = Protocol::Http2;
             },
         )
@@ -542,5 +543,85 @@ fn certificates_change_under_way() {
         assert_eq!(get(&mut kept, host).await.unwrap().status(), 200);
         edge.publish(Effect::Unset(ResourceName::Secret(key("one"))));
         assert_eq!(Client::new(&other).status(port, host, host).await, None);
+    });
+}
+
+#[test]
+fn http2_becomes_http1_where_the_service_speaks_that() {
+    run(async {
+        let (authority, port) = (Authority::new("outside"), free_port().await);
+        let one = authority.leaf("a.example.com", 1);
+        let own = server(&["*"], Some(terminate(simple("one"))), http(&["*"], vec![rule()]));
+        // Answers with what it got: twice in chunks, else with a length.
+        let application = application(|mut peer| async move {
+            let mut count = 0;
+            while let Some(head) = peer.try_head().await {
+                count += 1;
+                let mut seen = head.clone();
+                if head.contains("transfer-encoding: chunked") {
+                    while !peer.buffer.ends_with(b"0\r\n\r\n") && peer.fill().await {}
+                    seen.push_str(&String::from_utf8(std::mem::take(&mut peer.buffer)).unwrap());
+                }
+                if let Some(length) =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: "))
+                {
+                    let body = peer.exactly(length.parse().unwrap()).await;
+                    seen.push_str(&String::from_utf8(body).unwrap());
+                }
+                seen.push_str(&format!("request {count}"));
+                let (left, right) = seen.split_at(seen.len() / 2);
+                peer.send("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+                if count % 2 == 1 {
+                    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x\r\nX: y\r\n\r\n").await;
+                    for part in [left, right] {
+                        peer.send(format!("{:x}\r\n{part}\r\n", part.len())).await;
+                    }
+                    peer.send("0\r\n\r\n").await;
+                } else {
+                    peer.send(format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n", seen.len())).await;
+                    peer.send(seen).await;
+                }
+            }
+        })
+        .await;
+        let _edge = Edge::new(application, vec![listener(port, vec![own])], |side| {
+            side.secrets = vec![secret("one", &one)];
+        })
+        .await;
+        let client = Client { protocols: &[alpn::H2, alpn::HTTP_11], ..Client::new(&authority) };
+        let connection = client.connect(port, "a.example.com").await.unwrap();
+        let (sender, driver) = h2::client::handshake(connection).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let request = |method: &str| {
+            http::Request::builder()
+                .method(method)
+                .uri("https://a.example.com/x?y=1")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+        };
+        let large = "0123456789".repeat(20_000);
+        let cases = [
+            (request("GET").body(()), "", 200, "GET /x?y=1 HTTP/1.1\r\n"),
+            (request("POST").body(()), "some text", 201, "9\r\nsome text\r\n0\r\n\r\n"),
+            (request("PUT").header("content-length", "4").body(()), "four", 200, "fourrequest 3"),
+            (request("POST").body(()), &large, 201, "request 4"),
+        ];
+        for (request, body, status, expected) in cases {
+            let mut ready = sender.clone().ready().await.unwrap();
+            let (response, mut sink) =
+                ready.send_request(request.unwrap(), body.is_empty()).unwrap();
+            if !body.is_empty() {
+                crate::http2::send_all(&mut sink, body.to_owned().into(), true).await;
+            }
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), status);
+            assert!(!response.headers().contains_key("connection"));
+            let mut answer = response.into_body();
+            let text = crate::http2::receive_all(&mut answer).await;
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains("cookie: a=1; b=2\r\n"), "{text}");
+            assert!(text.contains(expected), "{expected} {}", text.len());
+            assert!(text.len() > body.len());
+        }
     });
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use heddle_ir::workload::MeshTransport;
 use heddle_proxy::configuration::Publisher;
+use heddle_proxy::names::LearnedNames;
 use heddle_proxy::worker::{Overrides, Worker};
 use heddle_proxy::{inbound, outbound};
 use heddle_telemetry::audit::{AuditLevel, AuditLog};
@@ -39,6 +40,7 @@ pub(crate) struct Pair {
     pub(crate) server_worker: Rc<Worker>,
     pub(crate) server_publisher: Publisher,
     pub(crate) client_publisher: Publisher,
+    pub(crate) client_names: Arc<LearnedNames>,
     pub(crate) client_registry: Registry,
     pub(crate) server_registry: Registry,
     pub(crate) server_audit: Audit,
@@ -127,6 +129,7 @@ impl Pair {
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
         let (client_shared, client_publisher) =
             shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
+        let client_names = client_shared.names.clone();
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());
         spawn_local(outbound::serve(client_worker.clone(), listener));
@@ -137,6 +140,7 @@ impl Pair {
             server_worker,
             server_publisher,
             client_publisher,
+            client_names,
             client_registry,
             server_registry,
             server_audit,

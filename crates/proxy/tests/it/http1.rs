@@ -364,12 +364,12 @@ fn a_denied_request_gets_403_and_the_connection_goes_on() {
 }
 
 pub(crate) fn allow_path(path: &str) -> Authorization {
+    let values = vec![ValueMatch::Text(TextMatch::Exact(path.into()))];
+    allow(Condition { attribute: Attribute::Path, values, negate: false })
+}
+
+pub(crate) fn allow(condition: Condition) -> Authorization {
     let origin = heddle_diag::Origin::built_in("test");
-    let condition = Condition {
-        attribute: Attribute::Path,
-        values: vec![ValueMatch::Text(TextMatch::Exact(path.into()))],
-        negate: false,
-    };
     let rule = Rule {
         origin: origin.clone(),
         clauses: vec![Clause { alternatives: vec![vec![condition]] }],

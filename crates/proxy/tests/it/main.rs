@@ -6,6 +6,7 @@ mod access_log;
 mod authority;
 mod authorizers;
 mod changes;
+mod egress;
 mod endpoints;
 mod events;
 mod gateway;

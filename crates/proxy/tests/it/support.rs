@@ -211,6 +211,8 @@ pub(crate) struct ClientSide {
     /// Further destinations that rules refer to, from 1 on, and their endpoints; each of another host.
     pub(crate) others: Vec<(Destination, Vec<Endpoint>)>,
     pub(crate) rules: Vec<HttpRule>,
+    /// What the workload may do to others; none: everything.
+    pub(crate) egress: Option<Authorization>,
 }
 
 impl ClientSide {
@@ -222,6 +224,7 @@ impl ClientSide {
             destination: destination(),
             others: Vec::new(),
             rules: vec![rule()],
+            egress: None,
         }
     }
 
@@ -272,7 +275,8 @@ impl ClientSide {
             key: set_key.clone(),
             endpoints: self.endpoints.into_iter().map(Arc::new).collect(),
         };
-        let own = settings("client", self.limits);
+        let mut own = settings("client", self.limits);
+        own.egress = self.egress.map(Arc::new);
         let id = own.workload.id.clone();
         let mut effects = vec![
             Effect::Set(ResourceName::Proxy(id), Resource::Proxy(Arc::new(own))),
@@ -488,6 +492,7 @@ pub(crate) fn shared(
         outside: None,
         metrics: Some(StandardMetrics::new(registry)),
         mesh_metrics: Some(MeshMetrics::new(registry)),
+        names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
         started: tokio::time::Instant::now(),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may")]
 
+mod workload_api;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,7 +103,7 @@ async fn closed(stream: &mut UnixStream) {
 
 async fn sign(path: &Path, peer: &Peer, csr: String) -> Result<Vec<String>, Status> {
     let connection = Connection::open(path, peer).await.unwrap();
-    let request = CertificateRequest { csr, validity_duration: 0 };
+    let request = CertificateRequest { csr, validity_duration: 0, for_application: false };
     connection.create_certificate(request).await.map(|answer| answer.cert_chain)
 }
 

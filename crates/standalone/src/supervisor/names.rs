@@ -1,7 +1,7 @@
 //! The resolver for workloads without a proxy, on the fabric's addresses.
 //!
-//! Names of the mesh lead to endpoints, as those of a headless service do: without a proxy nobody knows virtual
-//! addresses. Other names are the host's to resolve. A meshed workload never asks here, since its proxy takes
+//! Names of the mesh lead where the control plane says: to virtual addresses that the kernel knows, or to endpoints, as
+//! those of a headless service do. Other names are the host's to resolve. A meshed workload never asks here, since its proxy takes
 //! its questions.
 
 use std::collections::BTreeMap;

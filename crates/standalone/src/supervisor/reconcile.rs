@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use heddle_proto::node::{DesiredState, DesiredWorkload, TransportProtocol};
 
 use super::publish::{Publisher, Wish, host_address};
-use super::{Command, Services, container, workload};
+use super::{Command, Services, container, virtual_addresses, workload};
 use crate::status::{MeshStatus, PublishedStatus};
 
 /// What the supervisor's main loop tells.
@@ -84,6 +84,7 @@ pub(super) async fn run(
         if let Some(desired) = &desired {
             running.reconcile(desired);
             running.publish(desired).await;
+            virtual_addresses::follow(&running.services, &desired.virtual_addresses).await;
         }
         let again = running.publish_again;
         tokio::select! {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use heddle_net::interception::VirtualAddress;
 use heddle_proto::node;
 
 use crate::backoff::{Backoff, Limits};
@@ -19,6 +20,7 @@ use crate::supervisor::container::{Container, Ended, Order};
 use crate::supervisor::fabric::Port;
 use crate::supervisor::launch::Process;
 use crate::supervisor::probes::{Exec, Prober};
+use crate::supervisor::virtual_addresses::Given;
 use crate::supervisor::{Services, until};
 use crate::timestamp::epoch_ms;
 
@@ -38,9 +40,15 @@ pub(crate) struct Context {
     port: Port,
     prober: Prober,
     files: WorkloadFiles,
+    given: Given,
 }
 
 impl Context {
+    /// Makes virtual addresses of services lead somewhere. Blocks for some milliseconds.
+    pub(crate) fn give_addresses(&self, list: &Arc<Vec<VirtualAddress>>) {
+        self.given.give(list, self.port.namespace());
+    }
+
     /// From SIGTERM to SIGKILL.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.desired.termination_grace_ms)

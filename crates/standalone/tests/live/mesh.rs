@@ -126,6 +126,7 @@ impl Mesh {
         let state = DesiredState {
             version: "1".into(),
             names: names.collect(),
+            virtual_addresses: Vec::new(),
             workloads,
             trust_domain: "cluster.local".into(),
             workload_ranges: vec!["10.244.0.0/16".into(), "fd00:244::/64".into()],

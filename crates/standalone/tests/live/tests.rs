@@ -326,7 +326,7 @@ fn proxy(user: User) {
     };
     let log = mesh.log(&request);
     for line in [
-        "proxy --control-fd 3 --workload standalone/Pod/default/meshed\n",
+        "proxy --control-fd 3 --workload standalone/Pod/default/meshed --workload-api-fd 4\n",
         "control plane: reached\n",
         "localhost: resolved\n",
         "the host's loopback: denied\n",
@@ -334,12 +334,21 @@ fn proxy(user: User) {
     ] {
         assert!(log.contains(line), "{line} in {log}");
     }
+    // The application finds the Workload API, before and after its proxy was another process; a plain one has none.
+    let finds = || {
+        let script = "test -S ${SPIFFE_ENDPOINT_SOCKET#unix://} && stat -c %a ${SPIFFE_ENDPOINT_SOCKET#unix://}";
+        mesh.exec("meshed", &["sh", "-c", script])
+    };
+    assert_eq!(finds(), (0, "600\n".to_owned()));
+    let (_, text) = mesh.exec("plain", &["sh", "-c", "echo \"[$SPIFFE_ENDPOINT_SOCKET]\""]);
+    assert_eq!(text, "[]\n");
     let before = status.proxy.unwrap().pid;
     mesh.block(async |client| client.kill_proxy("meshed").await).unwrap();
     let after = mesh.until_workload("meshed", "the proxy is not back", |w| {
         w.ready && w.proxy.as_ref().is_some_and(|p| p.pid != before && p.restarts == 1)
     });
     assert_eq!(after.restarts(), 0, "the application goes on");
+    assert_eq!(finds().0, 0);
     let (code, _) = mesh.exec("plain", &["heddle", "fetch", "10.244.0.10:8080"]);
     assert_eq!(code, 7);
 }

@@ -8,7 +8,7 @@ use heddle_ir::matching::TextMatch;
 
 use super::{Conditions, Context, Scope};
 use crate::engine::{Kind, Reader, Topic};
-use crate::network::peers::{Namespaces, PeersKey, Requirement, namespace_labels, values};
+use crate::network::peers::{CLUSTER, Namespaces, PeersKey, Requirement, namespace_labels, values};
 use crate::network::{Direction, condition, never, none_of};
 use crate::object::ObjectKey;
 use crate::report::Report;
@@ -37,7 +37,6 @@ pub(super) const FIELDS: &[&str] = &[
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
-const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 
 /// The peers of an entry. Of lists that are there and empty nobody is meant.
 pub(super) struct Peers<'a> {
@@ -158,7 +157,8 @@ fn endpoints(context: &Context<'_>, selector: &EndpointSelector) -> Vec<Conditio
             .map(|entity| entity_conditions(context.reader, context.direction, entity))
             .unwrap_or_default();
     }
-    match peers_key(&context.scope, wanted) {
+    let cluster = &context.reader.options().cluster;
+    match peers_key(&context.scope, cluster.as_str(), wanted) {
         Some(key) => {
             let addresses = context.reader.read(&key);
             vec![vec![condition(context.direction.peer(), values(&addresses))]]
@@ -183,8 +183,23 @@ fn reserved(name: &str) -> Option<Entity> {
     })
 }
 
+/// Whether a condition on the cluster takes the own one, by its name or by the one that Cilium gives a cluster that has none.
+fn is_own_cluster(requirement: &Requirement, cluster: &str) -> bool {
+    const UNNAMED: &str = "default";
+    match requirement.operator {
+        LabelSelectorOperator::In => {
+            [cluster, UNNAMED].iter().any(|name| requirement.is_met(Some(name)))
+        }
+        _ => [cluster, UNNAMED].iter().all(|name| requirement.is_met(Some(name))),
+    }
+}
+
 /// Whom a selector takes; none where it asks for something that no workload has.
-fn peers_key(scope: &Scope<'_>, wanted: Vec<(String, Requirement)>) -> Option<PeersKey> {
+fn peers_key(
+    scope: &Scope<'_>,
+    cluster: &str,
+    wanted: Vec<(String, Requirement)>,
+) -> Option<PeersKey> {
     let mut key = PeersKey::new(Namespaces::All, Vec::new());
     let mut of_namespace = Vec::new();
     let mut names_a_namespace = false;
@@ -203,6 +218,10 @@ fn peers_key(scope: &Scope<'_>, wanted: Vec<(String, Requirement)>) -> Option<Pe
         } else if *name == *ACCOUNT {
             key.accounts.push(requirement);
         } else if *name == *CLUSTER {
+            // Everything that is known here is of the own cluster.
+            if !is_own_cluster(&requirement, cluster) {
+                return None;
+            }
             names_a_namespace = true;
         } else {
             key.labels.push(requirement);
@@ -250,7 +269,7 @@ pub(super) fn selects(
         } else if key == ACCOUNT {
             requirement.is_met(account)
         } else if key == CLUSTER {
-            requirement.is_met(Some(reader.options().cluster.as_str()))
+            is_own_cluster(requirement, reader.options().cluster.as_str())
         } else {
             requirement.is_met(facts.labels.get(key).map(|value| &**value))
         }

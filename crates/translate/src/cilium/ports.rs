@@ -6,6 +6,7 @@ use heddle_ir::authorization::{Attribute, Clause, Condition, ValueMatch};
 use heddle_ir::matching::TextMatch;
 
 use super::{Conditions, Context, l7};
+use crate::network::peers::at_named_port;
 use crate::network::{Direction, condition, never};
 use crate::report::Report;
 
@@ -22,7 +23,7 @@ pub(super) fn allowed(
     let mut clause = never();
     for rule in rules {
         let said = l7::alternatives(context, rule, report);
-        for port in ports(context, &rule.ports, report) {
+        for port in ports(context, &rule.ports) {
             for conditions in &said {
                 let both = port.iter().chain(conditions).cloned().collect();
                 clause.alternatives.push(both);
@@ -38,32 +39,27 @@ pub(super) fn denied(
     context: &Context<'_>,
     rules: &[DenyPort],
     icmps: &[IcmpRule],
-    report: &mut Report,
 ) -> Option<Clause> {
     if rules.is_empty() && icmps.is_empty() {
         return None;
     }
     let mut clause = never();
     for rule in rules {
-        clause.alternatives.extend(ports(context, &rule.ports, report));
+        clause.alternatives.extend(ports(context, &rule.ports));
     }
     clause.alternatives.extend(icmp(icmps));
     Some(clause)
 }
 
 /// Each port is an alternative; no port at all is every port.
-fn ports(context: &Context<'_>, ports: &[PortProtocol], report: &mut Report) -> Vec<Conditions> {
+fn ports(context: &Context<'_>, ports: &[PortProtocol]) -> Vec<Conditions> {
     if ports.is_empty() {
         return vec![Vec::new()];
     }
-    ports.iter().filter_map(|port| port_conditions(context, port, report)).collect()
+    ports.iter().flat_map(|port| port_conditions(context, port)).collect()
 }
 
-fn port_conditions(
-    context: &Context<'_>,
-    port: &PortProtocol,
-    report: &mut Report,
-) -> Option<Conditions> {
+fn port_conditions(context: &Context<'_>, port: &PortProtocol) -> Vec<Conditions> {
     let mut conditions: Vec<Condition> = Vec::new();
     let protocol = match port.protocol {
         None | Some(Transport::Any) => None,
@@ -76,25 +72,26 @@ fn port_conditions(
     conditions.extend(protocol.map(|name| condition(Attribute::Protocol, vec![exact(name)])));
     let text = port.port.as_deref().unwrap_or("0");
     let value = match text.parse::<u16>() {
-        Ok(0) => return Some(conditions),
+        Ok(0) => return vec![conditions],
         Ok(first) => match port.end_port.and_then(|last| u16::try_from(last).ok()) {
             Some(last) if last > first => ValueMatch::PortRange(first, last),
             _ => ValueMatch::Port(first),
         },
+        // A name means another number at each peer.
         Err(_) if context.direction == Direction::Egress => {
-            let why = "a port by name means another number at each peer; write the number";
-            report.unsupported(context.scope.written.origin_of(port.at, "port"), why);
-            return None;
+            let with = |own: Vec<Condition>| conditions.iter().cloned().chain(own).collect();
+            return at_named_port(context.reader, text).into_iter().map(with).collect();
         }
         Err(_) => {
             let known = &context.facts.ports;
             let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
             // A workload without such a port has nothing that could be allowed or denied.
-            ValueMatch::Port(found?.1)
+            let Some((_, number)) = found else { return Vec::new() };
+            ValueMatch::Port(*number)
         }
     };
     conditions.push(condition(Attribute::DestinationPort, vec![value]));
-    Some(conditions)
+    vec![conditions]
 }
 
 fn icmp(rules: &[IcmpRule]) -> Vec<Conditions> {

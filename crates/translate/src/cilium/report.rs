@@ -7,7 +7,7 @@ use heddle_diag::Diagnostic;
 use super::{Context, Scope, is_for, translate};
 use crate::codes;
 use crate::engine::{Kind, Reader, Topic};
-use crate::network::{Contribution, Direction, NO_EGRESS};
+use crate::network::{Contribution, Direction};
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::workload::{Facts, WorkloadKey};
@@ -55,10 +55,6 @@ fn report_rule(
     if rule.log.is_some() {
         let why = "flows are not marked";
         report.unsupported(written.origin_of(rule.at, "log"), why);
-    }
-    if !rule.egress.is_empty() || !rule.egress_deny.is_empty() {
-        let field = if rule.egress.is_empty() { "egressDeny" } else { "egress" };
-        report.unsupported(written.origin_of(rule.at, field), NO_EGRESS);
     }
     let facts = pods.iter().filter_map(|pod| reader.read(&WorkloadKey(ObjectKey::of(pod))));
     let selected: Vec<_> = facts.filter(|facts| is_for(reader, scope, rule, facts)).collect();

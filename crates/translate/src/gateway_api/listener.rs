@@ -12,11 +12,13 @@ use heddle_ident::HostPattern;
 use heddle_ir::gateway::{
     AuthoritySource, CertificateSource, ClientCertificate, ServerTls, TlsTermination, TlsVersion,
 };
+use heddle_ir::secret::SecretKey;
 
 use crate::engine::Reader;
 use crate::gateway_api::certificates::{self, Referrer, Unresolved};
 use crate::gateway_api::route::RouteKind;
 use crate::object::ObjectKey;
+use crate::secret::SecretQuery;
 
 /// What a listener speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -257,7 +259,12 @@ fn tls(
             }
         }
     }
-    if references.unwrap_or_default().is_empty() {
+    let mode = listener.tls.as_ref().and_then(|tls| tls.options.get(TERMINATE_MODE));
+    let is_mesh = mode.is_some_and(|mode| mode == "ISTIO_MUTUAL");
+    if let Some(mode) = mode {
+        terminate_mode(mode, surroundings.reader, &mut termination, refused);
+    }
+    if references.unwrap_or_default().is_empty() && !is_mesh {
         let message = "the listener names no certificate";
         unresolved.get_or_insert(Unresolved::new("InvalidCertificateRef", message));
     }
@@ -268,6 +275,48 @@ fn tls(
         client(validation, surroundings, &mut termination, unresolved, refused);
     }
     ServerTls::Terminate(termination)
+}
+
+/// Istio's option for what is asked of clients, in the words of its own Gateway.
+pub(crate) const TERMINATE_MODE: &str = "gateway.istio.io/tls-terminate-mode";
+
+/// Asks of clients what the option says. A word that is not known refuses the listener: it may have meant to keep
+/// somebody out.
+fn terminate_mode(
+    mode: &str,
+    reader: &Reader<'_>,
+    termination: &mut TlsTermination,
+    refused: &mut Option<Unresolved>,
+) {
+    let certificate = match mode {
+        "SIMPLE" => return,
+        "ISTIO_MUTUAL" => {
+            termination.certificates = vec![CertificateSource::Mesh];
+            termination.client_authority = Some(AuthoritySource::Mesh);
+            termination.client_certificate = ClientCertificate::Require;
+            return;
+        }
+        "MUTUAL" => ClientCertificate::Require,
+        "OPTIONAL_MUTUAL" => ClientCertificate::Optional,
+        other => {
+            let message = format!("`{other}` is no mode of `{TERMINATE_MODE}` that is supported");
+            refused.get_or_insert(Unresolved::new("Invalid", message));
+            return;
+        }
+    };
+    // Who vouches for clients stands beside the certificate, or in a Secret of its own.
+    let keys = termination.certificates.iter().filter_map(|source| match source {
+        CertificateSource::Secret(key) => Some(key.clone()),
+        _ => None,
+    });
+    let keys = keys.flat_map(|key| {
+        let name = format!("{}-cacert", key.name).into();
+        let beside = SecretKey { name, ..key.clone() };
+        let is_there = reader.read(&SecretQuery(beside.clone())).is_some();
+        [Some(beside).filter(|_| is_there), Some(key)]
+    });
+    termination.client_authority = Some(AuthoritySource::Secrets(keys.flatten().collect()));
+    termination.client_certificate = certificate;
 }
 
 /// How clients of a port are checked: the port's settings go before the default, as a whole.

@@ -21,7 +21,6 @@ const GATEWAY_CLASS: Table = &[
 const GATEWAY: Table = &[
     ("gatewayClassName", Applied),
     ("listeners", Applied),
-    ("listeners[].tls.options", Unsupported(NO_OPTIONS)),
     ("addresses", Applied),
     ("allowedListeners", Applied),
     ("defaultScope", Unsupported(NO_DEFAULT_GATEWAYS)),
@@ -34,11 +33,7 @@ const GATEWAY: Table = &[
     ("tls", Applied),
 ];
 
-const LISTENER_SET: Table = &[
-    ("listeners", Applied),
-    ("listeners[].tls.options", Unsupported(NO_OPTIONS)),
-    ("parentRef", Applied),
-];
+const LISTENER_SET: Table = &[("listeners", Applied), ("parentRef", Applied)];
 
 pub(crate) const HTTP_ROUTE: Table = &[
     ("hostnames", Applied),

@@ -298,10 +298,27 @@ fn retry(
 /// What a session's cookie is called where nothing is said.
 const SESSION_NAME: &str = "heddle-session";
 
-fn session(written: &WrittenSession, context: &Context<'_, '_>) -> Option<SessionPersistence> {
+/// Says how the former spelling of a session is read.
+fn former_session(written: &WrittenSession, context: &mut Context<'_, '_>) {
+    let former = [
+        ("sessionName", written.session_name.is_some(), "read as the name of the cookie or header"),
+        ("cookieConfig", written.cookie_config.is_some(), "read as `cookie`"),
+        (
+            "idleTimeout",
+            written.idle_timeout.is_some(),
+            "kept, though the field has been taken out",
+        ),
+    ];
+    for (field, _, how) in former.into_iter().filter(|(_, is_there, _)| *is_there) {
+        context.report.translated(context.places.origin_of(written.at, field), how);
+    }
+}
+
+fn session(written: &WrittenSession, context: &mut Context<'_, '_>) -> Option<SessionPersistence> {
     if context.places.is_broken(written.at) {
         return None;
     }
+    former_session(written, context);
     let former = written.session_name.as_deref();
     let (name, location) = match written.kind() {
         SessionType::Cookie => {

@@ -7,9 +7,10 @@ use heddle_api::{Object, Resource as AnyObject, kubernetes};
 use heddle_ir::destination::{Destination, FailureAccrual, LoadBalancing, RetryBudget};
 
 use crate::codes;
+use crate::crossing;
 use crate::engine::Reader;
 use crate::linkerd::annotations::Annotated;
-use crate::linkerd::{opaque_ports, retry, service_profile};
+use crate::linkerd::{opaque_ports, retry, service_profile, settings};
 use crate::options::Profile;
 use crate::report::Report;
 use crate::service::{Service, ServicePort};
@@ -148,6 +149,7 @@ pub(crate) fn report(
     retry::timeouts([object], report);
     retry::report_unknown(object, report);
     opaque_ports::check(object, opaque_ports::ANNOTATION, report);
+    settings::report_service(object, report);
     for key in object.keys("balancer.") {
         if key.starts_with("balancer.alpha.linkerd.io/") {
             let why = "load is not moved away from endpoints that fail before they are left alone";
@@ -162,7 +164,10 @@ pub(crate) fn report(
             report.warning(codes::ANNOTATION, object.origin(key), message);
         }
     }
-    let Some(profile) = service_profile::of_service(reader, service) else { return };
+    let Some(profile) = service_profile::of_service(reader, service) else {
+        crossing::annotations(reader, service, report);
+        return;
+    };
     for family in ["balancer.", "retry.", "timeout."] {
         for key in object.keys(family).filter(|key| key.contains("linkerd.io/")) {
             let message = format!(

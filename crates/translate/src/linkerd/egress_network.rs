@@ -14,7 +14,6 @@ use heddle_ir::authorization::{
 
 use crate::codes;
 use crate::engine::{Kind, Reader, Topic};
-use crate::network::NO_EGRESS;
 use crate::object::by_age;
 use crate::report::Report;
 use crate::workload::Facts;
@@ -125,11 +124,8 @@ fn outside(reader: &Reader<'_>, range: &Range) -> Clause {
 
 /// What there is to say about a network.
 pub(crate) fn report(reader: &Reader<'_>, network: &Network, report: &mut Report) {
-    let (spec, namespace) = (&network.spec, &network.meta.namespace);
+    let namespace = &network.meta.namespace;
     let global = &reader.options().linkerd.egress_namespace;
-    if denies(network) {
-        report.unsupported(network.origin_of(spec.at, "trafficPolicy"), NO_EGRESS);
-    }
     if **global != **namespace && !all(reader, global).is_empty() {
         let message = format!(
             "clients of `{namespace}` are asked for these networks only: those of `{global}` count for them no more"

@@ -65,13 +65,20 @@ pub(crate) fn annotate<'a>(
     rule: &mut HttpRule,
     report: &mut Report,
 ) {
-    if let Some(retry) = retry(objects.clone(), report) {
+    // A rule that says itself when it is tried again goes before its Service, not before annotations of its route.
+    let says = rule.retry.origin.kind.ends_with("Route");
+    let own = objects.clone().into_iter().filter(|object| !says || !is_service(*object));
+    if let Some(retry) = retry(own, report) {
         rule.retry = retry;
     }
     let timeouts = timeouts(objects, report);
     rule.timeout = rule.timeout.or(timeouts.request);
     rule.stream_timeouts.response = rule.stream_timeouts.response.or(timeouts.stream.response);
     rule.stream_timeouts.idle = rule.stream_timeouts.idle.or(timeouts.stream.idle);
+}
+
+fn is_service(object: Annotated<'_>) -> bool {
+    &*object.object().kind == "Service"
 }
 
 /// What there is to say about the two families of annotations of a route.

@@ -114,6 +114,11 @@ pub(crate) fn report(object: Annotated<'_>, report: &mut Report) {
             None => report.ignored(object.origin(key), "a setting of Linkerd's own proxy"),
         }
     }
+    for family in ["balancer.linkerd.io/", "retry.linkerd.io/", "timeout.linkerd.io/"] {
+        for key in object.keys(family) {
+            misplaced(object, key, "it is read at Services and routes, not at pods", report);
+        }
+    }
     if object.get("linkerd.io/inject") == Some("ingress") {
         let why = "requests are routed by address and authority, not by `l5d-dst-override`";
         report.unsupported(object.origin("linkerd.io/inject"), why);
@@ -137,4 +142,22 @@ pub(crate) fn report_of(object: &AnyObject, out: &mut Report) {
         _ => return,
     };
     report(Annotated::of_template(written, &template.metadata), out);
+    let own = Annotated::of_meta(written, object.meta());
+    let of_pods = own.keys("config.linkerd.io/").chain(own.keys("linkerd.io/inject"));
+    for key in of_pods {
+        misplaced(own, key, "it is read at pods: write it into `spec.template.metadata`", out);
+    }
+}
+
+/// An annotation where nobody reads it.
+fn misplaced(object: Annotated<'_>, key: &str, why: &str, out: &mut Report) {
+    out.warning(codes::ANNOTATION, object.origin(key), why);
+    out.ignored(object.origin(key), why);
+}
+
+/// What there is to say about annotations of a Service that are for pods.
+pub(crate) fn report_service(object: Annotated<'_>, out: &mut Report) {
+    for key in object.keys("config.linkerd.io/").filter(|key| *key != opaque_ports::ANNOTATION) {
+        misplaced(object, key, "it is read at namespaces and pods, not at Services", out);
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) fn contribution(
     }
     let Some(closes) = closes(policy, direction) else { return contribution };
     contribution.closes = Some(closes);
-    contribution.allow = rules(reader, policy, direction, facts, &mut Report::default());
+    contribution.allow = rules(reader, policy, direction, facts);
     contribution
 }
 
@@ -68,13 +68,7 @@ fn closes(policy: &Policy, direction: Direction) -> Option<Origin> {
     is_for.then(|| policy.origin_of(spec.at, field))
 }
 
-fn rules(
-    reader: &Reader<'_>,
-    policy: &Policy,
-    direction: Direction,
-    facts: &Facts,
-    report: &mut Report,
-) -> Vec<Rule> {
+fn rules(reader: &Reader<'_>, policy: &Policy, direction: Direction, facts: &Facts) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut add = |at: At, peers: &[NetworkPolicyPeer], ports: &[NetworkPolicyPort]| {
         // What cannot be read allows nothing.
@@ -86,7 +80,7 @@ fn rules(
             clauses.push(peer_clause(reader, policy, peers, direction));
         }
         if !ports.is_empty() {
-            clauses.push(port_clause(policy, ports, direction, facts, report));
+            clauses.push(port_clause(reader, ports, direction, facts));
         }
         rules.push(Rule { origin: policy.origin_at(at), clauses });
     };
@@ -135,11 +129,10 @@ fn block_conditions(block: &IpBlock, attribute: Attribute) -> Vec<Condition> {
 }
 
 fn port_clause(
-    policy: &Policy,
+    reader: &Reader<'_>,
     ports: &[NetworkPolicyPort],
     direction: Direction,
     facts: &Facts,
-    report: &mut Report,
 ) -> Clause {
     let mut clause = never();
     for port in ports {
@@ -152,13 +145,15 @@ fn port_clause(
             Attribute::Protocol,
             vec![ValueMatch::Text(TextMatch::Exact(protocol.into()))],
         )];
-        match number(port, direction, facts) {
-            Ok(None) => {}
-            Ok(Some(value)) => conditions.push(condition(Attribute::DestinationPort, vec![value])),
-            Err(why) => {
-                report.unsupported(policy.origin_of(port.at, "port"), why);
-                continue;
-            }
+        if let (Some(IntOrText::Text(name)), Direction::Egress) = (&port.port, direction) {
+            // A name means another number at each peer.
+            let with = |own: Vec<Condition>| conditions.iter().cloned().chain(own).collect();
+            let named = peers::at_named_port(reader, name).into_iter().map(with);
+            clause.alternatives.extend(named);
+            continue;
+        }
+        if let Some(value) = number(port, facts) {
+            conditions.push(condition(Attribute::DestinationPort, vec![value]));
         }
         clause.alternatives.push(conditions);
     }
@@ -166,25 +161,18 @@ fn port_clause(
 }
 
 /// The port or range; nothing where every port is meant.
-fn number(
-    port: &NetworkPolicyPort,
-    direction: Direction,
-    facts: &Facts,
-) -> Result<Option<ValueMatch>, &'static str> {
+fn number(port: &NetworkPolicyPort, facts: &Facts) -> Option<ValueMatch> {
     let number = |number: i64| u16::try_from(number).unwrap_or_default();
     match (&port.port, port.end_port) {
-        (None, _) => Ok(None),
+        (None, _) => None,
         (Some(IntOrText::Int(first)), Some(last)) => {
-            Ok(Some(ValueMatch::PortRange(number(*first), number(last.into()))))
+            Some(ValueMatch::PortRange(number(*first), number(last.into())))
         }
-        (Some(IntOrText::Int(only)), None) => Ok(Some(ValueMatch::Port(number(*only)))),
-        (Some(IntOrText::Text(_)), _) if direction == Direction::Egress => {
-            Err("a port by name means another number at each peer; write the number")
-        }
+        (Some(IntOrText::Int(only)), None) => Some(ValueMatch::Port(number(*only))),
         (Some(IntOrText::Text(name)), _) => {
             // A workload without such a port has nothing that could be allowed.
             let found = facts.ports.iter().find(|(known, _)| **known == **name);
-            Ok(Some(found.map_or(ValueMatch::Port(0), |(_, number)| ValueMatch::Port(*number))))
+            Some(found.map_or(ValueMatch::Port(0), |(_, number)| ValueMatch::Port(*number)))
         }
     }
 }
@@ -200,14 +188,6 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
             continue;
         }
         selected += 1;
-        if selected == 1 {
-            for direction in [Direction::Ingress, Direction::Egress] {
-                rules(reader, policy, direction, &facts, report);
-            }
-        }
-    }
-    if closes(policy, Direction::Egress).is_some() {
-        report.unsupported(policy.origin_of(policy.spec.at, "egress"), super::NO_EGRESS);
     }
     if selected == 0 && !pods.is_empty() {
         let message = "no workload of the namespace has the labels of the selector";
@@ -216,17 +196,5 @@ pub(crate) fn report(reader: &Reader<'_>, policy: &Policy, report: &mut Report) 
             policy.origin_of(policy.spec.at, "podSelector"),
             message,
         );
-    }
-    let entries = policy.spec.ingress.iter().flat_map(|rule| &rule.ports);
-    for port in entries.chain(policy.spec.egress.iter().flat_map(|rule| &rule.ports)) {
-        if matches!(port.protocol, Some(Protocol::Udp | Protocol::Sctp)) {
-            let why =
-                "datagrams do not pass the proxy, so this allows nothing that is not open already";
-            report.outcome(
-                policy.origin_of(port.at, "protocol"),
-                heddle_diag::Outcome::Unsupported,
-                why,
-            );
-        }
     }
 }

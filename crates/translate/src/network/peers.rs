@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use heddle_api::{LabelSelector, LabelSelectorOperator, Resource as AnyObject};
 use heddle_ident::Cidr;
-use heddle_ir::authorization::ValueMatch;
+use heddle_ir::authorization::{Attribute, Condition, ValueMatch};
 
 use crate::engine::{Derivation, Kind, Reader, Topic};
+use crate::network::condition;
 use crate::object::ObjectKey;
 use crate::pod;
 use crate::workload::WorkloadKey;
@@ -97,7 +98,10 @@ impl Derivation for PeersKey {
                 continue;
             }
             let Some(facts) = reader.read(&WorkloadKey(ObjectKey::of(&object))) else { continue };
-            let label = |key: &str| facts.labels.get(key).map(|value| &**value);
+            let label = |key: &str| match facts.labels.get(key) {
+                Some(value) => Some(&**value),
+                None => of_cluster(reader, key),
+            };
             let account = facts.identity.path().rsplit('/').next();
             let met =
                 self.labels.iter().all(|requirement| requirement.is_met(label(&requirement.key)))
@@ -148,6 +152,52 @@ impl PeersKey {
             }
         }
     }
+}
+
+/// The label by which Cilium tells clusters apart, which no workload has written on it. Everything that is known here is of
+/// the own cluster.
+pub(crate) const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
+
+fn of_cluster<'a>(reader: &'a Reader<'_>, key: &str) -> Option<&'a str> {
+    (key == CLUSTER).then(|| reader.options().cluster.as_str())
+}
+
+/// Where workloads have a port of a name: its numbers, each with the addresses of those that call that number so.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct NamedPortKey(pub(crate) Arc<str>);
+
+/// Addresses by port.
+pub(crate) type NamedPorts = Arc<BTreeMap<u16, BTreeSet<IpAddr>>>;
+
+impl Derivation for NamedPortKey {
+    fn derive(&self, reader: &Reader<'_>) -> NamedPorts {
+        let mut found: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+        for object in reader.objects(Topic::Kind(Kind::Pod)) {
+            let AnyObject::Pod(pod) = &object else { continue };
+            if pod::is_over(&pod.written) {
+                continue;
+            }
+            let Some(facts) = reader.read(&WorkloadKey(ObjectKey::of(&object))) else { continue };
+            let named = facts.ports.iter().find(|(name, _)| name.eq_ignore_ascii_case(&self.0));
+            if let Some((_, number)) = named {
+                found.entry(*number).or_default().extend(pod::addresses(&pod.written));
+            }
+        }
+        Arc::new(found)
+    }
+}
+
+/// Conditions for a port that each peer calls by this name: one alternative for each number. Nobody has it: none.
+pub(crate) fn at_named_port(reader: &Reader<'_>, name: &str) -> Vec<Vec<Condition>> {
+    let found = reader.read(&NamedPortKey(name.into()));
+    let alternative = |(number, addresses): (&u16, &BTreeSet<IpAddr>)| {
+        let addresses: Vec<IpAddr> = addresses.iter().copied().collect();
+        vec![
+            condition(Attribute::DestinationAddress, values(&addresses)),
+            condition(Attribute::DestinationPort, vec![ValueMatch::Port(*number)]),
+        ]
+    };
+    found.iter().map(alternative).collect()
 }
 
 /// The labels of a namespace; one that no object describes has the label that Kubernetes gives every namespace.

@@ -12,6 +12,8 @@ use heddle_api::{At, Decode, LabelSelector, Resource as AnyObject, Written};
 use heddle_diag::{Diagnostic, Outcome};
 
 use crate::codes;
+use crate::linkerd;
+use crate::linkerd::annotations::Annotated;
 use crate::outcomes::Becomes::{self, Applied, Ignored, Unsupported};
 use crate::outcomes::{Table, fill};
 use crate::report::Report;
@@ -102,7 +104,11 @@ const CRON_JOB: Table =
 pub fn report(object: &AnyObject) -> Report {
     let mut report = Report::default();
     match object {
-        AnyObject::Pod(pod) => pod_spec(object, &pod.spec, &mut report),
+        AnyObject::Pod(pod) => {
+            pod_spec(object, &pod.spec, &mut report);
+            // The Pod that is made of it has no places in a text.
+            linkerd::settings::report(Annotated::of(&**pod), &mut report);
+        }
         AnyObject::Deployment(deployment) => {
             let Deployment { selector, template, .. } = &deployment.spec;
             template_of(object, selector, template, &mut report);

@@ -25,6 +25,8 @@ const DEFAULT: &str = "istio-ingressgateway";
 const SERVICE_TYPE: &str = "networking.istio.io/service-type";
 /// Objects that are made have no clock behind them; what is younger must not restart them.
 const CREATED: &str = "1970-01-01T00:00:00Z";
+/// Another name of the account, as in Istio.
+const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
 /// Marks what was made here.
 pub const MADE_FOR: &str = "heddle.dev/made-for-gateway";
 
@@ -34,6 +36,7 @@ type Labels = BTreeMap<String, String>;
 struct Wanted {
     namespace: String,
     name: String,
+    account: String,
     labels: Labels,
     annotations: Labels,
     service_type: String,
@@ -191,6 +194,7 @@ impl Wanted {
         let is_egress = name.contains("egress");
         Self {
             namespace: namespace.unwrap_or_else(|| ISTIO_NAMESPACE.to_owned()),
+            account: name.clone(),
             name,
             labels,
             annotations: Labels::new(),
@@ -215,7 +219,9 @@ impl Wanted {
         let known = own.filter(|kind| matches!(kind.as_str(), "ClusterIP" | "NodePort"));
         let service_type = known.map_or("LoadBalancer", String::as_str).to_owned();
         let namespace = meta.namespace.clone();
-        Self { namespace, name, labels, annotations, service_type, ports: BTreeMap::new() }
+        let account = meta.annotations.get(SERVICE_ACCOUNT).unwrap_or(&name).clone();
+        let ports = BTreeMap::new();
+        Self { namespace, name, account, labels, annotations, service_type, ports }
     }
 
     fn open(&self, api_version: &str, kind: &str) -> JsonWriter {
@@ -225,7 +231,7 @@ impl Wanted {
         json.field("kind", kind);
         json.key("metadata");
         json.open_object();
-        json.field("name", &self.name);
+        json.field("name", if kind == "ServiceAccount" { &self.account } else { &self.name });
         json.field("namespace", &self.namespace);
         json.field("creationTimestamp", CREATED);
         map(&mut json, "labels", &self.labels);
@@ -260,7 +266,7 @@ impl Wanted {
         json.close_object();
         json.key("spec");
         json.open_object();
-        json.field("serviceAccountName", &self.name);
+        json.field("serviceAccountName", &self.account);
         json.key("containers");
         json.raw(r#"[{"name":"istio-proxy","image":"auto"}]"#);
         json.close_object();

@@ -10,7 +10,7 @@ mod print;
 use std::fmt::Write;
 use std::path::Path;
 
-use heddle_api::Reader;
+use heddle_api::{Reader, Resource};
 use heddle_ident::{Host, NetworkName, WorkloadId};
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{OutboundKey, ScopeId};
@@ -32,6 +32,14 @@ fn run(input: &str) -> String {
     }
     let mut objects = loaded.resources;
     if expansion {
+        // Of the Pods that are made here nobody could say where their annotations are written.
+        for object in objects.iter().filter(|object| matches!(object, Resource::Pod(_))) {
+            for finding in heddle_translate::workloads::report(object).findings {
+                if finding.code == heddle_translate::codes::ANNOTATION {
+                    writeln!(out, "{}", print::finding(&finding)).unwrap();
+                }
+            }
+        }
         objects = heddle_translate::workloads::expand(objects, Allocation::default(), true).objects;
     }
     let mut translator = Translator::new(options);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use heddle_net::namespace::Namespaces;
 use heddle_net::process::{Capabilities, Isolation, Mount, Plan};
 use heddle_proto::node;
+use heddle_proto::workload_api::SOCKET_VARIABLE;
 
 use super::Context;
 use super::mounts::{Mounts, hide, programs_below};
@@ -14,6 +15,14 @@ use crate::supervisor::launch::{OWN_PROGRAM, environment};
 
 /// The number under which a proxy finds its socket pair.
 pub(super) const CONTROL_DESCRIPTOR: i32 = 3;
+/// The number under which it finds the listening socket of the Workload API.
+const WORKLOAD_API_DESCRIPTOR: i32 = 4;
+/// The number under which it finds the file of the names that its workload has learned.
+const NAMES_DESCRIPTOR: i32 = 5;
+/// Where an application finds the Workload API, as Istio has it.
+const WORKLOAD_API_FOLDER: &str = "/var/run/secrets/workload-spiffe-uds";
+const WORKLOAD_API_ADDRESS: &str = "unix:///var/run/secrets/workload-spiffe-uds/socket";
+
 impl Context {
     /// The plan of an application's process.
     pub(super) fn container_plan(&self, container: &node::Container) -> Result<Plan, String> {
@@ -53,16 +62,23 @@ impl Context {
 
     /// The plan of the proxy: in the workload's network, able to mark its sockets, and with nothing of the
     /// mesh's state in sight.
-    pub(super) fn proxy_plan(&self, link: OwnedFd) -> Plan {
+    pub(super) fn proxy_plan(
+        &self,
+        link: OwnedFd,
+        names: OwnedFd,
+        workload_api: Option<OwnedFd>,
+    ) -> Plan {
         let services = &self.services;
         let mut plan = Plan::new(OWN_PROGRAM);
-        let own = ["--control-fd", "3", "--workload", &self.desired.id];
+        let own = ["--control-fd", "3", "--names-fd", "5", "--workload", &self.desired.id];
+        let listening = workload_api.iter().flat_map(|_| ["--workload-api-fd", "4"]);
         plan.arguments = services
             .options
             .proxy_arguments
             .iter()
             .map(String::as_str)
             .chain(own)
+            .chain(listening)
             .map(OsString::from)
             .collect();
         plan.environment = services.own_environment();
@@ -71,7 +87,8 @@ impl Context {
         plan.network = Some(self.port.namespace().clone());
         plan.mounts = vec![hide(services.state.root())];
         plan.capabilities = Capabilities::NET_ADMIN;
-        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR)];
+        plan.descriptors = vec![(link, CONTROL_DESCRIPTOR), (names, NAMES_DESCRIPTOR)];
+        plan.descriptors.extend(workload_api.map(|socket| (socket, WORKLOAD_API_DESCRIPTOR)));
         plan
     }
 
@@ -84,8 +101,10 @@ impl Context {
             ("HOME", self.services.options.home.as_str()),
             ("HOSTNAME", self.desired.hostname.as_str()),
         ];
+        let workload_api = (SOCKET_VARIABLE, WORKLOAD_API_ADDRESS);
+        let defaults = defaults.into_iter().chain(self.desired.meshed.then_some(workload_api));
         let absent = |name: &str| !given.iter().any(|(given, _)| *given == name);
-        let defaults = defaults.into_iter().filter(|(name, _)| absent(name));
+        let defaults = defaults.filter(|(name, _)| absent(name));
         let mut all = environment(given.iter().copied().chain(defaults));
         for (_, path) in all.iter_mut().filter(|(name, _)| name == "PATH") {
             path.push(":");
@@ -98,6 +117,10 @@ impl Context {
         let mut mounts = Mounts::new();
         for name in ["resolv.conf", "hosts", "hostname", "nsswitch.conf"] {
             mounts.replace(&Path::new("/etc").join(name), self.files.etc(name));
+        }
+        if self.desired.meshed {
+            let target = Path::new(WORKLOAD_API_FOLDER);
+            mounts.folder(target, self.files.workload_api(), true, false)?;
         }
         for directory in &container.directories {
             let own = directory.host_path.is_empty();

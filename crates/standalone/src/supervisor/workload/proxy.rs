@@ -85,7 +85,14 @@ async fn start(context: &Context, link: &mut JoinSet<()>) -> Result<Process, Str
         }
     });
     let log = services.workload_log(&context.desired, PROXY_CONTAINER);
-    let plan = context.proxy_plan(theirs);
+    let workload_api = context.files.listen_workload_api();
+    let workload_api = workload_api.inspect_err(|error| {
+        let workload = &context.desired.id;
+        tracing::warn!(workload, %error, "no socket for the Workload API: the application gets no identity there");
+    });
+    let names = context.files.names();
+    let names = names.map_err(|error| format!("has no file for learned names: {error}"))?;
+    let plan = context.proxy_plan(theirs, names.into(), workload_api.ok());
     services.launcher.start_logged(plan, &log).await
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use heddle_proto::node;
 
 use super::Context;
 use crate::supervisor::probes::{Prober, chain};
+use crate::supervisor::virtual_addresses::Given;
 use crate::supervisor::{Services, files};
 
 /// The folder of one workload; removed with it.
@@ -23,15 +25,40 @@ pub(crate) struct WorkloadFiles {
 
 impl WorkloadFiles {
     fn create(root: PathBuf) -> io::Result<Self> {
-        for folder in ["etc", "volumes"] {
+        for folder in ["etc", "volumes", "workload-api"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join(folder))?;
         }
         Ok(Self { root })
     }
 
+    /// The names that the workload has learned, which outlive its proxy's process. The proxy sees the file alone, nobody
+    /// else sees it.
+    pub(super) fn names(&self) -> io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(self.root.join("learned-names"))
+    }
+
     /// A file that is shown under `/etc`.
     pub(super) fn etc(&self, name: &str) -> PathBuf {
         self.root.join("etc").join(name)
+    }
+
+    /// The folder with the socket of the Workload API.
+    pub(super) fn workload_api(&self) -> PathBuf {
+        self.root.join("workload-api")
+    }
+
+    /// Listens on that socket anew: a proxy that died has left the former one behind.
+    pub(super) fn listen_workload_api(&self) -> io::Result<OwnedFd> {
+        let folder = fs::File::open(self.workload_api())?;
+        // Through its descriptor: the address of a socket has room for 107 bytes, a state directory's path may be longer.
+        let socket = PathBuf::from(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()));
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        heddle_net::socket::listen_unix(&socket).map(OwnedFd::from)
     }
 
     /// The folder of a volume that belongs to the workload; made at its first use.
@@ -85,7 +112,11 @@ fn set_up_blocking(
     let files = WorkloadFiles::create(folder).map_err(files_error)?;
     write_etc(services, &desired, &addresses, &files).map_err(files_error)?;
     let prober = Prober::new(port.namespace(), addresses);
-    Ok(Context { services: Arc::clone(services), desired, port, prober, files })
+    let given = Given::default();
+    if !desired.meshed {
+        given.give(&services.virtual_addresses.current(), port.namespace());
+    }
+    Ok(Context { services: Arc::clone(services), desired, port, prober, files, given })
 }
 
 fn write_etc(

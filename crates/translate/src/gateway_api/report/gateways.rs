@@ -1,7 +1,7 @@
 //! GatewayClasses, Gateways and ListenerSets.
 
-use heddle_api::gateway_api::{Gateway, GatewayClass, ListenerSet};
-use heddle_api::{Object, Resource as AnyObject};
+use heddle_api::gateway_api::{Gateway, GatewayClass, Listener, ListenerSet};
+use heddle_api::{Object, Resource as AnyObject, Written};
 use heddle_diag::Diagnostic;
 
 use super::{condition, resolved};
@@ -9,8 +9,8 @@ use crate::codes;
 use crate::engine::Reader;
 use crate::gateway_api::attach::{AttachedKey, Attachments};
 use crate::gateway_api::certificates::Unresolved;
-use crate::gateway_api::class::{self, Ownership, SUPPORTED_FEATURES};
-use crate::gateway_api::listener::ListenerView;
+use crate::gateway_api::class::{self, CONTROLLER, Ownership, SUPPORTED_FEATURES};
+use crate::gateway_api::listener::{ListenerView, TERMINATE_MODE};
 use crate::gateway_api::status::{GatewayApiStatus, ListenerStatus};
 use crate::gateway_api::view::{self, View, ViewKey};
 use crate::object::ObjectKey;
@@ -29,6 +29,12 @@ pub(crate) fn gateway_class(
         let origin = object.origin_of(object.spec.at, "controllerName");
         report.info(codes::FOREIGN_CLASS, origin, message);
         return;
+    }
+    if object.spec.controller_name != CONTROLLER {
+        let name = &object.spec.controller_name;
+        let message = format!("in a cluster `{name}` is responsible; here heddle serves the class");
+        let origin = object.origin_of(object.spec.at, "controllerName");
+        report.info(codes::FOREIGN_CLASS, origin, message);
     }
     let accepted = match class::problem(object) {
         Some(message) => condition("Accepted", false, "InvalidParameters", message),
@@ -82,6 +88,7 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         report.error(codes::BACKEND, object.origin_at(at), error.message.clone());
     }
     infrastructure(reader, object, report);
+    options(&spec.listeners, &object.written, report);
     listener_findings(&view, &key, report);
     let sets =
         view.sets.iter().filter(|set| view.of(set).any(|(_, listener)| listener.is_accepted()));
@@ -91,6 +98,17 @@ pub(crate) fn gateway(reader: &Reader<'_>, object: &Object<Gateway>, report: &mu
         conditions,
         listeners: statuses(&view, &attached, &key),
     });
+}
+
+/// Options that are not known; one that is known is Istio's.
+fn options(listeners: &[Listener], written: &Written, report: &mut Report) {
+    let options = listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    for tls in options {
+        for key in tls.options.keys().filter(|key| *key != TERMINATE_MODE) {
+            let why = format!("heddle has no option `{key}`");
+            report.unsupported(written.origin_of(tls.at, "options"), why);
+        }
+    }
 }
 
 /// Labels and annotations go to the workloads that are made for a Gateway; in a cluster none are made yet.
@@ -169,6 +187,7 @@ pub(crate) fn listener_set(
         [condition("Accepted", true, reason, ""), condition("Programmed", true, "Programmed", "")]
     };
     listener_findings(&view, &key, report);
+    options(&object.spec.listeners, &object.written, report);
     let attached = reader.read(&AttachedKey(gateway_key));
     report.gateway_api = Some(GatewayApiStatus::ListenerSet {
         conditions: conditions.into(),

@@ -304,8 +304,6 @@ impl Tries<'_> {
             Ok(upstream) => upstream.map_err(Failure::Upstream)?,
             Err(why) => return Err(Failure::CutShort(why)),
         };
-        // Not held while the request is under way.
-        drop(permit);
         self.retries.observe(target, Observation::Connected);
         let limits = client.limits.head;
         let requesting = exchange::request(

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod combination;
+mod egress;
 mod exhaustive;
 mod reference;
 mod support;

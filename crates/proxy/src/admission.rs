@@ -14,32 +14,42 @@ pub(crate) mod http2;
 mod note;
 pub(crate) mod stream;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use heddle_authz::{Approvals, CompiledAuthorization, Permit, Question, Verdict};
+use heddle_authz::{Approvals, CompiledAuthorization, Denial, Permit, Question, Verdict};
 use heddle_diag::Origin;
 use heddle_ir::authorization::AuthorizerProtocol;
-use heddle_ir::request::{RequestHead, TokenFacts};
+use heddle_ir::request::RequestHead;
+use heddle_telemetry::mesh::Direction;
 use heddle_tls::jwt::JwtError;
 
 use crate::forward::answer::Answer;
-use crate::inbound::Peer;
 use crate::tokens;
 use crate::worker::Worker;
 
-pub(crate) use changes::{Change, Changes};
+pub(crate) use changes::{Change, Changes, View};
 pub(crate) use note::{connection_refused, peer_refused};
 
 use asking::Asked;
-use changes::View;
+
+/// Who asks for something, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Party<'a> {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) facts: &'a heddle_authz::Connection,
+    /// On which side of the proxy it is counted.
+    pub(crate) direction: Direction,
+    /// Whether it speaks TLS that is not the mesh's, as clients of a gateway do.
+    pub(crate) https: bool,
+}
 
 /// A request that goes on.
 pub(crate) struct Admitted {
     pub(crate) permit: Permit,
-    /// What changes in it; almost always nothing.
-    pub(crate) changes: Option<Box<Changes>>,
-    /// What its token says, for routes that look at it.
-    pub(crate) token: Option<Box<TokenFacts>>,
+    /// What was found out about it, and what changes in it; almost always nothing.
+    pub(crate) changes: Option<Rc<Changes>>,
 }
 
 impl Admitted {
@@ -69,31 +79,51 @@ impl Admitted {
 /// Decides about a request that needs neither token nor anybody outside. None: it does.
 pub(crate) fn at_once(
     worker: &Worker,
-    peer: &Peer,
+    party: Party<'_>,
     inbound: &CompiledAuthorization,
     head: &impl RequestHead,
 ) -> Option<Result<Admitted, Answer>> {
     if !inbound.inbound().jwt_rules.is_empty() {
         return None;
     }
-    let decision = inbound.decide_request(&peer.facts, head);
+    let decision = inbound.decide_request(party.facts, head);
     if matches!(decision.verdict, Verdict::Ask(_)) {
         return None;
     }
-    note::decided(worker, peer, Some((head, None)), &decision);
+    note::decided(worker, party, Some((head, None)), &decision);
     Some(match decision.verdict.into_permit() {
-        Ok(permit) => Ok(Admitted { permit, changes: None, token: None }),
+        Ok(permit) => Ok(Admitted { permit, changes: None }),
         Err(_) => Err(Answer::denied()),
     })
+}
+
+/// What denies a request that was let through before; its tokens and whoever was asked outside stand by their word.
+pub(crate) fn denial_of<'a>(
+    inbound: &'a CompiledAuthorization,
+    facts: &heddle_authz::Connection,
+    head: &impl RequestHead,
+    changes: Option<&Changes>,
+) -> Option<Denial<'a>> {
+    let none = Changes::default();
+    let view = View { head, changes: changes.unwrap_or(&none) };
+    let mut approvals = Approvals::NONE;
+    loop {
+        let verdict = inbound.decide_request_after(facts, &view, approvals).verdict;
+        match &verdict {
+            Verdict::Ask(question) if approvals.with(question) != approvals => {
+                approvals = approvals.with(question);
+            }
+            _ => return verdict.into_permit().err(),
+        }
+    }
 }
 
 /// A request on its way through everybody who has a say.
 struct Admission<'a> {
     worker: &'a Rc<Worker>,
-    peer: &'a Peer,
+    party: Party<'a>,
     inbound: &'a CompiledAuthorization,
     approvals: Approvals,
-    token: Option<TokenFacts>,
     changes: Changes,
 }
 
@@ -107,19 +137,19 @@ impl<'a> Admission<'a> {
     /// Verifies the request's tokens.
     async fn begin(
         worker: &'a Rc<Worker>,
-        peer: &'a Peer,
+        party: Party<'a>,
         inbound: &'a CompiledAuthorization,
         head: &impl RequestHead,
     ) -> Result<Self, Answer> {
         let (approvals, changes) = (Approvals::NONE, Changes::default());
-        let mut own = Self { worker, peer, inbound, approvals, token: None, changes };
+        let mut own = Self { worker, party, inbound, approvals, changes };
         let rules = &inbound.inbound().jwt_rules;
-        if rules.is_empty() || inbound.is_probe(&peer.facts, head) {
+        if rules.is_empty() || inbound.is_probe(party.facts, head) {
             return Ok(own);
         }
         match tokens::verify(worker, rules, head).await {
             Ok(authenticated) => {
-                own.token = authenticated.facts;
+                own.changes.token = authenticated.facts;
                 own.changes.of_tokens(&authenticated.edits, head);
                 Ok(own)
             }
@@ -132,17 +162,18 @@ impl<'a> Admission<'a> {
     }
 
     fn view<'v, H>(&'v self, head: &'v H) -> View<'v, H> {
-        View { head, changes: &self.changes, token: self.token.as_ref() }
+        View { head, changes: &self.changes }
     }
 
     /// Decides as far as is known.
     fn step(&self, head: &impl RequestHead) -> Result<Step<'a>, Answer> {
         let view = self.view(head);
-        let decision = self.inbound.decide_request_after(&self.peer.facts, &view, self.approvals);
+        let decision = self.inbound.decide_request_after(self.party.facts, &view, self.approvals);
         if let Verdict::Ask(question) = decision.verdict {
             return Ok(Step::Ask(question));
         }
-        note::decided(self.worker, self.peer, Some((&view, self.token.as_ref())), &decision);
+        let token = self.changes.token.as_ref();
+        note::decided(self.worker, self.party, Some((&view, token)), &decision);
         match decision.verdict.into_permit() {
             Ok(permit) => Ok(Step::Done(permit)),
             Err(_) => Err(Answer::denied()),
@@ -172,7 +203,8 @@ impl<'a> Admission<'a> {
             }
             Err(error) => {
                 let why = heddle_diag::error_chain(&error);
-                self.worker.events.authorizer(&authorizer.name, authorizer.fail_open, &why);
+                let (name, fail_open) = (&authorizer.name, authorizer.fail_open);
+                self.worker.events.authorizer(self.party.direction, name, fail_open, &why);
                 if !authorizer.fail_open {
                     let name = &authorizer.name;
                     let why = format!("no answer from the external authoriser `{name}`: {why}");
@@ -192,12 +224,12 @@ impl<'a> Admission<'a> {
         why: &dyn std::fmt::Display,
         rule: Option<&Origin>,
     ) {
-        note::refused(self.worker, self.peer, &self.view(head), by, why, rule);
+        note::refused(self.worker, self.party, &self.view(head), by, why, rule);
     }
 
     fn admitted(self, permit: Permit) -> Admitted {
-        let changes = (!self.changes.is_empty()).then(|| Box::new(self.changes));
-        Admitted { permit, changes, token: self.token.map(Box::new) }
+        let changes = (!self.changes.is_empty()).then(|| Rc::new(self.changes));
+        Admitted { permit, changes }
     }
 }
 

@@ -11,14 +11,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heddle_diag::Origin;
-use heddle_http::HandshakeError;
 use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::{Direction, MeshMetrics};
 use heddle_tls::PeerVerificationError;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::upstream::{UpstreamError, reason_of};
+use crate::upstream::{self, UpstreamError, reason_of};
 
 /// Lines of one kind within [`LINES_PERIOD`].
 const LINES_MAX: u32 = 5;
@@ -96,8 +95,8 @@ impl Events {
     }
 
     /// An external authoriser that could not be asked.
-    pub(crate) fn authorizer(&self, name: &str, fail_open: bool, why: &str) {
-        let (direction, destination) = (Direction::Inbound, format!("the authoriser `{name}`"));
+    pub(crate) fn authorizer(&self, direction: Direction, name: &str, fail_open: bool, why: &str) {
+        let destination = format!("the authoriser `{name}`");
         let parties = Parties { direction, source: None, peer: "", destination: &destination };
         let hint = if fail_open {
             "requests go on without it, since `failOpen` is set"
@@ -139,13 +138,7 @@ impl Events {
 
     /// An endpoint that could not be connected to. The request or stream that it was for is counted where it ends.
     pub(crate) fn upstream(&self, parties: Parties<'_>, error: &UpstreamError) {
-        let refusal = match error {
-            UpstreamError::Identity(refusal) => Some(refusal.clone()),
-            UpstreamError::Handshake(HandshakeError::Tls(error)) => {
-                PeerVerificationError::from_handshake(error)
-            }
-            _ => None,
-        };
+        let refusal = upstream::refusal_of(error);
         let hint = match error {
             UpstreamError::Identity(_) | UpstreamError::Handshake(_) => {
                 return self.handshake(parties, refusal.as_ref(), error);

@@ -35,7 +35,7 @@ use heddle_tls::{MeshIdentity, PeerVerificationError, alpn, default_provider, sh
 use heddle_wire::sniff::ClientHello;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::admission::{connection_refused, peer_refused};
+use crate::admission::{Party, connection_refused, peer_refused};
 use crate::built_in;
 use crate::detect::{self, First, Patience, Spoken};
 use crate::events::Parties;
@@ -53,6 +53,14 @@ use crate::worker::Worker;
 pub(crate) struct Accepted {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
+}
+
+impl Accepted {
+    /// The same, with what is known of the connection.
+    pub(crate) fn party(self, facts: &heddle_authz::Connection) -> Party<'_> {
+        let Self { source, destination } = self;
+        Party { source, destination, facts, direction: Direction::Inbound, https: false }
+    }
 }
 
 /// A connection of which it is known who is at its other end.
@@ -111,6 +119,11 @@ impl Peer {
         let destination = self.accepted.destination;
         let parties = parties(self.accepted, identity, &destination);
         worker.events.failed(parties, Reason::PeerIdentity, &why, hint);
+    }
+
+    /// Who asks, as policy sees it.
+    pub(crate) fn party(&self) -> Party<'_> {
+        Party { https: self.https, ..self.accepted.party(&self.facts) }
     }
 
     /// Whom limits count.

@@ -24,6 +24,10 @@ use crate::find::{self, Found};
 use crate::forward::stream::Opened;
 use crate::worker::Worker;
 
+/// How long a client may take to say something that is allowed, where bytes as such are not: one that waits for its server
+/// would wait for ever.
+const DENIED_WAIT: Duration = Duration::from_secs(5);
+
 /// A connection of the workload, and where it was meant to go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted {
@@ -126,11 +130,17 @@ async fn detect_undeclared(
             return None;
         }
         // The client may still be a request that is answered with 503.
-        First::Failed(error) => {
-            // What policies make of bytes that nobody has heard yet is not what they make of what is said.
-            if !error.is_denial() {
+        // What policies make of bytes that nobody has heard yet is not what they make of what is said.
+        First::Failed(error) if error.is_denial() => {
+            let speaking = detect::client_speaks(&mut client, patience);
+            let Ok(spoken) = tokio::time::timeout(DENIED_WAIT, speaking).await else {
                 stream::refused(worker, accepted, &error);
-            }
+                return None;
+            };
+            return Some(Detected { accepted, client, spoken });
+        }
+        First::Failed(error) => {
+            stream::refused(worker, accepted, &error);
             (detect::client_speaks(&mut client, patience).await, None)
         }
     };

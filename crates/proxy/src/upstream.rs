@@ -149,6 +149,17 @@ pub(crate) fn reason_of(error: &UpstreamError) -> Reason {
     }
 }
 
+/// What is wrong with the certificate of an endpoint; none: that is not what is wrong.
+pub(crate) fn refusal_of(error: &UpstreamError) -> Option<PeerVerificationError> {
+    match error {
+        UpstreamError::Identity(refusal) => Some(refusal.clone()),
+        UpstreamError::Handshake(HandshakeError::Tls(error)) => {
+            PeerVerificationError::from_handshake(error)
+        }
+        _ => None,
+    }
+}
+
 /// Tells of an endpoint that could not be connected to.
 pub(crate) fn tell(
     worker: &Worker,

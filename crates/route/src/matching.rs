@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use heddle_ir::http_route::{HeaderMatch, HttpMatch, PartMatch, QueryMatch, RequestPart};
+use heddle_ir::http_route::{
+    ClaimMatch, HeaderMatch, HttpMatch, PartMatch, QueryMatch, RequestPart,
+};
 use heddle_ir::matching::{PathMatch, TextMatch};
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{ClaimValue, RequestHead};
 use heddle_pattern::{FullMatch, PatternError};
 
 /// The condition of a match that a request failed.
@@ -16,6 +18,8 @@ use heddle_pattern::{FullMatch, PatternError};
 pub enum FailedCondition {
     /// The authority.
     Authority,
+    /// A claim of the token; index into [`HttpMatch::claims`].
+    Claim(usize),
     /// A header; index into [`HttpMatch::headers`].
     Header(usize),
     /// The method.
@@ -50,6 +54,11 @@ impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.condition {
             FailedCondition::Authority => f.write_str("authority"),
+            FailedCondition::Claim(index) => {
+                f.write_str("claim ")?;
+                let path = self.matched.claims.get(index).map_or(&[][..], |claim| &claim.path);
+                path.iter().try_for_each(|name| write!(f, "[{name}]"))
+            }
             FailedCondition::Header(index) => {
                 write!(f, "header {}", self.matched.headers.get(index).map_or("", |h| &h.name))
             }
@@ -79,6 +88,7 @@ pub(crate) struct CompiledMatch {
     headers: Box<[CompiledHeader]>,
     query: Box<[CompiledQuery]>,
     parts: Box<[CompiledPart]>,
+    claims: Box<[CompiledClaim]>,
     /// Some part could not be compiled.
     uncompilable: bool,
 }
@@ -105,8 +115,10 @@ impl CompiledMatch {
         let query =
             matched.query.iter().map(|query| CompiledQuery::compile(query, errors)).collect();
         let parts = matched.parts.iter().map(|part| CompiledPart::compile(part, errors)).collect();
+        let claims =
+            matched.claims.iter().map(|claim| CompiledClaim::compile(claim, errors)).collect();
         let uncompilable = errors.len() > before;
-        Self { path, method, scheme, authority, headers, query, parts, uncompilable }
+        Self { path, method, scheme, authority, headers, query, parts, claims, uncompilable }
     }
 
     /// Tests all conditions; the error is the first that fails.
@@ -136,6 +148,9 @@ impl CompiledMatch {
         }
         for (index, query) in self.query.iter().enumerate() {
             check(query.matches(request.query()), FailedCondition::Query(index))?;
+        }
+        for (index, claim) in self.claims.iter().enumerate() {
+            check(claim.matches(request), FailedCondition::Claim(index))?;
         }
         Ok(())
     }
@@ -320,6 +335,33 @@ impl CompiledPart {
             RequestPart::Path => request.path(),
         };
         self.text.matches(value.as_bytes()) != self.invert
+    }
+}
+
+/// A compiled [`ClaimMatch`].
+#[derive(Debug)]
+struct CompiledClaim {
+    path: Box<[Arc<str>]>,
+    text: CompiledText,
+    invert: bool,
+}
+
+impl CompiledClaim {
+    fn compile(claim: &ClaimMatch, errors: &mut Vec<PatternError>) -> Self {
+        let text = CompiledText::compile(&claim.value, errors);
+        Self { path: claim.path.iter().cloned().collect(), text, invert: claim.invert }
+    }
+
+    /// Claims that are neither texts nor lists of texts match nothing. Without a token there is nothing to turn around.
+    fn matches(&self, request: &impl RequestHead) -> bool {
+        let Some(token) = request.token() else { return false };
+        let is_text = |value: &ClaimValue| matches!(value, ClaimValue::Text(text) if self.text.matches(text.as_bytes()));
+        let holds = match token.claim(&self.path) {
+            Some(ClaimValue::List(values)) => values.iter().any(is_text),
+            Some(value) => is_text(value),
+            None => false,
+        };
+        holds != self.invert
     }
 }
 

@@ -7,6 +7,7 @@ use crate::endpoint::EndpointsKey;
 use crate::engine::{Engine, Stored, Topic};
 use crate::gateway::{GatewayKey, ListenersKey};
 use crate::gateway_api::attach::AttachedKey;
+use crate::gateway_api::report::shadows::MatchesKey;
 use crate::gateway_api::view::ViewKey;
 use crate::inbound::{ForwardersKey, InboundKey, PolicyKey};
 use crate::index::IndexKey;
@@ -123,6 +124,8 @@ derivations! {
     GatewayView gateway_views: ViewKey => Option<std::sync::Arc<crate::gateway_api::view::View>>;
     /// The routes of a Gateway of the Gateway API.
     GatewayRoutes gateway_routes: AttachedKey => std::sync::Arc<crate::gateway_api::attach::Attachments>;
+    /// What the matches of a route of the Gateway API say.
+    RouteMatches route_matches: MatchesKey => std::sync::Arc<crate::gateway_api::report::shadows::Matches>;
     /// What there is to say about an object.
     Report reports: ObjectReportKey => std::sync::Arc<crate::report::Report>;
 }

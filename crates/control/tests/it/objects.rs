@@ -263,3 +263,26 @@ async fn the_way_back_undoes_what_changed_since() {
         assert!(!bytes.windows(14).any(|window| window == b"hush-hush-hush"));
     }
 }
+
+/// A cut-over that is written without the `gateways` of before takes the route from the gateway (API.md 11.2 row 2).
+#[tokio::test]
+async fn an_update_that_unbinds_a_gateway_is_told() {
+    let mesh = Mesh::start().await;
+    let service = |gateways: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: a}}\n\
+             spec: {{hosts: [a.example.com], {gateways} http: [{{route: [{{destination: {{host: a}}}}]}}]}}\n"
+        )
+    };
+    mesh.apply(SERVICE).await;
+    mesh.apply(&service("gateways: [web, mesh],")).await;
+    let codes = async |text: String| {
+        let body = json!({"files": [{"path": "a.yaml", "text": text}]});
+        let (_, answer) = mesh.request("POST", "/v1/objects", Some(body)).await;
+        let findings = answer["findings"].as_array().unwrap().clone();
+        findings.iter().filter(|finding| finding["code"] == "HED0229").count()
+    };
+    assert_eq!(codes(service("gateways: [web],")).await, 1);
+    assert_eq!(codes(service("gateways: [web],")).await, 0);
+    assert_eq!(codes(service("")).await, 1);
+}

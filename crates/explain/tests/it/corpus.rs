@@ -298,8 +298,8 @@ fn every_document_is_as_expected(folder: &str) {
 fn compare(name: &str, text: &[u8], entry: &Expected, root: &Path) -> String {
     let others = beside(entry, text, root);
     let Analysis { lines: mut got, nowhere, read, applied } = analysis(name, text, &others);
-    // Policies of Cilium have no outcome for each field yet, and other ConfigMaps are data of applications.
-    let untold = text.windows(9).any(|word| word == b"cilium.io" || word == b"ConfigMap");
+    // ConfigMaps are data of applications.
+    let untold = text.windows(9).any(|word| word == b"ConfigMap");
     let silent = read && applied == 0 && got.is_empty() && !untold;
     let mut objects = Vec::new();
     for (path, text) in &others {

@@ -124,7 +124,7 @@ fn requests_go_on_without_a_control_plane_and_a_killed_proxy_comes_back() {
 }
 
 /// Kills the process of the mesh that is heddle's own and has these words on its command line.
-fn kill_own(mesh: &Mesh, words: &str) {
+pub(crate) fn kill_own(mesh: &Mesh, words: &str) {
     let processes = mesh.processes();
     let mut found = processes.iter().filter(|process| {
         let own = process.words.contains(" proxy ") || process.words.contains(" internal ");

@@ -7,6 +7,7 @@
 
 mod authz_rows;
 mod bad_input;
+mod egress;
 mod gateway_rows;
 mod http_features;
 mod life;

@@ -144,8 +144,8 @@ fn ten_changes_a_second_fail_no_request() {
             own += 1;
         }
     };
+    let apply = &apply;
     std::thread::scope(|scope| {
-        let apply = &apply;
         let threads: Vec<_> =
             (0..appliers).map(|first| scope.spawn(move || apply(first))).collect();
         for thread in threads {

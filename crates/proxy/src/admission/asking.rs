@@ -3,9 +3,11 @@
 use heddle_ir::matching::TextMatch;
 use heddle_ir::request::RequestHead;
 
+use super::Party;
 use super::changes::{Changes, View};
 use crate::ask::AskError;
 use crate::forward::answer::Answer;
+use crate::worker::Worker;
 
 /// A request, as far as it goes on.
 #[derive(Debug, Default)]
@@ -46,18 +48,14 @@ impl Default for Parties {
 }
 
 impl Parties {
-    pub(super) fn of(
-        worker: &crate::worker::Worker,
-        accepted: crate::inbound::Accepted,
-        facts: &heddle_authz::Connection,
-    ) -> Self {
+    pub(super) fn of(worker: &Worker, party: Party<'_>) -> Self {
         let own = worker.shared.identity.current();
         Self {
-            source: accepted.source,
-            destination: accepted.destination,
-            peer: facts.peer_identity().map(ToString::to_string).unwrap_or_default(),
+            source: party.source,
+            destination: party.destination,
+            peer: party.facts.peer_identity().map(ToString::to_string).unwrap_or_default(),
             own: own.map(|own| own.svid().identity.to_string()).unwrap_or_default(),
-            server_name: facts.server_name().unwrap_or_default().to_owned(),
+            server_name: party.facts.server_name().unwrap_or_default().to_owned(),
         }
     }
 }

@@ -37,7 +37,7 @@ impl Change {
     }
 }
 
-/// All changes, in order.
+/// All changes, in order, and who is known to ask.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Changes {
     /// Of the request's headers.
@@ -46,6 +46,8 @@ pub(crate) struct Changes {
     pub(crate) response: Vec<Change>,
     /// The query as it goes on; none: as it came; empty: without.
     pub(crate) query: Option<String>,
+    /// What its token says; none: it has none.
+    pub(crate) token: Option<TokenFacts>,
 }
 
 impl Changes {
@@ -73,7 +75,7 @@ impl Changes {
                     self.request.push(Change::Set(name.to_string(), value.clone().into_bytes()));
                 }
                 TokenEdit::RemoveCookie(name) => {
-                    let view = View { head, changes: self, token: None };
+                    let view = View { head, changes: self };
                     let Some(cookies) = view.header("cookie").map(Cow::into_owned) else {
                         continue;
                     };
@@ -94,10 +96,9 @@ impl Changes {
 }
 
 /// A request as those see it who come after the changes.
-pub(super) struct View<'a, H> {
-    pub(super) head: &'a H,
-    pub(super) changes: &'a Changes,
-    pub(super) token: Option<&'a TokenFacts>,
+pub(crate) struct View<'a, H> {
+    pub(crate) head: &'a H,
+    pub(crate) changes: &'a Changes,
 }
 
 impl<H: RequestHead> RequestHead for View<'_, H> {
@@ -143,7 +144,7 @@ impl<H: RequestHead> RequestHead for View<'_, H> {
     }
 
     fn token(&self) -> Option<&TokenFacts> {
-        self.token
+        self.changes.token.as_ref()
     }
 
     fn route(&self) -> Option<&str> {
@@ -196,7 +197,7 @@ mod tests {
             request: vec![Change::Add("y".to_owned(), b"more".to_vec())],
             ..Changes::default()
         });
-        let view = View { head: &Head, changes: &changes, token: None };
+        let view = View { head: &Head, changes: &changes };
         assert_eq!(view.query(), Some("a=1"));
         assert_eq!(view.header("x"), None);
         assert_eq!(view.header("cookie").as_deref(), Some(&b"a=1"[..]));
@@ -205,7 +206,7 @@ mod tests {
             &[TokenEdit::RemoveCookie("a".into()), TokenEdit::RemoveQuery("a".into())],
             &Head,
         );
-        let view = View { head: &Head, changes: &changes, token: None };
+        let view = View { head: &Head, changes: &changes };
         assert_eq!((view.query(), view.header("cookie")), (None, None));
         let mut headers = vec![("x".to_owned(), b"1".to_vec()), ("z".to_owned(), b"2".to_vec())];
         changes.request.iter().for_each(|change| change.apply(&mut headers));

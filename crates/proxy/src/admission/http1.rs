@@ -8,16 +8,15 @@ use heddle_wire::http1::{BodyLength, ChunkPiece, ChunkedScanner, RequestHead, Ve
 use heddle_wire::path;
 
 use super::asking::{Asked, Body, Parties};
-use super::{Admission, Admitted, Step};
+use super::{Admission, Admitted, Party, Step};
 use crate::forward::answer::Answer;
 use crate::forward::client::{Client, Request};
-use crate::inbound::Peer;
 use crate::worker::Worker;
 
 /// Lets a request through everybody who has a say. What is read of the body stays in the client's buffer.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
-    peer: &Peer,
+    party: Party<'_>,
     inbound: &CompiledAuthorization,
     client: &mut Client,
     request: &mut Request,
@@ -26,10 +25,10 @@ pub(crate) async fn admit(
     let normal = path::normalize(received, inbound.inbound().path_normalization);
     let normal = normal.map_err(|_| Answer::bad_request(400))?;
     let normal = normal.as_deref();
-    let head = with_path(request.head(&client.connection), normal, peer.https);
-    let mut admission = Admission::begin(worker, peer, inbound, &head).await?;
+    let head = as_seen(request.head(&client.connection), party, normal);
+    let mut admission = Admission::begin(worker, party, inbound, &head).await?;
     loop {
-        let head = with_path(request.head(&client.connection), normal, peer.https);
+        let head = as_seen(request.head(&client.connection), party, normal);
         let question = match admission.step(&head)? {
             Step::Done(permit) => return Ok(admission.admitted(permit)),
             Step::Ask(question) => question,
@@ -38,7 +37,7 @@ pub(crate) async fn admit(
             Some(limit) => Some(read_body(client, request, limit).await?),
             None => None,
         };
-        let head = with_path(request.head(&client.connection), normal, peer.https);
+        let head = as_seen(request.head(&client.connection), party, normal);
         let asked = asked(&admission, &head);
         let asked = match body {
             Some(body) => asked.with_body(body),
@@ -48,9 +47,12 @@ pub(crate) async fn admit(
     }
 }
 
-/// `https`: the connection says so.
-fn with_path<'a>(head: RequestHead<'a>, normal: Option<&'a str>, https: bool) -> RequestHead<'a> {
-    let head = if https { head.with_scheme(true) } else { head };
+fn as_seen<'a>(
+    head: RequestHead<'a>,
+    party: Party<'_>,
+    normal: Option<&'a str>,
+) -> RequestHead<'a> {
+    let head = head.with_scheme(party.https);
     match normal {
         Some(path) => head.with_path(path),
         None => head,
@@ -67,8 +69,7 @@ fn asked(admission: &Admission<'_>, head: &RequestHead<'_>) -> Asked {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     };
-    let Peer { accepted, facts, .. } = admission.peer;
-    let parties = Parties::of(admission.worker, *accepted, facts);
+    let parties = Parties::of(admission.worker, admission.party);
     let size = match head.body() {
         BodyLength::None => 0,
         BodyLength::Length(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),

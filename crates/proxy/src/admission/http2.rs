@@ -10,10 +10,9 @@ use heddle_authz::CompiledAuthorization;
 use heddle_ir::authorization::AuthorizerBody;
 
 use super::asking::{Asked, Body, Parties};
-use super::{Admission, Admitted, Step};
+use super::{Admission, Admitted, Party, Step};
 use crate::forward::answer::Answer;
 use crate::forward::http2::Head;
-use crate::inbound::Peer;
 use crate::worker::Worker;
 
 /// How long a body may take that an authoriser wants to see.
@@ -35,14 +34,15 @@ impl From<RecvStream> for Received {
 /// As [`super::http1::admit`]; what is read of the body is kept in front of it.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
-    peer: &Peer,
+    party: Party<'_>,
     inbound: &CompiledAuthorization,
     parts: &Parts,
     body: &mut Received,
     normal: Option<&str>,
 ) -> Result<Admitted, Answer> {
     let head = Head::with_path(parts, normal);
-    let mut admission = Admission::begin(worker, peer, inbound, &head).await?;
+    let head = if party.https { head.with_scheme(true) } else { head };
+    let mut admission = Admission::begin(worker, party, inbound, &head).await?;
     loop {
         let question = match admission.step(&head)? {
             Step::Done(permit) => return Ok(admission.admitted(permit)),
@@ -62,8 +62,7 @@ fn asked(admission: &Admission<'_>, parts: &Parts, head: &Head<'_>) -> Asked {
     let headers = parts.headers.iter();
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let Peer { accepted, facts, .. } = admission.peer;
-    let parties = Parties::of(admission.worker, *accepted, facts);
+    let parties = Parties::of(admission.worker, admission.party);
     let length = parts.headers.get("content-length").and_then(|value| value.to_str().ok());
     let size = length.and_then(|length| length.parse().ok()).unwrap_or(-1);
     Asked { size, ..Asked::of(&admission.view(head), "HTTP/2", headers.collect(), parties) }

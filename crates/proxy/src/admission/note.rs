@@ -9,13 +9,15 @@ use heddle_ir::request::{RequestHead, TokenFacts};
 use heddle_telemetry::audit::{AuditRecord, AuditedRequest, Outcome};
 use heddle_tls::PeerVerificationError;
 
-use crate::inbound::{self, Accepted, Peer};
+use super::Party;
+use crate::events::Parties;
+use crate::inbound::Accepted;
 use crate::worker::Worker;
 
 /// Tells of a decision. Cheap where it allows and nobody wants to know.
 pub(super) fn decided<H: RequestHead>(
     worker: &Worker,
-    peer: &Peer,
+    party: Party<'_>,
     request: Option<(&H, Option<&TokenFacts>)>,
     decision: &Decision<'_>,
 ) {
@@ -24,7 +26,7 @@ pub(super) fn decided<H: RequestHead>(
         Verdict::Ask(_) => {}
         Verdict::Allow { by, .. } => {
             if on_trial || decision.audit.is_some() || worker.shared.audit.writes_all() {
-                allowed(worker, peer, request, decision, by);
+                allowed(worker, party, request, decision, by);
             }
         }
         Verdict::Deny(denial) => {
@@ -32,18 +34,28 @@ pub(super) fn decided<H: RequestHead>(
             // Whoever closes a stream tells of it.
             if let Some((head, _)) = request {
                 let what = format_args!("{} {}", head.method(), head.path());
-                inbound::denied(worker, peer, &what, origin);
+                denied(worker, party, &what, origin);
             }
             let record = Record { outcome: Outcome::Deny, by: "authorization", rule: Some(origin) };
-            write(worker, peer, request, &record, denial, decision.audit.map(|rule| &rule.origin));
+            write(worker, party, request, &record, denial, decision.audit.map(|rule| &rule.origin));
         }
     }
+}
+
+fn denied(worker: &Worker, party: Party<'_>, what: &dyn Display, origin: &Origin) {
+    let parties = Parties {
+        direction: party.direction,
+        source: Some(party.source),
+        peer: party.facts.principal().unwrap_or_default(),
+        destination: &party.destination,
+    };
+    worker.events.denied(parties, what, origin);
 }
 
 #[cold]
 fn allowed<H: RequestHead>(
     worker: &Worker,
-    peer: &Peer,
+    party: Party<'_>,
     request: Option<(&H, Option<&TokenFacts>)>,
     decision: &Decision<'_>,
     by: &AllowedBy<'_>,
@@ -53,7 +65,7 @@ fn allowed<H: RequestHead>(
     for denial in decision.on_trial.iter().chain(dry_run) {
         let outcome = Outcome::WouldDeny;
         let record = Record { outcome, by: "authorization", rule: Some(denial.origin()) };
-        write(worker, peer, request, &record, denial, audit);
+        write(worker, party, request, &record, denial, audit);
     }
     if audit.is_none() && !worker.shared.audit.writes_all() {
         return;
@@ -64,13 +76,13 @@ fn allowed<H: RequestHead>(
         AllowedBy::Rule(_, rule) => (&"allowed by a rule", Some(&rule.origin)),
     };
     let record = Record { outcome: Outcome::Allow, by: "authorization", rule };
-    write(worker, peer, request, &record, why, audit);
+    write(worker, party, request, &record, why, audit);
 }
 
 /// Tells of a request that was refused before policies were asked for the last time.
 pub(super) fn refused(
     worker: &Worker,
-    peer: &Peer,
+    party: Party<'_>,
     head: &impl RequestHead,
     by: &'static str,
     why: &dyn Display,
@@ -78,22 +90,16 @@ pub(super) fn refused(
 ) {
     if let Some(origin) = rule {
         let what = format_args!("{} {} ({why})", head.method(), head.path());
-        inbound::denied(worker, peer, &what, origin);
+        denied(worker, party, &what, origin);
     }
     let record = Record { outcome: Outcome::Deny, by, rule };
-    write(worker, peer, Some((head, head.token())), &record, why, None);
+    write(worker, party, Some((head, head.token())), &record, why, None);
 }
 
 /// Tells of a stream that an external authoriser refused.
-pub(super) fn stream_refused(
-    worker: &Worker,
-    accepted: Accepted,
-    facts: &heddle_authz::Connection,
-    why: &dyn Display,
-    rule: &Origin,
-) {
+pub(super) fn stream_refused(worker: &Worker, party: Party<'_>, why: &dyn Display, rule: &Origin) {
     let record = Record { outcome: Outcome::Deny, by: "external-authorizer", rule: Some(rule) };
-    write_of(worker, accepted, facts, None::<(&NoHead, _)>, &record, why, None);
+    write(worker, party, None::<(&NoHead, _)>, &record, why, None);
 }
 
 /// Tells of a connection that was refused for what it is, or whose other end did not prove who it is.
@@ -153,19 +159,7 @@ struct Record<'a> {
 
 fn write<H: RequestHead>(
     worker: &Worker,
-    peer: &Peer,
-    request: Option<(&H, Option<&TokenFacts>)>,
-    record: &Record<'_>,
-    why: &dyn Display,
-    audit: Option<&Origin>,
-) {
-    write_of(worker, peer.accepted, &peer.facts, request, record, why, audit);
-}
-
-fn write_of<H: RequestHead>(
-    worker: &Worker,
-    accepted: Accepted,
-    facts: &heddle_authz::Connection,
+    party: Party<'_>,
     request: Option<(&H, Option<&TokenFacts>)>,
     record: &Record<'_>,
     why: &dyn Display,
@@ -183,19 +177,19 @@ fn write_of<H: RequestHead>(
         path: head.path(),
         id: &id,
     });
-    let identity = facts.peer_identity().map(ToString::to_string).unwrap_or_default();
+    let identity = party.facts.peer_identity().map(ToString::to_string).unwrap_or_default();
     worker.shared.audit.write(&AuditRecord {
         time: worker.shared.identity.clock().now(),
         outcome: record.outcome,
         by: record.by,
         reason: &why.to_string(),
-        direction: "inbound",
+        direction: party.direction.as_str(),
         workload: &own_identity(worker),
         identity: &identity,
-        transport: facts.transport().name(),
+        transport: party.facts.transport().name(),
         token: &token,
-        source: Some(accepted.source),
-        destination: Some(accepted.destination),
+        source: Some(party.source),
+        destination: Some(party.destination),
         request,
         rule: record.rule,
         audit,

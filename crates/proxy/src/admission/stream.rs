@@ -2,39 +2,37 @@
 
 use std::rc::Rc;
 
-use heddle_authz::{Approvals, CompiledAuthorization, Connection as Facts, Permit, Verdict};
+use heddle_authz::{Approvals, CompiledAuthorization, Permit, Verdict};
 use heddle_diag::Origin;
 use heddle_ir::authorization::AuthorizerProtocol;
 
+use super::Party;
 use super::asking::Parties;
 use super::grpc;
 use super::note::{self, NoHead};
-use crate::inbound::{Accepted, Peer};
 use crate::worker::Worker;
 
 /// Asks everybody who has a say. The origin is that of what denies it.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
-    accepted: Accepted,
-    facts: &Facts,
+    party: Party<'_>,
     inbound: &CompiledAuthorization,
 ) -> Result<Permit, Box<Origin>> {
-    let verdict = inbound.decide_stream(facts).verdict;
+    let verdict = inbound.decide_stream(party.facts).verdict;
     if matches!(verdict, Verdict::Ask(_)) {
-        return Box::pin(ask(worker, accepted, facts, inbound)).await;
+        return Box::pin(ask(worker, party, inbound)).await;
     }
     verdict.into_permit().map_err(|denial| Box::new(denial.origin().clone()))
 }
 
 async fn ask(
     worker: &Rc<Worker>,
-    accepted: Accepted,
-    facts: &Facts,
+    party: Party<'_>,
     inbound: &CompiledAuthorization,
 ) -> Result<Permit, Box<Origin>> {
     let mut approvals = Approvals::NONE;
     loop {
-        let decision = inbound.decide_stream_after(facts, approvals);
+        let decision = inbound.decide_stream_after(party.facts, approvals);
         let question = match decision.verdict {
             Verdict::Ask(question) => question,
             verdict => {
@@ -44,20 +42,21 @@ async fn ask(
         let authorizer = question.authorizer;
         let refused = |why: &str| {
             let origin = &question.rule.origin;
-            note::stream_refused(worker, accepted, facts, &why, origin);
+            note::stream_refused(worker, party, &why, origin);
             Err(Box::new(origin.clone()))
         };
         // An authoriser of HTTP cannot be asked about anything else, so that nobody can give leave.
         if authorizer.protocol != AuthorizerProtocol::Grpc {
             return refused("its external authoriser can be asked about HTTP only");
         }
-        let parties = Parties::of(worker, accepted, facts);
+        let parties = Parties::of(worker, party);
         match grpc::ask_about_stream(worker, authorizer, &parties).await {
             Ok(true) => {}
             Ok(false) => return refused("refused by the external authoriser"),
             Err(error) => {
                 let why = heddle_diag::error_chain(&error);
-                worker.events.authorizer(&authorizer.name, authorizer.fail_open, &why);
+                let (name, fail_open) = (&authorizer.name, authorizer.fail_open);
+                worker.events.authorizer(party.direction, name, fail_open, &why);
                 if !authorizer.fail_open {
                     return refused("no answer from the external authoriser");
                 }
@@ -68,9 +67,9 @@ async fn ask(
 }
 
 /// Tells of the decision about a stream, once that is known to be one.
-pub(crate) fn note_decided(worker: &Worker, peer: &Peer) {
+pub(crate) fn note_decided(worker: &Worker, party: Party<'_>) {
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = &snapshot.inbound else { return };
-    let decision = inbound.decide_stream(&peer.facts);
-    note::decided(worker, peer, None::<(&NoHead, _)>, &decision);
+    let decision = inbound.decide_stream(party.facts);
+    note::decided(worker, party, None::<(&NoHead, _)>, &decision);
 }

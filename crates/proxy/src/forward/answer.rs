@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use heddle_telemetry::{Reason, ResponseFlags};
+use heddle_tls::PeerVerificationError;
 use heddle_wire::http1;
 
 /// An answer of the proxy's own.
@@ -125,6 +126,25 @@ impl Answer {
         Self::text(status, Reason::ClientProtocol, "")
     }
 
+    /// The same, with a header that says what is wrong with the certificate of the other end: for workloads of the mesh.
+    #[must_use]
+    pub(crate) fn about_peer(mut self, refusal: &PeerVerificationError) -> Self {
+        /// A chain of names may be long.
+        const VALUE_BYTES_MAX: usize = 512;
+        let text = format!("{}; {refusal}", refusal.reason());
+        let is_safe = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        let value = text.chars().filter(is_safe).take(VALUE_BYTES_MAX).collect();
+        self.headers.push((Cow::Borrowed("x-heddle-peer-refused"), value));
+        self
+    }
+
+    /// Headers beside the status of a gRPC call, whose own say everything else.
+    pub(crate) fn grpc_headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_own = |name: &str| name != "content-type" && !name.starts_with("grpc-");
+        let headers = self.headers.iter().map(|(name, value)| (&**name, value.as_str()));
+        headers.filter(move |(name, _)| is_own(name))
+    }
+
     /// The same for another reason.
     #[must_use]
     pub(crate) fn because(self, reason: Reason) -> Self {
@@ -155,6 +175,7 @@ impl Answer {
             self.headers.iter().map(|(name, value)| (&**name, value.as_bytes())).collect();
         if is_grpc {
             let code = self.grpc_code().to_string();
+            headers = self.grpc_headers().map(|(name, value)| (name, value.as_bytes())).collect();
             headers.push(("content-type", b"application/grpc"));
             headers.push(("grpc-status", code.as_bytes()));
             headers.push(("grpc-message", &self.body));

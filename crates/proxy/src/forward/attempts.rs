@@ -8,6 +8,7 @@ use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource};
 use heddle_http::exchange::{ExchangeError, Pump};
 use heddle_ir::http_route::{RetryPolicy, StreamTimeouts};
+use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use tokio::time::Instant;
@@ -350,7 +351,7 @@ impl Tries<'_> {
                 error @ (UpstreamError::Denied(_)
                 | UpstreamError::NotAdmitted(_)
                 | UpstreamError::Overflow(_)),
-            ) => return Some(answer_to(error)),
+            ) => return Some(answer_to(self.retries.decided.worker, error)),
             Failure::Upstream(_) => (TryOutcome::ConnectFailure, Observation::ConnectFailure),
         };
         // A kept connection may have been closed while the request was on its way to it. That says nothing about the
@@ -367,30 +368,44 @@ impl Tries<'_> {
             return None;
         }
         let again = self.retries.after_failure(target, outcome, observation, || pump.restart());
-        if again.await { None } else { Some(Self::answer_to(failure)) }
+        if again.await {
+            return None;
+        }
+        Some(Self::answer_to(self.retries.decided.worker, failure))
     }
 
-    fn answer_to(failure: &Failure) -> Answer {
+    fn answer_to(worker: &Worker, failure: &Failure) -> Answer {
         match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => Answer::connection_terminated(),
             Failure::Attempt(AttemptError::Head(_) | AttemptError::TooManyInterim) => {
                 Answer::upstream_protocol_error()
             }
             Failure::CutShort(why) => why.answer(),
-            Failure::Upstream(error) => answer_to(error),
+            Failure::Upstream(error) => answer_to(worker, error),
         }
     }
 }
 
 /// What a client is answered when no connection to an endpoint could be had.
-pub(crate) fn answer_to(error: &UpstreamError) -> Answer {
+pub(crate) fn answer_to(worker: &Worker, error: &UpstreamError) -> Answer {
     let reason = upstream::reason_of(error);
     match reason {
         Reason::AuthorizationDenied => Answer::denied(),
         Reason::CircuitOverflow => Answer::overflow(),
         Reason::DestinationUnknown => Answer::no_destination(),
         Reason::NameResolution => Answer::no_healthy_upstream().because(reason),
-        _ => Answer::connect_failure().because(reason),
+        _ => {
+            let answer = Answer::connect_failure().because(reason);
+            let snapshot = worker.shared.configuration.snapshot();
+            let is_inside = |own: &ProxySettings| own.role == ProxyRole::Sidecar;
+            match upstream::refusal_of(error) {
+                // Clients of a gateway learn nothing of the inside.
+                Some(refusal) if snapshot.settings.as_deref().is_some_and(is_inside) => {
+                    answer.about_peer(&refusal)
+                }
+                _ => answer,
+            }
+        }
     }
 }
 

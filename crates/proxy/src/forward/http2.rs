@@ -261,6 +261,9 @@ pub(crate) fn answer(
         if let Ok(message) = HeaderValue::from_bytes(&answer.body) {
             headers.insert("grpc-message", message);
         }
+        for (name, value) in answer.grpc_headers() {
+            edit(headers, heddle_wire::http1::HeaderEdit::Add(name, value.as_bytes()));
+        }
         return respond.send_response(response, true).map(drop);
     }
     *response.status_mut() =

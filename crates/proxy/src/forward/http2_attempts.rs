@@ -539,18 +539,20 @@ impl Tries<'_> {
             }
             Failure::CutShort(CutShort::Denied) => return Some(Answer::denied()),
             Failure::CutShort(why) => (TryOutcome::Timeout, Observation::Timeout, why.answer()),
-            Failure::Upstream(error @ UpstreamError::Overflow(_)) => return Some(answer_to(error)),
+            Failure::Upstream(error @ UpstreamError::Overflow(_)) => {
+                return Some(answer_to(self.retries.decided.worker, error));
+            }
             // Neither says anything about the endpoint, and another one would fare no better.
             Failure::Upstream(
                 error @ (UpstreamError::Denied(_) | UpstreamError::NotAdmitted(_)),
             ) => {
                 let Decided { worker, state, .. } = *self.retries.decided;
                 upstream::tell(worker, state, target, None, error);
-                return Some(answer_to(error));
+                return Some(answer_to(self.retries.decided.worker, error));
             }
             Failure::Upstream(error) => {
                 self.retries.tell(target, error);
-                let answer = answer_to(error);
+                let answer = answer_to(self.retries.decided.worker, error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };

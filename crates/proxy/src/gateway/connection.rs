@@ -366,8 +366,8 @@ impl Arrived<'_> {
                 "it takes connections once it has",
             );
         };
-        let admitted = admission::stream::admit(worker, peer.accepted, &peer.facts, &policy).await;
-        admission::stream::note_decided(worker, &peer);
+        let admitted = admission::stream::admit(worker, peer.party(), &policy).await;
+        admission::stream::note_decided(worker, peer.party());
         if let Err(origin) = admitted {
             return self.denied(&peer, &"stream", &origin);
         }

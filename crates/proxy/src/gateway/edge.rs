@@ -102,7 +102,7 @@ impl Entered<'_> {
 
     /// What its token says.
     pub(crate) fn token(&self) -> Option<&TokenFacts> {
-        self.admitted.token.as_deref()
+        self.admitted.changes.as_ref()?.token.as_ref()
     }
 
     /// The query as it goes on, where that is another one; empty: none.
@@ -142,9 +142,9 @@ impl Edge {
             own.standing = Some(standing);
             return Ok((own, outbound));
         }
-        let asking = admission::http1::admit(worker, &self.peer, &policy, client, request);
+        let asking = admission::http1::admit(worker, self.peer.party(), &policy, client, request);
         let known = asking.await?;
-        standing.note_token(known.token.clone());
+        standing.know(known.changes.as_ref());
         let head = request.head(&client.connection);
         let entered = self.enter(worker, &policy, &head, Some(known))?;
         let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
@@ -169,9 +169,10 @@ impl Edge {
         let normal = path::normalize(head.path(), policy.inbound().path_normalization);
         let normal = normal.map_err(|_| Answer::bad_request(400))?;
         let normal = normal.as_deref();
-        let asking = admission::http2::admit(worker, &self.peer, &policy, parts, body, normal);
+        let party = self.peer.party();
+        let asking = admission::http2::admit(worker, party, &policy, parts, body, normal);
         let known = asking.await?;
-        standing.note_token(known.token.clone());
+        standing.know(known.changes.as_ref());
         let entered = self.enter(worker, &policy, &head, Some(known))?;
         let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
         own.standing = Some(standing);
@@ -198,7 +199,8 @@ impl Edge {
         let https = self.peer.https;
         let seen = Seen { head, path: path.as_deref(), https };
         let (found, routes) = self.server(gateway, head.authority())?;
-        let known = known.map(Ok).or_else(|| admission::at_once(worker, &self.peer, policy, &seen));
+        let known =
+            known.map(Ok).or_else(|| admission::at_once(worker, self.peer.party(), policy, &seen));
         let Some(admitted) = known.transpose()? else { return Ok(None) };
         let server = gateway.server(&found);
         let own = server.and_then(|server| server.limits.as_ref());

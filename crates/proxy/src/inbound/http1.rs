@@ -82,7 +82,7 @@ pub(crate) async fn serve_request(
     let mut ready = admit(worker, peer, &inbound, limits, client, &mut request, None);
     if let Ok(None) = ready {
         // In memory of its own, too.
-        let asking = admission::http1::admit(worker, peer, &inbound, client, &mut request);
+        let asking = admission::http1::admit(worker, peer.party(), &inbound, client, &mut request);
         ready = Box::pin(asking).await.and_then(|known| {
             admit(worker, peer, &inbound, limits, client, &mut request, Some(known))
         });
@@ -90,8 +90,8 @@ pub(crate) async fn serve_request(
     let finished = match ready.and_then(|ready| ready.ok_or_else(Answer::denied)) {
         // In memory of its own: what few requests get must not make all of them larger.
         Err(answer) => Box::pin(http1::answer(client, &begun, request, answer)).await?,
-        Ok(Ready { mut admitted, out, idempotent }) => {
-            admission.note_token(admitted.token.take());
+        Ok(Ready { admitted, out, idempotent }) => {
+            admission.know(admitted.changes.as_ref());
             let policy = inbound.inbound();
             let state = worker.applications.on(peer.accepted.destination.port(), policy);
             let decided = Decided {
@@ -142,7 +142,7 @@ fn admit(
         Some(path) => head.with_path(path),
         None => head,
     };
-    let known = known.map(Ok).or_else(|| admission::at_once(worker, peer, inbound, &head));
+    let known = known.map(Ok).or_else(|| admission::at_once(worker, peer.party(), inbound, &head));
     let Some(admitted) = known.transpose()? else { return Ok(None) };
     if let Some(limits) = limits {
         limits.check(worker, peer.asking(), &head)?;

@@ -80,23 +80,24 @@ pub(crate) async fn serve_request(
     };
     let view = Head::with_path(&head, normal.as_deref());
     let mut body = Received::from(body);
-    let admitted = if let Some(admitted) = admission::at_once(worker, peer, &inbound, &view) {
+    let admitted = if let Some(admitted) = admission::at_once(worker, peer.party(), &inbound, &view)
+    {
         admitted
     } else {
-        let (normal, body) = (normal.as_deref(), &mut body);
-        Box::pin(admission::http2::admit(worker, peer, &inbound, &head, body, normal)).await
+        let (party, normal, body) = (peer.party(), normal.as_deref(), &mut body);
+        Box::pin(admission::http2::admit(worker, party, &inbound, &head, body, normal)).await
     };
-    let mut admitted = match admitted {
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => return answered(&head, &answer, &mut respond),
     };
+    admission.know(admitted.changes.as_ref());
     if let Some(limits) = &limits
         && let Err(refusal) = limits.check(worker, peer.asking(), &view)
     {
         return answered(&head, &refusal, &mut respond);
     }
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
-    admission.note_token(admitted.token.take());
     let decided = Decided {
         worker,
         state: &state,

@@ -1,20 +1,21 @@
 //! A request under way, decided again whenever the workload's policy or what is revoked changes: it is ended when it is
 //! newly denied, and not touched otherwise.
 //!
-//! An authoriser outside of the mesh was asked when the request began and is not asked again: a request that only it could
-//! deny stands.
+//! An authoriser outside of the mesh was asked when the request began and is not asked again, nor are tokens verified
+//! again: what they said then counts.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::task::Context;
 
-use heddle_authz::{CompiledAuthorization, Verdict};
-use heddle_ir::request::{Known, RequestHead, TokenFacts};
+use heddle_authz::CompiledAuthorization;
+use heddle_ir::request::RequestHead;
 use heddle_wire::http1::{HeadLimits, Parsed};
 use heddle_wire::path;
 use http::request::Parts;
 
 use super::{Peer, denied};
+use crate::admission::{self, Changes};
 use crate::changes::Listener;
 use crate::forward::client::LentRequestIndex;
 use crate::forward::http2::Head;
@@ -34,23 +35,24 @@ pub(crate) struct Admission<'a> {
     worker: &'a Rc<Worker>,
     peer: &'a Peer,
     kept: Kept<'a>,
-    /// What its token said when it came.
-    token: OnceCell<Box<TokenFacts>>,
     listener: Listener,
     denied: Cell<bool>,
+    /// What was found out when it was let through.
+    known: OnceCell<Rc<Changes>>,
 }
 
 impl<'a> Admission<'a> {
     /// Must be made before the policy is read by which the request is decided, so that no change comes in between.
     pub(crate) fn new(worker: &'a Rc<Worker>, peer: &'a Peer, kept: Kept<'a>) -> Self {
         let listener = worker.policy_changes.listen();
-        Self { worker, peer, kept, token: OnceCell::new(), listener, denied: Cell::new(false) }
+        Self { worker, peer, kept, listener, denied: Cell::new(false), known: OnceCell::new() }
     }
 
-    /// Notes what its token said. A token is not verified again: it was valid when the request came.
-    pub(crate) fn note_token(&self, token: Option<Box<TokenFacts>>) {
-        if let Some(token) = token {
-            let _ = self.token.set(token);
+    /// Takes note of what was found out about it, which counts for every further decision: its tokens are not verified
+    /// again.
+    pub(crate) fn know(&self, changes: Option<&Rc<Changes>>) {
+        if let Some(changes) = changes {
+            let _ = self.known.set(changes.clone());
         }
     }
 
@@ -84,15 +86,13 @@ impl<'a> Admission<'a> {
     }
 
     fn is_denied(&self, inbound: &CompiledAuthorization, head: &impl RequestHead) -> bool {
-        let known = Known { head, token: self.token.get().map(|token| &**token), route: None };
-        match inbound.decide_request(&self.peer.facts, &known).verdict {
-            Verdict::Allow { .. } | Verdict::Ask(_) => false,
-            Verdict::Deny(denial) => {
-                let what = format_args!("{} {} under way newly", head.method(), head.path());
-                denied(self.worker, self.peer, &what, denial.origin());
-                true
-            }
+        let known = self.known.get().map(Rc::as_ref);
+        let denial = admission::denial_of(inbound, &self.peer.facts, head, known);
+        if let Some(denial) = &denial {
+            let what = format_args!("{} {} under way newly", head.method(), head.path());
+            denied(self.worker, self.peer, &what, denial.origin());
         }
+        denial.is_some()
     }
 }
 

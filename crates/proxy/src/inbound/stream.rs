@@ -41,7 +41,7 @@ pub(crate) async fn serve(
     client: &mut Connection,
     opened: Opened,
 ) {
-    admission::stream::note_decided(worker, peer);
+    admission::stream::note_decided(worker, peer.party());
     let revoked = newly_denied(worker, peer, opened.generation);
     stream::serve(client, opened, revoked).await;
 }
@@ -53,7 +53,7 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, error: &StreamError) {
         StreamError::Denied(origin) => {
             events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             super::denied(worker, peer, &"stream", origin);
-            admission::stream::note_decided(worker, peer);
+            admission::stream::note_decided(worker, peer.party());
         }
         StreamError::NoPolicy => {
             let why = "no policy has come from the control plane yet";
@@ -75,7 +75,7 @@ pub(crate) async fn open(
 ) -> Result<Opened, StreamError> {
     let snapshot = worker.shared.configuration.snapshot();
     let inbound = snapshot.inbound.clone().ok_or(StreamError::NoPolicy)?;
-    let permit = admission::stream::admit(worker, accepted, facts, &inbound).await;
+    let permit = admission::stream::admit(worker, accepted.party(facts), &inbound).await;
     let permit = permit.map_err(StreamError::Denied)?;
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, accepted.destination);
@@ -119,11 +119,11 @@ async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
         let admitted = if snapshot.generation == decided {
             Ok(())
         } else {
-            admission::stream::admit(worker, peer.accepted, &peer.facts, inbound).await.map(drop)
+            admission::stream::admit(worker, peer.party(), inbound).await.map(drop)
         };
         if let Err(origin) = admitted {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
-            admission::stream::note_decided(worker, peer);
+            admission::stream::note_decided(worker, peer.party());
             return super::denied(worker, peer, &"stream under way newly", &origin);
         }
         decided = snapshot.generation;

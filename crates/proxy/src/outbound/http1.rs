@@ -350,8 +350,13 @@ impl Routed<'_> {
 pub(crate) struct OwnEdits<'a> {
     request_id: Option<[u8; 36]>,
     forwarded_proto: bool,
+    /// The application says who its own client was, which nobody has proven to the mesh. A gateway says it itself.
+    claims_certificate: bool,
     entered: Option<&'a Entered<'a>>,
 }
+
+/// What proxies say about whom they have authenticated.
+const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// A head as it has entered at a gateway.
 fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
@@ -372,21 +377,26 @@ impl<'a> OwnEdits<'a> {
         let has_id = headers.contains_key("x-request-id");
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
         let has_proto = entered.is_some() || headers.contains_key("x-forwarded-proto");
-        Self { request_id, forwarded_proto: !has_proto, entered }
+        let claims_certificate = entered.is_none() && headers.contains_key(CLIENT_CERTIFICATE);
+        Self { request_id, forwarded_proto: !has_proto, claims_certificate, entered }
     }
 
     fn new(worker: &Worker, head: &RequestHead<'_>, entered: Option<&'a Entered<'a>>) -> Self {
-        let (mut has_id, mut has_proto) = (false, entered.is_some());
+        let (mut has_id, mut has_proto, mut claims_certificate) = (false, entered.is_some(), false);
         for field in head.fields() {
             let name = field.name.of(head.bytes());
             match name.len() {
                 12 => has_id |= name.eq_ignore_ascii_case(b"x-request-id"),
                 17 => has_proto |= name.eq_ignore_ascii_case(b"x-forwarded-proto"),
+                23 if entered.is_none() => {
+                    let own = CLIENT_CERTIFICATE.as_bytes();
+                    claims_certificate |= name.eq_ignore_ascii_case(own);
+                }
                 _ => {}
             }
         }
         let request_id = (!has_id).then(|| request_id::new(worker.random(), worker.random()));
-        Self { request_id, forwarded_proto: !has_proto, entered }
+        Self { request_id, forwarded_proto: !has_proto, claims_certificate, entered }
     }
 
     /// What comes before the changes of routes: what a gateway tells of the client.
@@ -404,7 +414,8 @@ impl<'a> OwnEdits<'a> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
         let id = self.request_id.as_ref().map(|id| HeaderEdit::Add("x-request-id", id));
         let proto = self.forwarded_proto.then_some(HeaderEdit::Add("x-forwarded-proto", b"http"));
-        proto.into_iter().chain(id)
+        let claim = self.claims_certificate.then_some(HeaderEdit::Remove(CLIENT_CERTIFICATE));
+        claim.into_iter().chain(proto).chain(id)
     }
 }
 

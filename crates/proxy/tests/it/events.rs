@@ -61,7 +61,14 @@ fn an_endpoint_that_is_somebody_else_is_counted_at_both_ends() {
             |_| {},
         )
         .await;
-        assert_eq!(pair.connect().await.get("/").await.status(), 503);
+        let answer = pair.connect().await.get("/").await;
+        assert_eq!(answer.status(), 503);
+        // The application may know what was expected and what came instead.
+        let told = answer.header("x-heddle-peer-refused").unwrap();
+        assert!(told.starts_with("wrong_identity; "), "{told}");
+        for name in ["server", "other"] {
+            assert!(told.contains(&identity(name).to_string()), "{told}");
+        }
         let peers = "heddle_peers_refused_total";
         let parts = ["outbound", "reason=\"wrong_identity\""];
         Pair::counts(&pair.client_registry, peers, &parts, 3).await;

@@ -15,6 +15,7 @@ use heddle_proxy::{inbound, outbound};
 use heddle_telemetry::audit::{AuditLevel, AuditLog};
 use heddle_telemetry::metrics::Registry;
 use heddle_telemetry::{Sink, SinkGuard, SinkSettings};
+use heddle_tls::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -107,6 +108,18 @@ impl Pair {
         server_side: impl FnOnce(&mut ServerSide),
     ) -> Self {
         let mesh = Mesh::new();
+        let client = mesh.identity("client");
+        Self::of(&mesh, client, application, client_side, server_side).await
+    }
+
+    /// The same, with a client of this identity.
+    pub(crate) async fn of(
+        mesh: &Mesh,
+        client_identity: Arc<Identity>,
+        application: SocketAddr,
+        client_side: impl FnOnce(&mut ClientSide),
+        server_side: impl FnOnce(&mut ServerSide),
+    ) -> Self {
         let (server_registry, client_registry) = (Registry::default(), Registry::default());
         let (listener, inbound) = listen().await;
         let mut server = ServerSide::new(application.port());
@@ -128,7 +141,7 @@ impl Pair {
         let overrides =
             Overrides { outbound_destination: Some(destination), ..Overrides::default() };
         let (client_shared, client_publisher) =
-            shared(&client.effects(), mesh.identity("client"), &client_registry, overrides);
+            shared(&client.effects(), client_identity, &client_registry, overrides);
         let client_names = client_shared.names.clone();
         let client_worker = Worker::new(client_shared, 2);
         spawn_local(client_worker.clone().run());

@@ -76,6 +76,15 @@ pub(crate) async fn receive(body: &mut RecvStream) -> Option<Bytes> {
     Some(data)
 }
 
+/// All of a body; none where it breaks.
+pub(crate) async fn receive_all_there_is(body: &mut RecvStream) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(data) = body.data().await {
+        all.extend_from_slice(&data.ok()?);
+    }
+    Some(all)
+}
+
 pub(crate) async fn receive_all(body: &mut RecvStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(data) = receive(body).await {

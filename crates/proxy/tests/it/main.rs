@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod access_log;
+mod attacks;
 mod authority;
 mod authorizers;
 mod changes;

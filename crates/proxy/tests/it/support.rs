@@ -43,7 +43,7 @@ use heddle_telemetry::audit::AuditLog;
 use heddle_telemetry::istio::StandardMetrics;
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::Registry;
-use heddle_tls::{Identity, Keys, SigningRoot, SystemClock, default_provider};
+use heddle_tls::{Clock, Identity, Keys, SigningRoot, SystemClock, default_provider};
 
 /// The service port of the only service.
 pub(crate) const PORT: u16 = 8080;
@@ -58,34 +58,48 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn new() -> Self {
+        Self::of(&trust_domain())
+    }
+
+    /// The root of a trust domain.
+    pub(crate) fn of(domain: &TrustDomain) -> Self {
         let (provider, now) = (default_provider(), SystemTime::now());
         let lifetime = Duration::from_hours(24);
-        let root = SigningRoot::generate(provider, &trust_domain(), now, lifetime).unwrap();
-        Self { root }
+        Self { root: SigningRoot::generate(provider, domain, now, lifetime).unwrap() }
     }
 
     /// The identity of a workload, installed.
     pub(crate) fn identity(&self, workload: &str) -> Arc<Identity> {
-        let (provider, id) = (default_provider(), identity(workload));
-        let bundle = TrustBundle::new(
-            1,
-            trust_domain(),
-            self.root.root().id.clone(),
-            vec![self.root.root().clone()],
-        )
-        .unwrap();
-        let keys = Keys::new(provider.clone());
-        let (key, request) = keys.make_key(&id).unwrap();
         let now = SystemTime::now();
         let validity = Validity {
             not_before: now - Duration::from_mins(1),
             not_after: now + Duration::from_hours(1),
         };
+        self.identity_of(identity(workload), validity, Arc::new(SystemClock), self)
+    }
+
+    /// An identity of these times, whose holder goes by this clock and believes the root of `trusted` too.
+    pub(crate) fn identity_of(
+        &self,
+        id: SpiffeId,
+        validity: Validity,
+        clock: Arc<dyn Clock>,
+        trusted: &Mesh,
+    ) -> Arc<Identity> {
+        let provider = default_provider();
+        let own = self.root.root();
+        let mut roots = vec![own.clone()];
+        if own.id != trusted.root.root().id {
+            roots.push(trusted.root.root().clone());
+        }
+        let bundle = TrustBundle::new(1, id.trust_domain().clone(), own.id.clone(), roots).unwrap();
+        let keys = Keys::new(provider.clone());
+        let (key, request) = keys.make_key(&id).unwrap();
         let serial = self.root.new_serial().unwrap();
         let chain = self.root.sign(&request, &id, validity, serial).unwrap();
         let validity = keys.check_chain(&key, &id, &chain, &bundle).unwrap();
-        let root = self.root.root().id.clone();
-        let holder = Identity::new(provider, Arc::new(SystemClock));
+        let root = own.id.clone();
+        let holder = Identity::new(provider, clock);
         holder
             .install(Arc::new(Svid { identity: id, key, chain, validity, root }), &bundle)
             .unwrap();
@@ -363,6 +377,7 @@ pub(crate) struct ServerSide {
     pub(crate) connection_pool: ConnectionPool,
     pub(crate) rate_limits: RateLimits,
     pub(crate) port: u16,
+    pub(crate) path_normalization: PathNormalization,
     pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// Services that its proxy may ask, by name, each without a proxy of its own.
     pub(crate) services: Vec<(&'static str, SocketAddr)>,
@@ -378,6 +393,7 @@ impl ServerSide {
             connection_pool: pool(),
             rate_limits: RateLimits::default(),
             port,
+            path_normalization: PathNormalization::Base,
             jwt_rules: Vec::new(),
             services: Vec::new(),
         }
@@ -407,7 +423,7 @@ impl ServerSide {
             authorization: Arc::new(self.authorization),
             jwt_rules: self.jwt_rules,
             client_address: ClientAddress::default(),
-            path_normalization: PathNormalization::Base,
+            path_normalization: self.path_normalization,
             connection_pool: self.connection_pool,
             retry: RetryPolicy::never(),
             probe_sources: Vec::new(),
@@ -509,6 +525,7 @@ pub(crate) struct GatewaySide {
     pub(crate) secrets: Vec<Secret>,
     pub(crate) authorization: Authorization,
     pub(crate) trusted_hops: u32,
+    pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// What the server declares.
     pub(crate) server_protocol: Protocol,
 }
@@ -522,6 +539,7 @@ impl GatewaySide {
             secrets: Vec::new(),
             authorization: Authorization::default(),
             trusted_hops: 0,
+            jwt_rules: Vec::new(),
             server_protocol: Protocol::Http1,
         }
     }
@@ -537,6 +555,7 @@ impl GatewaySide {
         effects.push(proxy);
         let mut server = ServerSide::new(80);
         server.authorization = self.authorization;
+        server.jwt_rules = self.jwt_rules;
         for effect in server.effects() {
             let Effect::Set(ResourceName::Inbound(_), Resource::Inbound(inbound)) = effect else {
                 continue;

@@ -14,6 +14,7 @@ use heddle_ir::authorization::{
     Attribute, Authorization, Clause, Condition, Fallback, Policy, PolicyAction, Rule,
     SystemPolicies, ValueMatch,
 };
+use heddle_ir::http_route::{ClaimMatch, HttpMatch};
 use heddle_ir::matching::TextMatch;
 use heddle_ir::protocol::Protocol;
 use http::Request;
@@ -21,8 +22,8 @@ use serde_json::{Value, json};
 
 use crate::changes::endless;
 use crate::harness::{Message, Pair, Peer, application, mirror, run};
-use crate::http2;
-use crate::support::{ServerSide, origin, service_host};
+use crate::support::{ServerSide, origin, rule, service_host};
+use crate::{gateway, http2};
 
 const ISSUER: &str = "https://issuer.test";
 
@@ -445,5 +446,62 @@ fn a_key_set_from_outside_of_the_mesh_is_fetched_by_its_address() {
         let mut peer = pair.connect().await;
         let answer = with_token(&mut peer, &issuer.token(&claims("sub-1"))).await;
         assert_eq!(answer.status(), 200, "{answer:?}");
+    });
+}
+
+#[test]
+fn a_gateway_verifies_tokens_and_routes_by_their_claims() {
+    run(async {
+        let issuer = Issuer::new("1");
+        let mut own = jwt_rule(JwtKeys::Inline(issuer.key_set().into()));
+        own.claim_headers = vec![ClaimHeader { header: "x-sub".into(), claim: vec!["sub".into()] }];
+        let mut for_group = rule();
+        for_group.matches = vec![HttpMatch {
+            claims: vec![ClaimMatch {
+                path: vec!["groups".into()],
+                value: TextMatch::Exact("b".into()),
+                invert: false,
+            }],
+            origin: origin(),
+            name: "".into(),
+            path: None,
+            ignore_path_case: false,
+            scheme: None,
+            method: None,
+            authority: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            parts: Vec::new(),
+        }];
+        let port = gateway::free_port().await;
+        let hosts = gateway::http(&["*"], vec![for_group]);
+        let listener = gateway::listener(port, vec![gateway::server(&["*"], None, hosts)]);
+        let _edge = gateway::Edge::new(mirror().await, vec![listener], |side| {
+            side.jwt_rules = vec![Arc::new(own)];
+            let deny = policy(PolicyAction::Deny, vec![principal("sub-2")]);
+            side.authorization = authorization(vec![deny]);
+        })
+        .await;
+        let mut peer = Peer::new(gateway::connect(port).await);
+        let good = issuer.token(&claims("sub-1"));
+        let headers = format!("Authorization: Bearer {good}\r\nx-sub: spoofed\r\n");
+        let answer = get(&mut peer, "/?a=b", &headers).await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let seen = answer.text();
+        assert!(seen.contains("x-sub: sub-1\r\n") && !seen.contains("spoofed"), "{seen}");
+        assert!(!seen.contains("Bearer"), "{seen}");
+        let answer = get(&mut peer, &format!("/?a=b&access_token={good}"), "").await;
+        assert!(answer.text().starts_with("GET /?a=b HTTP/1.1\r\n"), "{answer:?}");
+        // Without a token, or with one of another group, no route takes it.
+        assert_eq!(get(&mut peer, "/", "").await.status(), 404);
+        let mut other = claims("sub-1");
+        other["groups"] = json!(["a"]);
+        assert_eq!(with_token(&mut peer, &issuer.token(&other)).await.status(), 404);
+        assert_eq!(with_token(&mut peer, &issuer.token(&claims("sub-2"))).await.status(), 403);
+        let forged = Issuer::new("1").token(&claims("sub-1"));
+        let answer = with_token(&mut peer, &forged).await;
+        assert_eq!((answer.status(), answer.text()), (401, "Jwt verification fails"));
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.starts_with("Bearer realm=\"http://server/\""), "{challenge}");
     });
 }

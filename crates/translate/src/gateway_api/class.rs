@@ -67,9 +67,21 @@ pub(crate) fn workload_name(gateway: &Object<Gateway>) -> String {
 /// Istio's annotation for another name.
 const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 
-/// Why a class of heddle's cannot be accepted: it knows no parameters.
+/// Why a class of heddle's cannot be accepted: it knows no parameters. Those of another controller, which heddle serves
+/// where no cluster is, do not count.
 pub(crate) fn problem(object: &Object<GatewayClass>) -> Option<&'static str> {
-    object.spec.parameters_ref.as_ref().map(|_| "heddle's classes take no parameters")
+    let own = object.spec.controller_name == CONTROLLER && object.spec.parameters_ref.is_some();
+    own.then_some("heddle's classes take no parameters")
+}
+
+/// The class of a Gateway that is not accepted, in words.
+pub(crate) fn refusal(reader: &Reader<'_>, class: &str) -> Option<String> {
+    match reader.object(&ObjectKey::new(GROUP, "GatewayClass", "", class)) {
+        Some(AnyObject::GatewayClass(object)) => {
+            problem(&object).map(|why| format!("the class `{class}` is not accepted: {why}"))
+        }
+        _ => None,
+    }
 }
 
 /// What heddle supports of the Gateway API, by the names of the conformance suite, sorted. Claimed is what the tests of

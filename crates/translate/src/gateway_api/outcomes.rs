@@ -14,7 +14,9 @@ const GATEWAY_CLASS: Table = &[
     ("description", Ignored("for people")),
     (
         "parametersRef",
-        Unsupported("heddle's classes take no parameters; the class is not accepted"),
+        Unsupported(
+            "there are no parameters of heddle's; a class of its own with some is not accepted",
+        ),
     ),
 ];
 

@@ -3,7 +3,7 @@
 mod gateways;
 mod policies;
 mod routes;
-mod shadows;
+pub(crate) mod shadows;
 
 pub(crate) use gateways::{gateway, gateway_class, listener_set};
 pub(crate) use policies::{backend_tls_policy, reference_grant};

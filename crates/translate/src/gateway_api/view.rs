@@ -95,7 +95,7 @@ impl Derivation for ViewKey {
         conflicts::mark(&mut listeners, own_count);
         let address = address_problem(&gateway);
         Some(Arc::new(View {
-            refused: refusal(&gateway),
+            refused: refusal(reader, &gateway),
             address_unusable: address,
             addresses: addresses(reader, &gateway),
             listeners,
@@ -160,7 +160,10 @@ pub(crate) fn gateway_of(
     ours.then_some((key, gateway))
 }
 
-fn refusal(gateway: &Object<Gateway>) -> Option<Unresolved> {
+fn refusal(reader: &Reader<'_>, gateway: &Object<Gateway>) -> Option<Unresolved> {
+    if let Some(message) = class::refusal(reader, &gateway.spec.gateway_class_name) {
+        return Some(Unresolved::new("InvalidParameters", message));
+    }
     let infrastructure = gateway.spec.infrastructure.as_ref();
     if infrastructure.is_some_and(|one| one.parameters_ref.is_some()) {
         let message = "Gateways of heddle's take no parameters";

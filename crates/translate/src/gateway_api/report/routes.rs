@@ -123,6 +123,11 @@ fn accepted(
             linkerd::inbound_route::report_server(reader, route, &key, &origin, report);
             return None;
         }
+        (LINKERD, "EgressNetwork") => {
+            let message = "routes of EgressNetworks are not followed yet: the network's `trafficPolicy` alone counts";
+            report.unsupported(origin(), message);
+            return None;
+        }
         (group, kind) => {
             let message = format!("routes attach to no `{kind}` of the group `{group}` here");
             report.unsupported(origin(), message);

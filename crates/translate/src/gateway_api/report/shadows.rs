@@ -1,6 +1,7 @@
 //! Older routes that take what a route asks for (API.md hazard 26): a second object is no replacement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use heddle_diag::{Diagnostic, Origin};
 use heddle_ir::http_route::{HttpMatch, HttpRule};
@@ -9,7 +10,7 @@ use heddle_ir::matching::{PathMatch, TextMatch};
 use crate::client::Client;
 use crate::codes;
 use crate::destinations::Destinations;
-use crate::engine::Reader;
+use crate::engine::{Derivation, Reader};
 use crate::gateway_api::attach::{self, AttachedKey};
 use crate::gateway_api::mesh;
 use crate::gateway_api::route::{Route, RouteKind};
@@ -33,15 +34,14 @@ pub(crate) fn report(reader: &Reader<'_>, route: &Route, report: &mut Report) {
     if places.iter().all(|place| place.older.is_empty()) {
         return;
     }
-    let mut known = Known { reader, by_route: BTreeMap::new() };
-    let own = matches_of(reader, route);
+    let own = reader.read(&MatchesKey(route.key()));
     let (mut shadowed, mut all) = (0, 0);
     let mut winner = None;
-    for (origin, key) in &own {
+    for (origin, key) in own.iter() {
         let mut found: Vec<(&str, &ObjectKey)> = Vec::new();
         for place in &places {
             all += 1;
-            let other = place.older.iter().find(|other| known.has(other, key));
+            let other = place.older.iter().find(|other| has(reader, other, key));
             found.extend(other.map(|other| (&*place.name, other)));
         }
         shadowed += found.len();
@@ -105,27 +105,27 @@ fn of_service(reader: &Reader<'_>, route: &Route, parent: &ObjectKey) -> Option<
     Some(places)
 }
 
-/// The matches of routes, each read once.
-struct Known<'a> {
-    reader: &'a Reader<'a>,
-    by_route: BTreeMap<ObjectKey, Vec<Key>>,
+fn has(reader: &Reader<'_>, route: &ObjectKey, key: &Key) -> bool {
+    reader.read(&MatchesKey(route.clone())).iter().any(|(_, own)| own == key)
 }
 
-impl Known<'_> {
-    fn has(&mut self, route: &ObjectKey, key: &Key) -> bool {
-        let reader = self.reader;
-        let keys = self.by_route.entry(route.clone()).or_insert_with(|| {
-            let route = reader.object(route).and_then(|object| Route::of(&object));
-            let matches = route.map(|route| matches_of(reader, &route)).unwrap_or_default();
-            matches.into_iter().map(|(_, key)| key).collect()
-        });
-        keys.iter().any(|own| own == key)
+/// What the matches of a route say.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct MatchesKey(ObjectKey);
+
+/// Each match with its place.
+pub(crate) type Matches = Vec<(Origin, Key)>;
+
+impl Derivation for MatchesKey {
+    fn derive(&self, reader: &Reader<'_>) -> Arc<Matches> {
+        let route = reader.object(&self.0).and_then(|object| Route::of(&object));
+        Arc::new(route.map(|route| matches_of(reader, &route)).unwrap_or_default())
     }
 }
 
 /// What each match of a route says, in a form that is equal for equal matches. Streams have no matches: where routes for
 /// them share a place they say the same.
-fn matches_of(reader: &Reader<'_>, route: &Route) -> Vec<(Origin, Key)> {
+fn matches_of(reader: &Reader<'_>, route: &Route) -> Matches {
     if !matches!(route.kind(), RouteKind::Http | RouteKind::Grpc) {
         return vec![(route.written().origin_of_item(route.at(), "rules", 0), Key::default())];
     }
@@ -134,7 +134,7 @@ fn matches_of(reader: &Reader<'_>, route: &Route) -> Vec<(Origin, Key)> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-fn of_rule(rule: &HttpRule) -> Vec<(Origin, Key)> {
+fn of_rule(rule: &HttpRule) -> Matches {
     if rule.matches.is_empty() {
         return vec![(rule.origin.clone(), Key::default())];
     }
@@ -142,8 +142,8 @@ fn of_rule(rule: &HttpRule) -> Vec<(Origin, Key)> {
 }
 
 /// What a match says, equal for matches that take the same requests and are as specific. Empty: every request.
-#[derive(PartialEq, Default)]
-struct Key {
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Key {
     path: Option<PathMatch>,
     method: Option<TextMatch>,
     /// Headers and parameters in any order.

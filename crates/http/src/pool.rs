@@ -84,7 +84,7 @@ impl<G: 'static> EndpointPool<G> {
             evicted: Cell::new(false),
         });
         let weak: Weak<dyn Sweep> = Rc::downgrade(&(pool.clone() as Rc<dyn Sweep>));
-        keeper.pools.borrow_mut().push(weak);
+        keeper.enter(weak);
         pool
     }
 
@@ -159,6 +159,8 @@ pub struct Keeper {
     waker: RefCell<Option<Waker>>,
     /// When the timer is set to fire.
     due: Cell<Option<Instant>>,
+    /// With so many pools the list is rid of those that are gone.
+    pools_max: Cell<usize>,
 }
 
 impl Keeper {
@@ -187,6 +189,17 @@ impl Keeper {
             }
         })
         .await;
+    }
+
+    /// Pools of one connection come and go faster than sweeps.
+    fn enter(&self, pool: Weak<dyn Sweep>) {
+        const POOLS_MIN: usize = 64;
+        let mut pools = self.pools.borrow_mut();
+        if pools.len() >= self.pools_max.get().max(POOLS_MIN) {
+            pools.retain(|pool| pool.strong_count() > 0);
+            self.pools_max.set(pools.len() * 2);
+        }
+        pools.push(pool);
     }
 
     fn sweep(&self, cx: &mut Context<'_>) -> Option<Instant> {

@@ -28,8 +28,13 @@ pub struct ProxySettings {
     pub drain_duration: Duration,
     /// How long the proxy looks for a protocol on an undeclared port before it relays bytes as they are.
     pub detection_timeout: Duration,
-    /// Access log to standard output.
+    /// Which access log is written.
     pub access_log: AccessLog,
+    /// The file that it goes to; empty: the proxy's standard output.
+    pub access_log_path: Arc<str>,
+    /// Its lines in Envoy's operators: a text under an empty key, or the texts under the keys of a JSON object. Empty:
+    /// Istio's default.
+    pub access_log_format: Vec<(Arc<str>, Arc<str>)>,
     /// What the workload may do to others, besides what the index says; none: everything.
     pub egress: Option<Arc<Authorization>>,
 }

@@ -154,12 +154,13 @@ impl Events {
             UpstreamError::Resolve { .. } => {
                 "is the name in a ServiceEntry or Service spelled right?"
             }
+            UpstreamError::Tunnel { .. } => "may the proxy at the endpoint open that tunnel?",
             UpstreamError::TlsSettings(_) => "see the tls settings of the DestinationRule",
             UpstreamError::Outside(_) => "the host's network, or what the mesh may reach outside",
             UpstreamError::Http2(_) | UpstreamError::Http2Refused => {
                 "does the application speak HTTP/2 on that port?"
             }
-            UpstreamError::Connect(_) | UpstreamError::Timeout(_) => {
+            UpstreamError::Connect(_) | UpstreamError::Header(_) | UpstreamError::Timeout(_) => {
                 "is the application running and listening on that port?"
             }
         };

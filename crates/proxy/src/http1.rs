@@ -7,9 +7,10 @@ use heddle_http::Output;
 use heddle_http::exchange::Pump;
 use heddle_telemetry::ResponseFlags;
 use heddle_telemetry::istio::{RequestOutcome, RequestRecorder};
-use heddle_wire::http1::HeaderEdit;
+use heddle_wire::http1::{HeaderEdit, Version};
 use tokio::time::Instant;
 
+use crate::access_log::{Outcome, RequestLog};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{self, Decided, Ended, Next};
 use crate::forward::client::{Client, Request};
@@ -17,6 +18,9 @@ use crate::forward::copies;
 use crate::forward::exchange::Asked;
 use crate::forward::stream;
 use crate::forward::watch::within;
+use crate::inbound::Peer;
+use crate::upstream::ClientAddresses;
+use crate::worker::Worker;
 
 /// What is known of a request before it is forwarded or answered.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +140,37 @@ pub(crate) fn record(
         response_bytes: finished.ended.response_bytes,
         messages: None,
     });
+}
+
+/// Begins the line of a request in the access log, where one is written.
+pub(crate) fn begin_log(
+    worker: &Worker,
+    client: &Client,
+    begun: &Begun,
+    request: &mut Request,
+    addresses: ClientAddresses,
+) -> Option<Box<RequestLog>> {
+    let head = request.head(&client.connection);
+    let protocol = match head.version() {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    RequestLog::begin(worker, &head, protocol, addresses, begun.started)
+}
+
+/// Writes the line of a request that is over.
+pub(crate) fn end_log(
+    log: Option<&RequestLog>,
+    begun: &Begun,
+    finished: &Finished,
+    extra: ResponseFlags,
+    peer: Option<&Peer>,
+) {
+    let Some(log) = log else { return };
+    let ended = &finished.ended;
+    let flags = extra.iter().fold(ended.flags, ResponseFlags::with);
+    let body_bytes = finished.request_bytes.saturating_sub(begun.head_bytes);
+    log.end(&Outcome { ended, flags, body_bytes, grpc_status: None, peer });
 }
 
 /// Whether a method may be sent twice (RFC 9110 section 9.2.2).

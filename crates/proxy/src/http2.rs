@@ -11,11 +11,15 @@ use http::Request;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use crate::access_log::{Outcome, RequestLog};
 use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next};
 use crate::forward::http2;
 use crate::forward::http2_attempts::{self, Upload};
+use crate::inbound::Peer;
+use crate::upstream::ClientAddresses;
+use crate::worker::Worker;
 
 /// How a request ended, for its record.
 #[derive(Debug)]
@@ -74,6 +78,30 @@ impl Finished {
         self.ended.status = if self.grpc_status.is_some() { 200 } else { answer.status };
         self
     }
+}
+
+/// Begins the line of a request in the access log, where one is written.
+pub(crate) fn begin_log(
+    worker: &Worker,
+    parts: &Parts,
+    started: Instant,
+    addresses: ClientAddresses,
+) -> Option<Box<RequestLog>> {
+    RequestLog::begin(worker, &http2::Head::new(parts), "HTTP/2", addresses, started)
+}
+
+/// Writes the line of a request that is over.
+pub(crate) fn end_log(
+    log: Option<&RequestLog>,
+    finished: &Finished,
+    extra: ResponseFlags,
+    peer: Option<&Peer>,
+) {
+    let Some(log) = log else { return };
+    let Finished { ended, grpc_status, request_bytes: body_bytes, .. } = finished;
+    let flags = extra.iter().fold(ended.flags, ResponseFlags::with);
+    let (body_bytes, grpc_status) = (*body_bytes, *grpc_status);
+    log.end(&Outcome { ended, flags, body_bytes, grpc_status, peer });
 }
 
 /// Counts a request that is over.

@@ -47,7 +47,6 @@ use crate::snapshot::{DestinationState, Snapshot};
 use crate::upstream::Target;
 use crate::worker::Worker;
 
-
 /// A connection to the workload, and where it was meant to go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 mod admin;
 mod admission;
 mod ask;

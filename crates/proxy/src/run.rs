@@ -203,6 +203,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         if tokio::time::timeout(deadline, worker.drain().finished()).await.is_err() {
             warn!("connections were cut at the end of the drain");
         }
+        crate::access_log::close();
         Ok(())
     })
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use heddle_authz::{CompiledAuthorization, CompiledEgress};
 use heddle_balance::budget::Budget;
 use heddle_balance::{Balancer, Breakers};
-use heddle_ir::destination::{ClientTls, Destination, DestinationId, EndpointSource};
+use heddle_ir::destination::{ClientTls, Destination, DestinationId, EndpointSource, TunnelMethod};
 use heddle_ir::endpoint::{EndpointSet, EndpointSetKey};
 use heddle_ir::gateway::Gateway;
 use heddle_ir::index::Index;
@@ -272,13 +272,18 @@ impl Snapshot {
 /// What a destination asks for that this proxy does not do, said rather than passed over.
 fn not_supported(destination: &Destination) -> impl Iterator<Item = String> {
     let asked = [
-        (destination.tunnel.is_some(), "tunnels"),
-        (destination.proxy_protocol.is_some(), "PROXY protocol headers to endpoints"),
-        (destination.health_check.is_some(), "health checks of endpoints by the proxy"),
+        (
+            destination.tunnel.as_ref().is_some_and(|tunnel| tunnel.method == TunnelMethod::Post),
+            "tunnels by `POST` are not supported; streams are closed",
+        ),
+        (
+            destination.health_check.is_some(),
+            "health checks of endpoints by the proxy are not supported; connections go without",
+        ),
     ];
     let origin = &destination.origin;
     let said = asked.into_iter().filter(|(asked, _)| *asked);
-    said.map(move |(_, what)| format!("{origin}: {what} are not supported; connections go without"))
+    said.map(move |(_, what)| format!("{origin}: {what}"))
 }
 
 /// What a set of changes touches.

@@ -1,5 +1,7 @@
 //! Connections to endpoints: opened with the permit of the request, kept for the next one.
 
+mod made_of;
+mod open;
 mod told;
 
 use std::cell::{OnceCell, RefCell};
@@ -10,23 +12,25 @@ use std::time::Duration;
 
 use heddle_authz::{OutboundRefusal, Permit};
 use heddle_balance::{EndpointState, Overflow, Resource, Token};
+use heddle_http::HandshakeError;
 use heddle_http::pool::{EndpointPool, PoolLimits, Upstream};
-use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
 use heddle_ident::SpiffeId;
-use heddle_ir::destination::{ClientTls, ConnectionPool, Destination};
+use heddle_ir::destination::{ClientTls, ConnectionPool, Destination, ProxyProtocolVersion};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
-use heddle_ir::secret::Secret;
 use heddle_net::broker;
 use heddle_net::socket::ConnectError;
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
+use heddle_wire::proxy_protocol;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
 
+use made_of::MadeOf;
+pub(crate) use open::{open, open_tunnel, resolve};
 pub(crate) use told::{reason_of, refusal_of, tell};
 
 /// A connection that counts against the limit of its destination for as long as it is open.
@@ -106,6 +110,17 @@ pub(crate) enum UpstreamError {
         #[source]
         source: std::io::Error,
     },
+    /// The endpoint was asked for a tunnel and did not open it.
+    #[error("the endpoint opens no tunnel to {asked}: {why}")]
+    Tunnel {
+        /// The host and port behind.
+        asked: String,
+        /// What it did instead.
+        why: String,
+    },
+    /// The header of the PROXY protocol could not be sent.
+    #[error("the connection broke before it had begun")]
+    Header(#[source] std::io::Error),
     /// The configured TLS settings cannot be used.
     #[error("the TLS settings of the destination cannot be used: {0}")]
     TlsSettings(String),
@@ -201,10 +216,14 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
 pub(crate) struct UpstreamEndpoint {
     state: Option<Weak<EndpointState>>,
+    /// What its settings were made of; others with the same settings replace it.
+    made_of: RefCell<MadeOf>,
     address: EndpointAddress,
     place: Place,
     identity_generation: u64,
     security: Security,
+    /// The header of the PROXY protocol that its connections begin with; none: they begin with none.
+    header: Option<Box<[u8]>>,
     /// Idle HTTP/1 connections.
     pub(crate) pool: Rc<EndpointPool<ConnectionToken>>,
     /// The HTTP/2 connections.
@@ -213,9 +232,6 @@ pub(crate) struct UpstreamEndpoint {
     pub(crate) http2_connecting: tokio::sync::Mutex<()>,
     /// What counts requests to it: of HTTP, and of gRPC.
     pub(crate) recorders: [OnceCell<Option<Arc<RequestRecorder>>>; 2],
-    /// The policy that it is connected to under, and the secrets of that.
-    destination: Arc<Destination>,
-    credentials: Arc<[Arc<Secret>]>,
     /// Keeps the address that keys it from being used for anything else.
     _limits: Arc<DestinationLimits>,
 }
@@ -235,22 +251,14 @@ impl UpstreamEndpoint {
         if configured && current {
             return true;
         }
-        self.pool.evict();
-        self.http2.borrow_mut().clear();
+        self.retire();
         false
     }
 
-    /// Whether what is configured of connections is still what it was made under.
-    fn is_under(&self, state: &DestinationState) -> bool {
-        let (own, other) = (&self.destination, &state.destination);
-        let same_policy = Arc::ptr_eq(own, other)
-            || (own.tls == other.tls
-                && own.subject_alt_names == other.subject_alt_names
-                && own.mesh_server_name == other.mesh_server_name
-                && own.connection_pool == other.connection_pool);
-        same_policy
-            && (Arc::ptr_eq(&self.credentials, &state.credentials)
-                || self.credentials == state.credentials)
+    /// Closes idle connections, and those in use once they are idle.
+    fn retire(&self) {
+        self.pool.evict();
+        self.http2.borrow_mut().clear();
     }
 
     /// Whether connections to it are mutual TLS of the mesh.
@@ -280,6 +288,31 @@ impl Target {
     }
 }
 
+/// Where a client's connection came from, and where it was made to.
+pub(crate) type ClientAddresses = (SocketAddr, SocketAddr);
+
+/// As [`endpoint_of`], for one client where the endpoint is told of the client by the PROXY protocol: its connections are
+/// nobody else's then and are not kept.
+pub(crate) fn endpoint_for(
+    worker: &Worker,
+    state: &DestinationState,
+    target: &Target,
+    protocol: UpstreamProtocol,
+    client: Option<&Accepted>,
+) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
+    let Some(version) = state.destination.proxy_protocol else {
+        return endpoint_of(worker, state, target, protocol);
+    };
+    let client = client.map(|accepted| (accepted.source, accepted.destination));
+    let mut header = Vec::new();
+    match version {
+        ProxyProtocolVersion::V1 => proxy_protocol::write_v1(client, &mut header),
+        ProxyProtocolVersion::V2 => proxy_protocol::write_v2(client, &mut header),
+    }
+    let made = make_endpoint(worker, state, target, protocol, Some(header.into()))?;
+    Ok(Rc::new(made))
+}
+
 /// Finds, or begins, what the thread keeps about an endpoint.
 pub(crate) fn endpoint_of(
     worker: &Worker,
@@ -287,6 +320,9 @@ pub(crate) fn endpoint_of(
     target: &Target,
     protocol: UpstreamProtocol,
 ) -> Result<Rc<UpstreamEndpoint>, UpstreamError> {
+    if state.destination.proxy_protocol.is_some() {
+        return endpoint_for(worker, state, target, protocol, None);
+    }
     let destination = &state.destination;
     let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
     let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
@@ -303,14 +339,32 @@ pub(crate) fn endpoint_of(
         }
     };
     let key = EndpointKey { target: target_key, protocol, identity_generation };
-    if let Some(found) = worker.endpoints.borrow().get(&key)
-        && found.is_under(state)
-    {
-        return Ok(found.clone());
+    if let Some(found) = worker.endpoints.borrow().get(&key) {
+        if found.made_of.borrow_mut().suits(state, target) {
+            return Ok(found.clone());
+        }
+        found.retire();
     }
+    let made = Rc::new(make_endpoint(worker, state, target, protocol, None)?);
+    worker.endpoints.borrow_mut().insert(key, made.clone());
+    Ok(made)
+}
+
+fn make_endpoint(
+    worker: &Worker,
+    state: &DestinationState,
+    target: &Target,
+    protocol: UpstreamProtocol,
+    header: Option<Box<[u8]>>,
+) -> Result<UpstreamEndpoint, UpstreamError> {
+    let destination = &state.destination;
+    let mesh = destination.tls.is_mesh(target.endpoint().map(|endpoint| endpoint.transport));
+    let identity_generation = if mesh { worker.shared.identity.generation() } else { 0 };
     let security = security_of(worker, state, target, protocol, mesh)?;
     let limits = pool_limits(&destination.connection_pool);
-    let made = Rc::new(UpstreamEndpoint {
+    Ok(UpstreamEndpoint {
+        made_of: RefCell::new(MadeOf::new(state, target)),
+        header,
         state: match target {
             Target::Endpoint(_, state) => Some(Arc::downgrade(state)),
             Target::Address(_) | Target::Application(_) => None,
@@ -328,12 +382,8 @@ pub(crate) fn endpoint_of(
         http2: RefCell::default(),
         http2_connecting: tokio::sync::Mutex::default(),
         recorders: Default::default(),
-        destination: destination.clone(),
-        credentials: state.credentials.clone(),
         _limits: state.limits.clone(),
-    });
-    worker.endpoints.borrow_mut().insert(key, made.clone());
-    Ok(made)
+    })
 }
 
 fn pool_limits(pool: &ConnectionPool) -> PoolLimits {
@@ -439,91 +489,6 @@ pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionT
     let limit = Resource::Connections.limit(&state.destination.connection_pool);
     let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
     Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token) })
-}
-
-/// Opens a connection. The permit says that somebody decided that it may be.
-pub(crate) async fn open(
-    worker: &Worker,
-    state: &DestinationState,
-    endpoint: &UpstreamEndpoint,
-    _permit: &Permit,
-) -> Result<Connection, UpstreamError> {
-    let timeout = state.destination.connection_pool.connect_timeout;
-    // Boxed: it is needed seldom, and would make every request's future as large as a handshake's.
-    let opening = Box::pin(open_within(worker, state, endpoint, timeout));
-    tokio::time::timeout(timeout, opening).await.unwrap_or(Err(UpstreamError::Timeout(timeout)))
-}
-
-async fn open_within(
-    worker: &Worker,
-    state: &DestinationState,
-    endpoint: &UpstreamEndpoint,
-    timeout: Duration,
-) -> Result<Connection, UpstreamError> {
-    let address = match &endpoint.address {
-        EndpointAddress::Address(address) => *address,
-        EndpointAddress::Name(host, port) => resolve(worker, host.as_str(), *port).await?,
-    };
-    let tcp = match (&worker.shared.outside, endpoint.place) {
-        (Some(outside), Place::Outside) => connect_outside(outside, address).await?,
-        (_, Place::Application) => {
-            worker.shared.application_sockets.connect(address, timeout).await?
-        }
-        (None, _) | (_, Place::Inside) => worker.shared.sockets.connect(address, timeout).await?,
-    };
-    let mut buffer = Buffer::new();
-    let transport = match &endpoint.security {
-        Security::Plain => Transport::Plain(tcp),
-        Security::Mesh { client, server_name } => {
-            let config = client.config().clone();
-            let tls = TlsStream::connect(tcp, config, server_name.clone(), &mut buffer).await?;
-            client.peer(tls.common_state())?;
-            Transport::Tls(tls)
-        }
-        Security::Originate(origination) => {
-            let host = state.destination.id.host.as_str();
-            let name = origination
-                .server_name(host)
-                .map_err(|error| UpstreamError::TlsSettings(error.to_string()))?;
-            let config = origination.config().clone();
-            Transport::Tls(TlsStream::connect(tcp, config, name, &mut buffer).await?)
-        }
-    };
-    Ok(Connection { transport, buffer })
-}
-
-/// A workload in a namespace of its own has no way out; somebody outside connects in its place.
-async fn connect_outside(
-    outside: &broker::Client,
-    address: SocketAddr,
-) -> Result<TcpStream, UpstreamError> {
-    let descriptor = outside.descriptor(&broker::Request::Connect(address)).await?;
-    let broken = |source| UpstreamError::Connect(ConnectError::Open { address, source });
-    let tcp = TcpStream::from_std(descriptor.into()).map_err(broken)?;
-    tcp.set_nodelay(true).map_err(broken)?;
-    Ok(tcp)
-}
-
-pub(crate) async fn resolve(
-    worker: &Worker,
-    name: &str,
-    port: u16,
-) -> Result<SocketAddr, UpstreamError> {
-    if let Some(outside) = &worker.shared.outside {
-        let grant = outside.request(&broker::Request::Resolve(name.to_owned())).await?;
-        let broker::Grant::Addresses(addresses) = grant else {
-            return Err(UpstreamError::Outside(broker::Error::Closed));
-        };
-        let first = addresses.first().map(|address| SocketAddr::new(*address, port));
-        return first.ok_or_else(|| not_found(name));
-    }
-    let error = |source| UpstreamError::Resolve { name: name.to_owned(), source };
-    let mut addresses = tokio::net::lookup_host((name, port)).await.map_err(error)?;
-    addresses.next().ok_or_else(|| not_found(name))
-}
-
-fn not_found(name: &str) -> UpstreamError {
-    UpstreamError::Resolve { name: name.to_owned(), source: std::io::ErrorKind::NotFound.into() }
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.

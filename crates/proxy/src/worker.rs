@@ -87,6 +87,7 @@ pub struct Worker {
     /// Where the proxy's own requests go.
     pub(crate) asked: crate::ask::Known,
     pub(crate) no_retries: RetryPolicy,
+    pub(crate) access_log: crate::access_log::Held,
     /// Changes of what is enforced for the workload.
     pub(crate) policy_changes: Rc<LocalChanges>,
     /// Copies of requests that are under way.
@@ -113,6 +114,7 @@ impl Worker {
             hellos: Remembered::default(),
             asked: crate::ask::Known::default(),
             no_retries: RetryPolicy::never(),
+            access_log: crate::access_log::Held::default(),
             policy_changes: Rc::default(),
         })
     }

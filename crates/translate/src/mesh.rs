@@ -75,6 +75,9 @@ pub(crate) struct Mesh {
     pub(crate) inbound_retry: RetryPolicy,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) access_log: AccessLog,
+    /// As in [`heddle_ir::proxy::ProxySettings`].
+    pub(crate) access_log_path: Arc<str>,
+    pub(crate) access_log_format: Vec<(Arc<str>, Arc<str>)>,
     pub(crate) detection_timeout: Duration,
     pub(crate) drain_duration: Duration,
     /// Those that can be asked, of the extension providers.
@@ -174,6 +177,8 @@ fn defaults(options: &Options) -> Mesh {
         inbound_retry: retry::inbound_default(),
         path_normalization: PathNormalization::Base,
         access_log: AccessLog::Off,
+        access_log_path: "".into(),
+        access_log_format: Vec::new(),
         detection_timeout: DETECTION_TIMEOUT,
         drain_duration: Duration::from_secs(45),
         authorizers: Vec::new(),
@@ -352,13 +357,34 @@ fn telemetry(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) 
             Some(AccessLogEncoding::Text) | None => AccessLog::Text,
         };
         if file != "/dev/stdout" {
-            report.translated(of("accessLogFile"), "the access log goes to standard output");
+            mesh.access_log_path = file.into();
         }
     }
-    if spec.access_log_format.as_deref().is_some_and(|format| !format.is_empty()) {
-        let why = "formats of the access log are not read yet; the default format is used";
-        report.unsupported(of("accessLogFormat"), why);
+    let Some(format) = spec.access_log_format.as_deref().filter(|format| !format.is_empty()) else {
+        return;
+    };
+    if spec.access_log_encoding == Some(AccessLogEncoding::Json) {
+        match json_format(format) {
+            Ok(keys) => mesh.access_log_format = keys,
+            Err(why) => report.unsupported(of("accessLogFormat"), why),
+        }
+    } else {
+        mesh.access_log_format = vec![("".into(), format.into())];
     }
+}
+
+/// Keys and the texts under them.
+type LogKeys = Vec<(Arc<str>, Arc<str>)>;
+
+/// The keys of a format in JSON and what stands under them.
+fn json_format(text: &str) -> Result<LogKeys, String> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)
+        .map_err(|error| format!("no JSON object ({error}); the default format is used"))?;
+    let entry = |(key, value): (String, serde_json::Value)| match value {
+        serde_json::Value::String(value) => Ok((key.into(), value.into())),
+        _ => Err(format!("`{key}` is not a text; the default format is used")),
+    };
+    object.into_iter().map(entry).collect()
 }
 
 /// What there is to say about settings that are read where destinations are made.

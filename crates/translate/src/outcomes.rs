@@ -64,26 +64,12 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
-    ("trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
-    ("trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("subsets[].trafficPolicy.tunnel", Unsupported(NO_TUNNEL)),
-    ("subsets[].trafficPolicy.proxyProtocol", Unsupported(NO_PROXY_PROTOCOL)),
-    ("trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "trafficPolicy.portLevelSettings[].connectionPool.tcp.tcpKeepalive",
-        Unsupported(NO_KEEPALIVE),
-    ),
     (
         "trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
         Unsupported(NO_UPGRADE),
     ),
-    ("subsets[].trafficPolicy.connectionPool.tcp.tcpKeepalive", Unsupported(NO_KEEPALIVE)),
     ("subsets[].trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.tcp.tcpKeepalive",
-        Unsupported(NO_KEEPALIVE),
-    ),
     (
         "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
         Unsupported(NO_UPGRADE),
@@ -164,12 +150,7 @@ const REQUEST_AUTHENTICATION: Table = &[
     ("targetRefs", Applied),
 ];
 
-const NO_KEEPALIVE: &str =
-    "connections have the operating system's keepalive; it cannot be set yet";
-const NO_TUNNEL: &str = "no tunnel is opened yet";
-const NO_PROXY_PROTOCOL: &str = "the PROXY protocol is not sent yet";
 const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
-const NO_ACCESS_LOG: &str = "requests are counted, not logged yet";
 
 const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
 const NO_CERT_SIGNERS: &str =
@@ -189,16 +170,16 @@ const MESH_CONFIG: Table = &[
     ("defaultVirtualServiceExportTo", Applied),
     ("defaultDestinationRuleExportTo", Applied),
     ("connectTimeout", Applied),
-    ("tcpKeepalive", Unsupported(NO_KEEPALIVE)),
+    ("tcpKeepalive", Applied),
     ("h2UpgradePolicy", Unsupported(NO_UPGRADE)),
     ("protocolDetectionTimeout", Applied),
     ("defaultConfig.drainDuration", Applied),
     ("pathNormalization", Applied),
     ("defaultHttpRetryPolicy", Applied),
     ("defaultInboundHttpRetryPolicy", Applied),
-    ("accessLogFile", Unsupported(NO_ACCESS_LOG)),
-    ("accessLogEncoding", Unsupported(NO_ACCESS_LOG)),
-    ("accessLogFormat", Unsupported("the format is fixed: Istio's default, as text or JSON")),
+    ("accessLogFile", Applied),
+    ("accessLogEncoding", Applied),
+    ("accessLogFormat", Applied),
     ("defaultTrafficPolicy", Applied),
     ("extensionProviders[].name", Applied),
     ("extensionProviders[].envoyExtAuthzGrpc", Applied),

@@ -31,6 +31,8 @@ impl Derivation for ProxyKey {
             drain_duration: mesh.drain_duration,
             detection_timeout: mesh.detection_timeout,
             access_log: mesh.access_log,
+            access_log_path: mesh.access_log_path.clone(),
+            access_log_format: mesh.access_log_format.clone(),
             egress: egress(reader, &facts),
             role: if facts.is_gateway { ProxyRole::Gateway } else { ProxyRole::Sidecar },
         }))

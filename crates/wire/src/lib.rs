@@ -1,4 +1,5 @@
-//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, gRPC's frames, path normalisation. Layer 4.
+//! Codecs without sockets: HTTP/1 heads and bodies, protocol sniffing, gRPC's frames, path normalisation, PROXY protocol
+//! headers. Layer 4.
 //!
 //! Bytes come in as slices and go out as bytes appended to a buffer of the caller's. Nothing here waits,
 //! reads a clock or decides about a request: framing and syntax only. Whatever a peer can send is either
@@ -16,4 +17,5 @@ pub mod dns;
 pub mod grpc;
 pub mod http1;
 pub mod path;
+pub mod proxy_protocol;
 pub mod sniff;

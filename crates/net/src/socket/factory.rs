@@ -15,18 +15,22 @@ use crate::option;
 /// When an idle connection is asked whether its peer is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Idle time before the first question.
-    pub idle: Duration,
-    /// Time between questions.
-    pub interval: Duration,
-    /// So many without an answer end the connection.
-    pub retries: u32,
+    /// Idle time before the first question; none: the operating system's.
+    pub idle: Option<Duration>,
+    /// Time between questions; none: the operating system's.
+    pub interval: Option<Duration>,
+    /// So many without an answer end the connection; none: the operating system's.
+    pub retries: Option<u32>,
 }
 
 impl Default for KeepAlive {
     /// 180 s, then 4 questions 30 s apart: a peer that vanished is noticed after five minutes.
     fn default() -> Self {
-        Self { idle: Duration::from_mins(3), interval: Duration::from_secs(30), retries: 4 }
+        Self {
+            idle: Some(Duration::from_mins(3)),
+            interval: Some(Duration::from_secs(30)),
+            retries: Some(4),
+        }
     }
 }
 
@@ -206,11 +210,21 @@ impl SocketFactory {
     pub fn configure(&self, stream: &impl AsFd) -> io::Result<()> {
         let socket = SockRef::from(stream);
         socket.set_tcp_nodelay(true)?;
-        let keep_alive = TcpKeepalive::new()
-            .with_time(self.keep_alive.idle)
-            .with_interval(self.keep_alive.interval)
-            .with_retries(self.keep_alive.retries);
-        socket.set_tcp_keepalive(&keep_alive)
+        let KeepAlive { idle, interval, retries } = self.keep_alive;
+        // The kernel takes whole seconds from 1 to 32767, and refuses others.
+        let seconds =
+            |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
+        let mut settings = TcpKeepalive::new();
+        if let Some(idle) = idle {
+            settings = settings.with_time(seconds(idle));
+        }
+        if let Some(interval) = interval {
+            settings = settings.with_interval(seconds(interval));
+        }
+        if let Some(retries) = retries {
+            settings = settings.with_retries(retries.clamp(1, 127));
+        }
+        socket.set_tcp_keepalive(&settings)
     }
 
     fn in_place<T>(&self, work: impl FnOnce() -> T) -> Result<T, NamespaceError> {
@@ -254,5 +268,44 @@ fn set_transparent(socket: &Socket, ip: IpAddr) -> io::Result<()> {
     match ip {
         IpAddr::V4(_) => socket.set_ip_transparent_v4(true),
         IpAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn keep_alive_is_what_is_asked_for_and_else_the_systems() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let set = |keep_alive| {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let socket = SockRef::from(&stream);
+            let before = (
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+                socket.tcp_keepalive_retries().unwrap(),
+            );
+            SocketFactory::here().with_keep_alive(keep_alive).configure(&stream).unwrap();
+            assert!(socket.keepalive().unwrap());
+            let after = (
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+                socket.tcp_keepalive_retries().unwrap(),
+            );
+            (before, after)
+        };
+        let second = Duration::from_secs;
+        let (idle, interval) = (Some(second(70)), Some(second(11)));
+        let (_, all) = set(KeepAlive { idle, interval, retries: Some(3) });
+        assert_eq!(all, (second(70), second(11), 3));
+        let (system, none) = set(KeepAlive { idle: None, interval: None, retries: None });
+        assert_eq!(system, none);
+        // What the kernel does not take becomes the nearest that it takes.
+        let (idle, interval) = (Some(second(100_000)), Some(Duration::from_millis(1)));
+        let (_, bounded) = set(KeepAlive { idle, interval, retries: Some(1000) });
+        assert_eq!(bounded, (second(32_767), second(1), 127));
     }
 }

@@ -15,7 +15,8 @@ message!(Workload {
 });
 message!(ProxySettings {
     1 workload, 2 scope, 3 trust_domain, 4 trust_domain_aliases, 5 limits, 6 drain_duration,
-    7 detection_timeout, 8 access_log, 9 role, 10 egress,
+    7 detection_timeout, 8 access_log, 9 role, 10 egress, 11 access_log_path,
+    12 access_log_format,
 });
 codes!(ProxyRole, absent Sidecar { 1 Sidecar, 2 Gateway });
 codes!(AccessLog { 1 Json, 2 Off, 3 Text });

@@ -13,6 +13,7 @@ use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
 use tokio::time::Instant;
 
+use crate::access_log::RequestLog;
 use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::client::Client;
@@ -20,6 +21,7 @@ use crate::forward::copies::Copies;
 use crate::forward::exchange::{self, Asked, AttemptError, Delivered, Response};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{CutShort, Standing, Watch, within};
+use crate::outbound::Accepted;
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
 use crate::upstream::{
@@ -55,6 +57,10 @@ pub(crate) struct Extra<'a> {
     pub(crate) session: Option<&'a RequestSession<'a>>,
     /// Copies that go elsewhere.
     pub(crate) copies: Option<&'a Rc<Copies>>,
+    /// Whom endpoints are told of that ask for it; none: nobody.
+    pub(crate) client: Option<&'a Accepted>,
+    /// Its line in the access log; none: none is written.
+    pub(crate) log: Option<&'a RequestLog>,
     /// What tells that it is newly denied; none: nothing that is decided again let it through.
     pub(crate) standing: Option<&'a dyn Standing>,
     /// A request of HTTP/2 goes on as HTTP/1.
@@ -189,6 +195,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         ended.note_overflow(&tries.retries);
         tries.retries.note_session(&target);
         ended.status = status;
+        if let Some(log) = decided.extra.log {
+            log.note_response(|name| head.values(name).next());
+        }
         if status == 101 && !asked.upgrade {
             return ended.answer(Answer::upstream_protocol_error());
         }
@@ -259,6 +268,9 @@ impl Ended {
             }
         };
         self.response_bytes = delivered.bytes;
+        if let Some(log) = decided.extra.log {
+            log.note_head_bytes(delivered.head_bytes);
+        }
         let Some(upstream) = upstream else { return self };
         if delivered.switched {
             self.next = Next::Tunnel(Box::new(upstream));
@@ -284,8 +296,9 @@ impl Tries<'_> {
     ) -> Result<Attempt, Failure> {
         let Decided { worker, state, leave, extra, .. } = *self.retries.decided;
         let permit = leave.permit(worker, state, target).await.map_err(Failure::Upstream)?;
-        let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
-            .map_err(Failure::Upstream)?;
+        let endpoint =
+            upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http1, extra.client)
+                .map_err(Failure::Upstream)?;
         let due = self.retries.due();
         let connecting = upstream::connect_http1(worker, state, &endpoint, &permit);
         let mut upstream = match within(extra.standing, due, connecting).await {
@@ -321,13 +334,7 @@ impl Tries<'_> {
         pump: &mut Pump,
     ) -> Option<Answer> {
         if let Failure::Upstream(error) = failure {
-            upstream::tell(
-                self.retries.decided.worker,
-                self.retries.decided.state,
-                target,
-                None,
-                error,
-            );
+            self.retries.tell(target, error);
         }
         let (outcome, observation) = match failure {
             Failure::Attempt(AttemptError::Exchange(_)) => {
@@ -360,9 +367,8 @@ impl Tries<'_> {
             self.replaced_stale = true;
             return None;
         }
-        self.retries.observe(target, observation);
-        if self.retries.admit(target, outcome, || pump.restart()) {
-            self.retries.pause().await;
+        let again = self.retries.after_failure(target, outcome, observation, || pump.restart());
+        if again.await {
             return None;
         }
         Some(Self::answer_to(self.retries.decided.worker, failure))

@@ -150,8 +150,9 @@ pub(super) async fn begin_http2(
     ended: &mut Ended,
 ) -> Result<Attempt, Failure> {
     let Decided { worker, state, extra, .. } = *retries.decided;
-    let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http2)
-        .map_err(Failure::Upstream)?;
+    let endpoint =
+        upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http2, extra.client)
+            .map_err(Failure::Upstream)?;
     ended.mutual_tls = endpoint.is_mutual_tls();
     ended.endpoint = Some(endpoint.clone());
     let connecting = http2_client::connect(worker, state, &endpoint, permit);
@@ -179,8 +180,9 @@ pub(super) async fn begin_http1(
     ended: &mut Ended,
 ) -> Result<Attempt, Failure> {
     let Decided { worker, state, extra, .. } = *retries.decided;
-    let endpoint = upstream::endpoint_of(worker, state, target, UpstreamProtocol::Http1)
-        .map_err(Failure::Upstream)?;
+    let endpoint =
+        upstream::endpoint_for(worker, state, target, UpstreamProtocol::Http1, extra.client)
+            .map_err(Failure::Upstream)?;
     ended.mutual_tls = endpoint.is_mutual_tls();
     ended.endpoint = Some(endpoint.clone());
     let connecting = Box::pin(upstream::connect_http1(worker, state, &endpoint, permit));

@@ -154,6 +154,8 @@ impl Method {
 pub(crate) struct Delivered {
     /// Head and body.
     pub(crate) bytes: u64,
+    /// The head.
+    pub(crate) head_bytes: u64,
     /// Whether the server's connection can take another request.
     pub(crate) server_reusable: bool,
     /// Whether the client's connection can.
@@ -193,6 +195,7 @@ pub(crate) async fn deliver<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         let bytes = deliver_without_chunks(out, client, server).await?;
         return Ok(Delivered {
             bytes: head_bytes + bytes,
+            head_bytes,
             server_reusable: keep_server && pump.is_finished(),
             client_reusable: false,
             switched: false,
@@ -206,6 +209,7 @@ pub(crate) async fn deliver<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     deliver_response(pump, &mut answer, client, server).await?;
     Ok(Delivered {
         bytes: head_bytes + answer.body_bytes(),
+        head_bytes,
         server_reusable: keep_server && pump.is_finished(),
         client_reusable: keep_client && pump.is_finished() && !switched,
         switched,

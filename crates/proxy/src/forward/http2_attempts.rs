@@ -1,13 +1,14 @@
 //! One HTTP/2 request, tried at as many endpoints as its policy allows, until a response has been delivered or the
 //! proxy answers itself.
 
+mod upload;
+
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
 use heddle_telemetry::ResponseFlag;
@@ -15,202 +16,20 @@ use heddle_wire::grpc::MessageCounter;
 use heddle_wire::http1::HeaderEdit;
 use http::{HeaderMap, HeaderValue, Request, Response};
 
-use crate::admission::http2::Received;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next, answer_to};
-use crate::forward::copies::{BODY_BYTES_MAX, Copies};
 use crate::forward::either::{self, Attempt, RequestSink, ResponseBody};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::retries::Retries;
 use crate::forward::watch::{CutShort, Watch};
 use crate::upstream::{self, LimitToken, Target, UpstreamError};
 
-/// A request body on its way, and what has been kept of it for another try.
-pub(crate) struct Upload {
-    body: RecvStream,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    keep_bytes_max: usize,
-    /// Not all that was sent is kept.
-    dropped: bool,
-    /// All data have come.
-    ended: Option<End>,
-    /// What of `kept` the present try has sent.
-    replayed: usize,
-    /// A piece that waits for the sink's window.
-    waiting: Option<Bytes>,
-    finished: bool,
-    pub(crate) bytes: u64,
-    /// The messages of a gRPC call.
-    pub(crate) messages: Option<MessageCounter>,
-    /// Those of its response.
-    pub(crate) response_messages: u64,
-    watch: Watch,
-    tee: Option<Tee>,
-}
-
-/// A body as it passed, for copies of its request.
-struct Tee {
-    copies: Rc<Copies>,
-    pieces: Vec<Bytes>,
-    bytes: usize,
-}
-
-/// The end of a body.
-enum End {
-    Plain,
-    Trailers(HeaderMap),
-}
+pub(crate) use upload::Upload;
 
 /// How a direction of a stream broke.
 pub(super) enum Broken {
     Source(h2::Error),
     Sink,
-}
-
-impl Upload {
-    pub(crate) fn new(body: Received, keep_bytes_max: usize, is_grpc: bool) -> Self {
-        let Received { stream: body, front } = body;
-        let ended = body.is_end_stream().then_some(End::Plain);
-        let front_bytes = front.iter().map(Bytes::len).sum();
-        let mut messages = is_grpc.then(MessageCounter::default);
-        if let Some(messages) = &mut messages {
-            for piece in &front {
-                messages.take(piece);
-            }
-        }
-        Self {
-            body,
-            kept: front,
-            kept_bytes: front_bytes,
-            keep_bytes_max,
-            dropped: false,
-            ended,
-            replayed: 0,
-            waiting: None,
-            finished: false,
-            bytes: front_bytes as u64,
-            messages,
-            response_messages: 0,
-            watch: Watch::default(),
-            tee: None,
-        }
-    }
-
-    /// Sends copies of the request once its body is known whole.
-    fn copy_to(&mut self, copies: &Rc<Copies>) {
-        self.tee = Some(Tee { copies: copies.clone(), pieces: Vec::new(), bytes: 0 });
-        self.send_copies();
-    }
-
-    fn send_copies(&mut self) {
-        let Some(end) = &self.ended else { return };
-        let Some(tee) = self.tee.take() else { return };
-        let trailers = match end {
-            End::Plain => None,
-            End::Trailers(trailers) => Some(trailers),
-        };
-        tee.copies.send(&tee.pieces, trailers);
-    }
-
-    fn note_piece(&mut self, piece: &Bytes) {
-        let Some(tee) = &mut self.tee else { return };
-        tee.bytes += piece.len();
-        if tee.bytes > BODY_BYTES_MAX {
-            self.tee = None;
-        } else {
-            tee.pieces.push(piece.clone());
-        }
-    }
-
-    /// Whether there is no body at all.
-    fn is_empty(&self) -> bool {
-        matches!(self.ended, Some(End::Plain)) && self.kept.is_empty() && !self.dropped
-    }
-
-    fn restart(&mut self) -> bool {
-        if !self.dropped {
-            self.replayed = 0;
-            self.waiting = None;
-            self.finished = false;
-            if let Some(progress) = self.watch.progress() {
-                progress.restart();
-            }
-        }
-        !self.dropped
-    }
-
-    fn finish(&mut self) {
-        self.finished = true;
-        if let Some(progress) = self.watch.progress() {
-            progress.note();
-            progress.note_request_end();
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, sink: &mut RequestSink) -> Poll<Result<(), Broken>> {
-        loop {
-            if self.finished {
-                return Poll::Ready(Ok(()));
-            }
-            if self.waiting.is_some() {
-                ready!(sink.poll_piece(cx, &mut self.waiting))?;
-                continue;
-            }
-            if let Some(piece) = self.kept.get(self.replayed) {
-                self.waiting = Some(piece.clone());
-                self.replayed += 1;
-                continue;
-            }
-            if let Some(end) = &self.ended {
-                sink.end(match end {
-                    End::Trailers(trailers) => Some(trailers),
-                    End::Plain => None,
-                })?;
-                self.finish();
-                continue;
-            }
-            match ready!(self.body.poll_data(cx)) {
-                Some(Ok(piece)) => {
-                    let _ = self.body.flow_control().release_capacity(piece.len());
-                    if let Some(progress) = self.watch.progress() {
-                        progress.note();
-                    }
-                    // An empty piece only carried the end, for which no window is waited.
-                    if !piece.is_empty() {
-                        self.bytes += piece.len() as u64;
-                        self.messages.iter_mut().for_each(|messages| messages.take(&piece));
-                        self.keep(&piece);
-                        self.note_piece(&piece);
-                        self.waiting = Some(piece);
-                    }
-                }
-                Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
-                None => {
-                    let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
-                    self.ended = Some(trailers.map_or(End::Plain, End::Trailers));
-                    self.send_copies();
-                }
-            }
-        }
-    }
-
-    fn keep(&mut self, piece: &Bytes) {
-        self.kept_bytes += piece.len();
-        if self.dropped || self.kept_bytes > self.keep_bytes_max {
-            self.dropped = true;
-            self.kept = Vec::new();
-            self.replayed = 0;
-        } else {
-            self.kept.push(piece.clone());
-            self.replayed = self.kept.len();
-        }
-    }
-
-    /// Keeps no more of it.
-    fn forget(&mut self) {
-        self.keep_bytes_max = 0;
-    }
 }
 
 /// Sends what waits, as the sink's window allows.
@@ -373,6 +192,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         tries.retries.note_session(&target);
         upload.forget();
         ended.status = status;
+        if let Some(log) = decided.extra.log {
+            log.note_response(|name| head.headers.get(name).map(HeaderValue::as_bytes));
+        }
         let mut response = Response::from_parts(head, ());
         for change in edits() {
             edit(response.headers_mut(), change);
@@ -549,22 +371,12 @@ impl Tries<'_> {
                 return Some(answer_to(self.retries.decided.worker, error));
             }
             Failure::Upstream(error) => {
-                upstream::tell(
-                    self.retries.decided.worker,
-                    self.retries.decided.state,
-                    target,
-                    None,
-                    error,
-                );
+                self.retries.tell(target, error);
                 let answer = answer_to(self.retries.decided.worker, error);
                 (TryOutcome::ConnectFailure, Observation::ConnectFailure, answer)
             }
         };
-        self.retries.observe(target, observation);
-        if !self.retries.admit(target, outcome, || upload.restart()) {
-            return Some(answer);
-        }
-        self.retries.pause().await;
-        None
+        let again = self.retries.after_failure(target, outcome, observation, || upload.restart());
+        if again.await { None } else { Some(answer) }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::forward::attempts::Decided;
 use crate::outbound::session::RequestSession;
-use crate::upstream::{LimitToken, Target};
+use crate::upstream::{self, LimitToken, Target, UpstreamError};
 
 /// The tries of one request.
 pub(crate) struct Retries<'a> {
@@ -67,6 +67,12 @@ impl<'a> Retries<'a> {
             let now_ms = self.decided.worker.now_ms(Instant::now());
             self.decided.state.balancer.record(state, observation, now_ms);
         }
+    }
+
+    /// Tells of an endpoint that could not be connected to.
+    pub(crate) fn tell(&self, target: &Target, error: &UpstreamError) {
+        let Decided { worker, state, .. } = *self.decided;
+        upstream::tell(worker, state, target, None, error);
     }
 
     /// When a try begins, if anybody wants to know how long it takes.
@@ -144,6 +150,22 @@ impl<'a> Retries<'a> {
             self.tried.push(tried.clone());
         }
         true
+    }
+
+    /// Reports a try that gave no response, and pauses where there is to be another one. Answers whether there is.
+    pub(crate) async fn after_failure(
+        &mut self,
+        target: &Target,
+        outcome: TryOutcome,
+        observation: Observation,
+        restart: impl FnOnce() -> bool,
+    ) -> bool {
+        self.observe(target, observation);
+        let again = self.admit(target, outcome, restart);
+        if again {
+            self.pause().await;
+        }
+        again
     }
 
     /// The pause before the try that was admitted. Boxed, since few requests come this way.

@@ -12,6 +12,7 @@ use heddle_http::copy::{Carried, TunnelError, tunnel};
 use heddle_telemetry::istio::TcpRecorder;
 use heddle_telemetry::{ResponseFlag, ResponseFlags};
 
+use crate::access_log::StreamLog;
 use crate::egress::Underway;
 use crate::snapshot::DestinationState;
 use crate::upstream::PooledConnection;
@@ -25,6 +26,8 @@ pub(crate) struct Opened {
     pub(crate) underway: Option<Box<Underway>>,
     /// The generation of the configuration that let it through.
     pub(crate) generation: u64,
+    /// Its line in the access log; none: none is written.
+    pub(crate) log: Option<Box<StreamLog>>,
     /// Counted as under way at the endpoint.
     pub(crate) _active: Option<ActiveRequest>,
 }
@@ -75,6 +78,9 @@ pub(crate) async fn serve(
         Ok(Err(TunnelError::Idle(_))) => ResponseFlags::from(ResponseFlag::StreamIdleTimeout),
         Err(flag) => ResponseFlags::from(flag),
     };
+    if let Some(log) = &opened.log {
+        log.end(carried.upstream_bytes, carried.downstream_bytes, flags);
+    }
     if let Some(recorder) = &opened.recorder {
         recorder.record_bytes(carried.downstream_bytes, carried.upstream_bytes);
         recorder.record_closed(flags);

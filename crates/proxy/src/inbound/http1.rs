@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
+use crate::access_log::RequestLog;
 use crate::admission::{self, Admitted};
 use crate::egress::Leave;
 use crate::forward::answer::Answer;
@@ -57,6 +58,9 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let addresses = (peer.accepted.source, peer.accepted.destination);
+    let log = http1::begin_log(worker, client, &begun, &mut request, addresses);
+    let log = log.as_deref();
     let head = request.head(&client.connection);
     let kept = Kept::Http1(head.bytes().to_vec(), client.limits.head);
     let admission = Admission::new(worker, peer, kept);
@@ -71,7 +75,7 @@ pub(crate) async fn serve_request(
         peer.tell_revoked(worker);
         let denied = http1::answer(client, &begun, request, Answer::denied());
         let finished = Box::pin(denied).await?;
-        record_request(worker, peer, &begun, &finished);
+        record_request(worker, peer, &begun, &finished, log);
         return Ok(false);
     }
     let limits = limits.as_deref();
@@ -99,13 +103,13 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent,
-                extra: Extra { standing: Some(&admission), ..Extra::default() },
+                extra: Extra { log, standing: Some(&admission), ..Extra::default() },
             };
             let edits = || admitted.response_edits();
             http1::forward(client, &begun, request, out, &decided, edits).await?
         }
     };
-    record_request(worker, peer, &begun, &finished);
+    record_request(worker, peer, &begun, &finished, log);
     Ok(finished.keep)
 }
 
@@ -164,7 +168,14 @@ pub(crate) fn own_edits(client_certificate: Option<&str>) -> impl Iterator<Item 
     })
 }
 
-fn record_request(worker: &Worker, peer: &Peer, begun: &Begun, finished: &Finished) {
+fn record_request(
+    worker: &Worker,
+    peer: &Peer,
+    begun: &Begun,
+    finished: &Finished,
+    log: Option<&RequestLog>,
+) {
+    http1::end_log(log, begun, finished, ResponseFlags::NONE, Some(peer));
     worker.events.count(Direction::Inbound, finished.ended.reason);
     let recorder = peer.recorder(worker, begun.asked.is_grpc);
     http1::record(recorder, begun, finished, ResponseFlags::NONE, Instant::now());

@@ -12,13 +12,14 @@ use heddle_wire::path;
 use super::http1::own_edits;
 use super::standing::{Admission, Kept};
 use super::{Peer, application};
+use crate::access_log::RequestLog;
 use crate::admission::{self, http2::Received};
 use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::http2::{self, Head, Stream};
 use crate::http1::is_idempotent;
-use crate::http2::{Finished, answered, forward, record};
+use crate::http2::{Finished, answered, begin_log, end_log, forward, record};
 use crate::worker::Worker;
 
 /// Serves the requests of one connection.
@@ -37,10 +38,14 @@ pub(crate) async fn serve(
         let (worker, peer) = (worker.clone(), peer.clone());
         Box::pin(async move {
             let (started, is_grpc) = (stream.started, http2::is_grpc(&stream.head.headers));
-            let finished = serve_request(&worker, &peer, stream, keep_bytes_max).await;
+            let addresses = (peer.accepted.source, peer.accepted.destination);
+            let log = begin_log(&worker, &stream.head, started, addresses);
+            let log = log.as_deref();
+            let finished = serve_request(&worker, &peer, stream, keep_bytes_max, log).await;
             worker.events.count(Direction::Inbound, finished.ended.reason);
             let recorder = peer.recorder(&worker, is_grpc);
             record(recorder, started, &finished, ResponseFlags::NONE);
+            end_log(log, &finished, ResponseFlags::NONE, Some(&peer));
         })
     });
     Box::pin(serving).await;
@@ -52,6 +57,7 @@ pub(crate) async fn serve_request(
     peer: &Peer,
     stream: Stream,
     keep_bytes_max: usize,
+    log: Option<&RequestLog>,
 ) -> Finished {
     let Stream { head, body, mut respond, .. } = stream;
     let admission = Admission::new(worker, peer, Kept::Http2(&head));
@@ -101,7 +107,7 @@ pub(crate) async fn serve_request(
         hash: None,
         due: None,
         idempotent: is_idempotent(head.method.as_str()),
-        extra: Extra { standing: Some(&admission), ..Extra::default() },
+        extra: Extra { log, standing: Some(&admission), ..Extra::default() },
     };
     let mut request = http2::rewritten(&head, normal.as_deref(), None);
     if let Some(query) = admitted.query() {

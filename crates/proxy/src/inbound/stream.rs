@@ -13,6 +13,7 @@ use heddle_telemetry::istio::TcpRecorder;
 use heddle_telemetry::mesh::Direction;
 
 use super::{Accepted, Peer, application};
+use crate::access_log::StreamLog;
 use crate::admission;
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
@@ -84,7 +85,9 @@ pub(crate) async fn open(
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
     let generation = permit.generation();
-    Ok(Opened { upstream, state, recorder, underway: None, generation, _active: None })
+    let addresses = (accepted.source, accepted.destination);
+    let log = StreamLog::begin(worker, addresses, &state, &target, Some(facts));
+    Ok(Opened { upstream, state, recorder, underway: None, generation, log, _active: None })
 }
 
 fn recorder(

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
+use crate::access_log::RequestLog;
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
@@ -72,6 +73,9 @@ pub(crate) async fn serve_request(
     mut request: Request,
 ) -> io::Result<bool> {
     let begun = Begun::of(&mut request, client);
+    let addresses = (accepted.source, accepted.destination);
+    let log = http1::begin_log(worker, client, &begun, &mut request, addresses);
+    let log = log.as_deref();
     let edge = finder.edge().cloned();
     let mut entered = None;
     let found = if request.head(&client.connection).form() == TargetForm::Authority {
@@ -102,6 +106,7 @@ pub(crate) async fn serve_request(
             );
             let own = OwnEdits::new(worker, &head, None);
             wire::write_request(&head, &RequestEdits::default(), || own.iter(), &mut out);
+            own.tell(log);
             let decided = Decided {
                 worker,
                 state,
@@ -111,7 +116,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: http1::is_idempotent(head.method_text()),
-                extra: Extra::default(),
+                extra: Extra { log, ..Extra::default() },
             };
             http1::forward(client, &begun, request, out, &decided, std::iter::empty).await
         }
@@ -126,13 +131,15 @@ pub(crate) async fn serve_request(
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &head);
-                    let routed = Routed { worker, accepted, entered, decision, outbound, session };
+                    let routed =
+                        Routed { worker, accepted, entered, decision, outbound, session, log };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
         }
     }?;
     record_request(worker, &begun, &finished, extra);
+    http1::end_log(log, &begun, &finished, extra, None);
     Ok(finished.keep)
 }
 
@@ -144,6 +151,7 @@ struct Routed<'a> {
     decision: RouteDecision<'a>,
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
+    log: Option<&'a RequestLog>,
 }
 
 /// A request as it goes on.
@@ -163,6 +171,9 @@ impl Routed<'_> {
         extra: &mut ResponseFlags,
     ) -> io::Result<Finished> {
         let head = seen(request.head(&client.connection), self.entered);
+        if let Some(log) = self.log {
+            log.note_route(&self.decision.rule.name);
+        }
         let cors = match self.decision.cors(&head) {
             CorsOutcome::None => None,
             CorsOutcome::Add(headers) => Some(owned(&headers)),
@@ -278,6 +289,7 @@ impl Routed<'_> {
         let headers =
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         wire::write_request(head, &edits, headers, &mut out);
+        own.tell(self.log);
         let copies = if head.upgrade().is_some() {
             None
         } else {
@@ -315,6 +327,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                client: Some(&self.accepted),
+                log: self.log,
                 standing: self.entered.and_then(Entered::standing),
                 as_http1: false,
             },
@@ -388,6 +402,13 @@ impl<'a> OwnEdits<'a> {
     /// What comes before the changes of routes: what a gateway tells of the client.
     pub(crate) fn first(&self) -> impl Iterator<Item = HeaderEdit<'_>> {
         self.entered.into_iter().flat_map(Entered::edits)
+    }
+
+    /// Tells the access log of the request's number.
+    pub(crate) fn tell(&self, log: Option<&RequestLog>) {
+        if let (Some(log), Some(id)) = (log, &self.request_id) {
+            log.note_own("x-request-id", id);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = HeaderEdit<'_>> {

@@ -21,6 +21,7 @@ use http::request::Parts;
 use super::Accepted;
 use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire_edit};
 use super::session::RequestSession;
+use crate::access_log::RequestLog;
 use crate::admission::http2::Received;
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
@@ -31,7 +32,7 @@ use crate::forward::copies::{self, Copies, Source};
 use crate::forward::http2::{self, Head, Stream, authority_of};
 use crate::gateway::{Edge, Entered};
 use crate::http1::is_idempotent;
-use crate::http2::{Finished, answered, forward, record};
+use crate::http2::{Finished, answered, begin_log, end_log, forward, record};
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::Target;
 use crate::worker::Worker;
@@ -66,6 +67,9 @@ pub(crate) async fn serve_request(
     keep_bytes_max: usize,
 ) {
     let Stream { head, body, mut respond, started } = stream;
+    let addresses = (accepted.source, accepted.destination);
+    let log = begin_log(&worker, &head, started, addresses);
+    let log = log.as_deref();
     // Lent to one request at a time; another one that comes meanwhile looks for itself.
     let lent = finder.borrow_mut().take();
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
@@ -96,6 +100,7 @@ pub(crate) async fn serve_request(
                 &Head::new(&head),
             );
             let own = OwnEdits::of_http2(&worker, &head.headers, None);
+            own.tell(log);
             let decided = Decided {
                 worker: &worker,
                 state,
@@ -105,7 +110,7 @@ pub(crate) async fn serve_request(
                 hash: None,
                 due: None,
                 idempotent: is_idempotent(head.method.as_str()),
-                extra: Extra::default(),
+                extra: Extra { log, ..Extra::default() },
             };
             request
                 .forward(&decided, None, None, body, &mut respond, || own.iter(), std::iter::empty)
@@ -124,7 +129,7 @@ pub(crate) async fn serve_request(
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
-                    let routed = Routed { request, decision, outbound, started, session };
+                    let routed = Routed { request, decision, outbound, started, session, log };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
             }
@@ -134,6 +139,7 @@ pub(crate) async fn serve_request(
     worker.events.count(Direction::Outbound, finished.ended.reason);
     let recorder = recorder_of(&worker, &finished.ended, is_grpc);
     record(recorder.as_ref(), started, &finished, extra);
+    end_log(log, &finished, extra, None);
 }
 
 /// A request and what it came on.
@@ -189,6 +195,7 @@ struct Routed<'a> {
     outbound: &'a OutboundState,
     started: tokio::time::Instant,
     session: Option<Box<RequestSession<'a>>>,
+    log: Option<&'a RequestLog>,
 }
 
 impl Routed<'_> {
@@ -199,6 +206,9 @@ impl Routed<'_> {
         extra: &mut ResponseFlags,
     ) -> Finished {
         let (decision, head) = (&self.decision, self.request.head);
+        if let Some(log) = self.log {
+            log.note_route(&decision.rule.name);
+        }
         let cors = match decision.cors(&self.request.seen()) {
             CorsOutcome::None => Vec::new(),
             CorsOutcome::Add(headers) => owned(&headers),
@@ -273,6 +283,7 @@ impl Routed<'_> {
         let normal = entered.and_then(Entered::path);
         let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
+        own.tell(self.log);
         let request_edits =
             || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
         let path = rewritten.then_some(&*path).or(normal);
@@ -299,6 +310,8 @@ impl Routed<'_> {
                 timeouts: Some(&decision.rule.stream_timeouts),
                 session: self.session.as_deref(),
                 copies: copies.as_ref(),
+                client: Some(&self.request.accepted),
+                log: self.log,
                 standing: entered.and_then(Entered::standing),
                 as_http1: entered.is_some() && bridge::is_for(state, &head.headers),
             },

@@ -15,6 +15,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use super::Accepted;
+use crate::access_log::StreamLog;
 use crate::egress::{Judged, Underway};
 use crate::events::Parties;
 use crate::find::Found;
@@ -172,9 +173,16 @@ async fn connect(
         Target::Endpoint(_, state) => Some(state.begin()),
         Target::Address(_) | Target::Application(_) => None,
     };
-    let endpoint = upstream::endpoint_of(worker, state, &target, UpstreamProtocol::Tcp)?;
+    let client = Some(&accepted);
+    let endpoint = upstream::endpoint_for(worker, state, &target, UpstreamProtocol::Tcp, client)?;
     let token = upstream::acquire_connection(state).map_err(UpstreamError::from)?;
-    let opened = upstream::open(worker, state, &endpoint, &permit).await;
+    let mut opened = upstream::open(worker, state, &endpoint, &permit).await;
+    if let (Ok(connection), Some(tunnel)) = (&mut opened, &state.destination.tunnel) {
+        let timeout = state.destination.connection_pool.connect_timeout;
+        if let Err(error) = upstream::open_tunnel(connection, tunnel, timeout).await {
+            opened = Err(error);
+        }
+    }
     if let Target::Endpoint(_, known) = &target {
         let seen = match &opened {
             Ok(_) => Observation::Opened,
@@ -199,9 +207,11 @@ async fn connect(
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
     let upstream = Upstream::new(opened?, token);
+    let addresses = (accepted.source, accepted.destination);
+    let log = StreamLog::begin(worker, addresses, state, &target, None);
     let underway = Some(Box::new(Underway::new(worker, judged, state.clone(), target)));
     let (state, generation) = (state.clone(), permit.generation());
-    Ok(Opened { upstream, state, recorder, underway, generation, _active: active })
+    Ok(Opened { upstream, state, recorder, underway, generation, log, _active: active })
 }
 
 fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {

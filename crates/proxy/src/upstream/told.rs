@@ -28,7 +28,9 @@ pub(crate) fn reason_of(error: &UpstreamError) -> Reason {
         UpstreamError::Connect(_)
         | UpstreamError::Http2(_)
         | UpstreamError::Http2Refused
+        | UpstreamError::Header(_)
         | UpstreamError::Outside(_)
+        | UpstreamError::Tunnel { .. }
         | UpstreamError::TlsSettings(_) => Reason::ConnectFailure,
     }
 }

@@ -26,7 +26,7 @@ async fn counts_denied(pair: &Pair, count: u64) {
 
 /// A server that switches protocols on `/…ws`, never answers on `/…late`, and begins an answer without end elsewhere; each
 /// goes on by sending back what it gets.
-async fn endless() -> SocketAddr {
+pub(crate) async fn endless() -> SocketAddr {
     application(|mut peer| async move {
         let Some(head) = peer.try_head().await else { return };
         let target = head.split(' ').nth(1).unwrap();

@@ -45,6 +45,7 @@ fn policy(action: PolicyAction, conditions: Vec<Condition>) -> Arc<Policy> {
 }
 
 /// Closed but for these.
+#[expect(clippy::unnecessary_wraps, reason = "what settings hold is optional")]
 fn only(policies: Vec<Arc<Policy>>) -> Option<Authorization> {
     let closed = Fallback::Deny(Origin::built_in("test"));
     let systems = vec![SystemPolicies::new(closed, policies)];
@@ -204,7 +205,7 @@ fn a_name_counts_where_the_workload_was_answered_it_and_says_no_other() {
         };
         assert_eq!(ask("api.example.com").await, 403);
         let names = &pair.client_names;
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         names.learn("other.example.com", &[application.ip()], hour, 4_000_000_000);
         assert_eq!(ask("api.example.com").await, 403);
         names.learn("api.example.com", &[application.ip()], hour, 4_000_000_000);

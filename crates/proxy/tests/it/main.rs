@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod access_log;
 mod attacks;
 mod authority;
 mod authorizers;
 mod changes;
 mod egress;
+mod endpoints;
 mod events;
 mod gateway;
 mod gateway_tls;

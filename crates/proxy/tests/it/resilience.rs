@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use heddle_ir::destination::{FailureAccrual, LoadBalancing, ProxyProtocolVersion, RetryBudget};
+use heddle_ir::destination::{FailureAccrual, LoadBalancing, RetryBudget, Tunnel, TunnelMethod};
 use heddle_ir::endpoint::Endpoint;
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, Mirror, RetryOn, RetryPolicy, SessionLocation, SessionPersistence,
@@ -399,10 +399,11 @@ fn silence_and_late_responses_end_a_request() {
 #[test]
 fn what_a_destination_asks_for_in_vain_is_said() {
     let mut client = ClientSide::new(Vec::new());
-    client.destination.proxy_protocol = Some(ProxyProtocolVersion::V1);
+    let (method, host) = (TunnelMethod::Post, "behind.example".into());
+    client.destination.tunnel = Some(Tunnel { method, host, port: 443 });
     let (_, problems) = Snapshot::default().with(&client.effects(), 1, 0);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].contains("PROXY protocol"), "{problems:?}");
+    assert!(problems[0].contains("`POST`"), "{problems:?}");
     let limits = RateLimits {
         global: vec![GlobalRateLimit {
             origin: origin(),

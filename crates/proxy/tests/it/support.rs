@@ -158,6 +158,8 @@ fn settings(name: &str, limits: Limits) -> ProxySettings {
         drain_duration: Duration::from_secs(5),
         detection_timeout: Duration::from_millis(100),
         access_log: AccessLog::Off,
+        access_log_path: "".into(),
+        access_log_format: Vec::new(),
         egress: None,
         role: ProxyRole::Sidecar,
     }

@@ -20,6 +20,7 @@ use heddle_ir::protocol::Protocol;
 use http::Request;
 use serde_json::{Value, json};
 
+use crate::changes::endless;
 use crate::harness::{Message, Pair, Peer, application, mirror, run};
 use crate::support::{ServerSide, origin, rule, service_host};
 use crate::{gateway, http2};
@@ -177,6 +178,42 @@ fn policies_see_who_a_token_names_and_the_application_what_it_may() {
         assert_eq!(records[0]["decision"], "deny");
         assert_eq!(records[0]["request"]["method"], "GET");
         assert_eq!(records[1].get("token"), None);
+    });
+}
+
+#[test]
+fn a_token_speaks_for_its_request_as_long_as_that_is_under_way() {
+    run(async {
+        let issuer = Issuer::new("1");
+        let rule = Arc::new(jwt_rule(JwtKeys::Inline(issuer.key_set().into())));
+        let app = endless().await;
+        let allow = |subject: &str| {
+            authorization(vec![policy(PolicyAction::Allow, vec![principal(subject)])])
+        };
+        let server = |subject: &str| {
+            let mut server = ServerSide::new(app.port());
+            server.jwt_rules = vec![rule.clone()];
+            server.authorization = allow(subject);
+            server
+        };
+        let pair = Pair::with(app, |_| {}, |own| *own = server("sub-1")).await;
+        let mut peer = pair.connect().await;
+        let token = issuer.token(&claims("sub-1"));
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: server\r\nContent-Length: 100\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        peer.send(head).await;
+        assert!(peer.head().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(peer.exactly(5).await, b"hello");
+        let publish = |subject: &str| {
+            let (next, _) = pair.server_publisher.current().with(&server(subject).effects(), 1, 0);
+            pair.server_publisher.publish(next);
+        };
+        publish("*");
+        peer.send("more").await;
+        assert_eq!(peer.exactly(4).await, b"more");
+        publish("sub-2");
+        assert_eq!(peer.rest().await, b"");
     });
 }
 

@@ -139,6 +139,35 @@ impl AccessLogFormat {
         Ok(Self(Shape::Text(parts)))
     }
 
+    /// The request's headers that lines hold, lower case.
+    pub fn request_headers(&self) -> impl Iterator<Item = &str> {
+        self.headers(|field| match field {
+            Field::Request(names) => Some(names),
+            _ => None,
+        })
+    }
+
+    /// The response's headers that lines hold, lower case.
+    pub fn response_headers(&self) -> impl Iterator<Item = &str> {
+        self.headers(|field| match field {
+            Field::Response(names) => Some(names),
+            _ => None,
+        })
+    }
+
+    fn headers(&self, of: impl Fn(&Field) -> Option<&HeaderNames>) -> impl Iterator<Item = &str> {
+        let (text, json) = match &self.0 {
+            Shape::Text(parts) => (Some(parts), None),
+            Shape::Json(keys) => (None, Some(keys.iter().map(|(_, parts)| parts))),
+        };
+        let parts = text.into_iter().chain(json.into_iter().flatten()).flatten();
+        let names = parts.filter_map(move |part| match part {
+            Part::Field { field, .. } => of(field),
+            Part::Literal(_) => None,
+        });
+        names.flat_map(|names| [Some(&*names.first), names.otherwise.as_deref()]).flatten()
+    }
+
     /// A JSON format: what stands under each key.
     pub fn json<'a>(
         keys: impl IntoIterator<Item = (&'a str, &'a str)>,

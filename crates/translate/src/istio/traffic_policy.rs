@@ -177,7 +177,11 @@ impl<'a> Policies<'a> {
         }
         let method = match value.protocol.as_deref().unwrap_or_default() {
             "" | "CONNECT" => TunnelMethod::Connect,
-            "POST" => TunnelMethod::Post,
+            "POST" => {
+                let why = "tunnels are asked for by `CONNECT` only; streams are closed";
+                report.unsupported(of("protocol"), why);
+                TunnelMethod::Post
+            }
             other => {
                 let message =
                     format!("`{other}` is not a way to ask for a tunnel: CONNECT or POST");

@@ -216,8 +216,12 @@ pub(crate) fn resource(resource: &Resource) -> String {
             .unwrap();
             writeln!(
                 out,
-                "drain {:?} detection {:?} log {:?}",
-                proxy.drain_duration, proxy.detection_timeout, proxy.access_log
+                "drain {:?} detection {:?} log {:?} {:?} {:?}",
+                proxy.drain_duration,
+                proxy.detection_timeout,
+                proxy.access_log,
+                proxy.access_log_path,
+                proxy.access_log_format
             )
             .unwrap();
             if let Some(egress) = &proxy.egress {

@@ -34,11 +34,15 @@ fn svid(root: &SigningRoot, id: &SpiffeId) -> X509Svid {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a source may have nothing yet")]
 fn view(svids: Vec<X509Svid>, other: &SigningRoot) -> View {
     let federated = [("spiffe://partner".to_owned(), other.root().der.to_vec())];
     let svids =
         X509SvidResponse { svids, federated_bundles: federated.into(), ..Default::default() };
-    Some(Arc::new(Answers { svids, bundles: Default::default() }))
+    Some(Arc::new(Answers {
+        svids,
+        bundles: heddle_proto::workload_api::X509BundlesResponse::default(),
+    }))
 }
 
 /// Waits until the identity in use is as expected.

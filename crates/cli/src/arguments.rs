@@ -156,6 +156,9 @@ pub(crate) struct MeshProcessArguments {
     /// A folder with the authority to sign with
     #[arg(long)]
     pub(crate) ca: Option<PathBuf>,
+    /// Where ports are published that name no address
+    #[arg(long)]
+    pub(crate) publish_address: std::net::IpAddr,
 }
 
 #[derive(Args)]
@@ -241,6 +244,9 @@ pub(crate) struct UpArguments {
     /// is one, ca-crl.pem
     #[arg(long, value_name = "FOLDER")]
     pub(crate) ca: Option<PathBuf>,
+    /// Where on this machine ports are published that name no address
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) publish_address: std::net::IpAddr,
 }
 
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! What a mesh on this machine is started with.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Options {
     pub proxy_arguments: Vec<String>,
     /// Variables of the control plane and of proxies (log levels).
     pub own_environment: Vec<(String, String)>,
+    /// Where on the host ports are published that name no address.
+    pub publish_address: IpAddr,
     /// `PATH` of workloads that name none.
     pub path: String,
     /// `HOME` of workloads that name none.
@@ -40,6 +43,7 @@ impl Options {
             node: "local".to_owned(),
             proxy_arguments: vec!["proxy".to_owned()],
             own_environment: Vec::new(),
+            publish_address: Ipv4Addr::LOCALHOST.into(),
             path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             home: "/".to_owned(),
             stop_max: Duration::from_secs(10),

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -90,6 +92,22 @@ impl Mesh {
     #[track_caller]
     pub fn up(&self, yaml: &str) -> Completed {
         self.run_with(&["up", "-d", "-f", "-"], yaml).success()
+    }
+
+    /// The same on an address of the loopback that is this mesh's alone, so that its ports meet nobody's.
+    #[track_caller]
+    pub fn up_alone(&self, yaml: &str) -> Completed {
+        let address = self.loopback().to_string();
+        self.run_with(&["up", "-d", "--publish-address", &address, "-f", "-"], yaml).success()
+    }
+
+    /// The address of [`Mesh::up_alone`].
+    pub fn loopback(&self) -> Ipv4Addr {
+        let mut hash = DefaultHasher::new();
+        self.folder().hash(&mut hash);
+        let [a, b, c, ..] = hash.finish().to_be_bytes();
+        // Neither 127.0.0.0/16, where others listen, nor a broadcast address.
+        Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254))
     }
 
     /// Applies objects and waits until every proxy concerned has them.

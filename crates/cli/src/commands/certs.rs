@@ -252,7 +252,7 @@ mod tests {
             "abcdefabcdef ",
             "warning: root abc expires",
             "middle",
-            "partner       theirs",
+            "partner        theirs",
             "REVOKED",
             "spiffe://td/ns/n/sa/vm",
         ] {

@@ -44,8 +44,11 @@ pub(crate) fn run(
     }
     // A demo begins from nothing.
     let files = prepare(&directory)?;
-    let lifetime = if arguments.check { CHECK_CERTIFICATE_LIFETIME } else { CERTIFICATE_LIFETIME };
-    let started = up::start(&directory, lifetime, None)?;
+    let certificate_lifetime =
+        if arguments.check { CHECK_CERTIFICATE_LIFETIME } else { CERTIFICATE_LIFETIME };
+    let publish_address = std::net::Ipv4Addr::LOCALHOST.into();
+    let settings = up::Settings { certificate_lifetime, ca: None, publish_address };
+    let started = up::start(&directory, &settings)?;
     let result = runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
         let running = started.run(async move {

@@ -40,8 +40,12 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
     match command {
         InternalCommand::Control(arguments) => control(&arguments),
         InternalCommand::Mesh(arguments) => {
-            let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
-            up::background(&arguments.directory, lifetime, arguments.ca.as_deref())
+            let settings = up::Settings {
+                certificate_lifetime: Duration::from_millis(arguments.certificate_lifetime_ms),
+                ca: arguments.ca,
+                publish_address: arguments.publish_address,
+            };
+            up::background(&arguments.directory, &settings)
         }
         InternalCommand::Reference(arguments) => reference::write(&arguments),
         InternalCommand::Static(arguments) => static_files::write(&arguments),

@@ -1,5 +1,6 @@
 //! `up` and `down`: a mesh on this machine, from its first process to its last.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,18 +26,28 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
 
+/// What a mesh is started with.
+pub(crate) struct Settings {
+    pub(crate) certificate_lifetime: Duration,
+    /// The folder of an authority of one's own.
+    pub(crate) ca: Option<PathBuf>,
+    /// Where ports are published that name no address.
+    pub(crate) publish_address: IpAddr,
+}
+
 /// The options of a mesh in a state directory.
-fn options(directory: &Path, certificate_lifetime: Duration, ca: Option<&Path>) -> Options {
+fn options(directory: &Path, settings: &Settings) -> Options {
     let mut options = Options::new(directory);
+    options.publish_address = settings.publish_address;
     options.control_arguments = vec![
         "internal".to_owned(),
         "control".to_owned(),
         "--state-directory".to_owned(),
         directory.display().to_string(),
         "--certificate-lifetime-ms".to_owned(),
-        certificate_lifetime.as_millis().to_string(),
+        settings.certificate_lifetime.as_millis().to_string(),
     ];
-    if let Some(ca) = ca {
+    if let Some(ca) = &settings.ca {
         options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
     }
     for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
@@ -68,8 +79,12 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
     if arguments.detach {
         return runtime()?.block_on(detached(mesh, &client, &sources, arguments));
     }
-    let ca = usable_authority(arguments.ca.as_deref())?;
-    let started = start(&directory, arguments.certificate_lifetime, ca.as_deref())?;
+    let settings = Settings {
+        certificate_lifetime: arguments.certificate_lifetime,
+        ca: usable_authority(arguments.ca.as_deref())?,
+        publish_address: arguments.publish_address,
+    };
+    let started = start(&directory, &settings)?;
     runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();
         let running = started.run(async move {
@@ -99,12 +114,8 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
 }
 
 /// `heddle internal mesh`: the detached mesh's first process.
-pub(crate) fn background(
-    directory: &Path,
-    certificate_lifetime: Duration,
-    ca: Option<&Path>,
-) -> Result<ExitCode> {
-    let started = start(directory, certificate_lifetime, ca)?;
+pub(crate) fn background(directory: &Path, settings: &Settings) -> Result<ExitCode> {
+    let started = start(directory, settings)?;
     runtime()?.block_on(async {
         match started.run(stop_signal()?).await? {
             Ended::Stopped => Ok(ExitCode::SUCCESS),
@@ -113,12 +124,8 @@ pub(crate) fn background(
     })
 }
 
-pub(crate) fn start(
-    directory: &Path,
-    certificate_lifetime: Duration,
-    ca: Option<&Path>,
-) -> Result<heddle_standalone::Mesh> {
-    heddle_standalone::start(options(directory, certificate_lifetime, ca)).map_err(|error| {
+pub(crate) fn start(directory: &Path, settings: &Settings) -> Result<heddle_standalone::Mesh> {
+    heddle_standalone::start(options(directory, settings)).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
         match hint {
@@ -159,6 +166,8 @@ async fn detached(
         .arg(&directory)
         .arg("--certificate-lifetime-ms")
         .arg(arguments.certificate_lifetime.as_millis().to_string())
+        .arg("--publish-address")
+        .arg(arguments.publish_address.to_string())
         .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)

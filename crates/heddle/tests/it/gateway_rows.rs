@@ -103,7 +103,7 @@ fn address(mesh: &Mesh, gateway: &str, port: u64) -> Option<SocketAddr> {
         all.iter().flat_map(|one| one["published"].as_array().cloned().unwrap_or_default());
     let mut found = published.filter(|one| one["wanted_port"] == port);
     let port = found.find_map(|one| one["host_port"].as_u64())?;
-    Some(SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap())))
+    Some(SocketAddr::from((mesh.loopback(), u16::try_from(port).unwrap())))
 }
 
 /// What came back: the status, the headers, and what the server says it got.
@@ -325,7 +325,7 @@ fn of_the_conformance_suite_come_out_in_a_running_mesh() {
     let cases = std::fs::read(folder.join("conformance-cases.json")).unwrap();
     let cases: Value = serde_json::from_slice(&cases).unwrap();
     let mesh = mesh();
-    mesh.up(&base(&folder));
+    mesh.up_alone(&base(&folder));
     let (mut wrong, mut sent) = (Vec::new(), 0);
     for test in cases["tests"].as_array().unwrap() {
         let name = test["test"].as_str().unwrap();
@@ -345,7 +345,7 @@ fn of_the_conformance_suite_come_out_in_a_running_mesh() {
             paths.map(|path| manifest(&folder, path.as_str().unwrap())).collect();
         let yaml = yaml.join("\n---\n");
         if yaml.contains("kind: Gateway\n") {
-            mesh.up(&yaml).success()
+            mesh.up_alone(&yaml).success()
         } else {
             mesh.apply(&yaml).success()
         };

@@ -13,6 +13,8 @@ use crate::{client, mesh, sample};
 const URL: &str = "http://ratings:9080/ratings/0";
 /// Connections of the load: so many requests are under way at most.
 const CONNECTIONS: u64 = 8;
+/// Less than this says nothing.
+const REQUESTS_MIN: u64 = 100;
 const SUBSETS: &str = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -66,20 +68,24 @@ fn begin(mesh: &Mesh) -> Running {
 }
 
 /// Ends the load and says what became of it.
-fn end(load: Running, what: &str) -> Value {
+fn end(mesh: &Mesh, load: Running, what: &str) -> Value {
+    // However fast the changes were: enough must have been under way to say something.
+    wait("no traffic", || {
+        let labels = [("reporter", "source"), ("response_code", "200")];
+        mesh.metric("client", "istio_requests_total", &labels) > REQUESTS_MIN
+    });
     load.signal(Signal::INT);
     let summary = load.end().json();
     // Past the capture of the test harness: this is what docs/test-full.md keeps.
     let line =
         format!("soak: {what}: {} requests, {} failed\n", summary["requests"], summary["failed"]);
     let _ = std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes());
-    assert!(summary["requests"].as_u64().unwrap() > 100, "{summary:#}");
     summary
 }
 
 /// The same where nothing may fail.
-fn end_without_failure(load: Running, what: &str) {
-    let summary = end(load, what);
+fn end_without_failure(mesh: &Mesh, load: Running, what: &str) {
+    let summary = end(mesh, load, what);
     assert_eq!(summary["failed"], 0, "{what}: {summary:#}");
 }
 
@@ -100,7 +106,7 @@ fn routes_change_and_come_and_go_without_a_failed_request() {
         mesh.apply(&shares(100));
     }
     let what = format!("DestinationRule before and after its VirtualService, {rounds} rounds");
-    end_without_failure(load, &what);
+    end_without_failure(&mesh, load, &what);
 
     let load = begin(&mesh);
     for _ in 0..rounds {
@@ -108,13 +114,13 @@ fn routes_change_and_come_and_go_without_a_failed_request() {
             mesh.apply(&shares(first));
         }
     }
-    end_without_failure(load, &format!("canary and rollback, {rounds} rounds"));
+    end_without_failure(&mesh, load, &format!("canary and rollback, {rounds} rounds"));
 
     let load = begin(&mesh);
     for round in 0..rounds * 4 {
         mesh.apply(&shares(if round % 2 == 0 { 0 } else { 100 }));
     }
-    end_without_failure(load, &format!("blue/green, {} cutovers", rounds * 4));
+    end_without_failure(&mesh, load, &format!("blue/green, {} cutovers", rounds * 4));
 }
 
 #[test]
@@ -158,7 +164,7 @@ fn ten_changes_a_second_fail_no_request() {
     let seconds = begun.elapsed().as_secs();
     let mut what = format!("{changes} changes in {seconds} s");
     let _ = write!(what, " (the slowest took {} ms)", slowest.as_millis());
-    end_without_failure(load, &what);
+    end_without_failure(&mesh, load, &what);
     let after = mesh.load("client", &["--count", "50", URL]);
     let names = after["versions"].as_object().unwrap();
     assert!(names.keys().all(|name| name.contains("v2")), "the last change counts: {after:#}");
@@ -180,7 +186,7 @@ fn every_replica_is_restarted_without_a_failed_request() {
         assert_eq!((before.len(), after.len()), (4, 4), "{after:?}");
         assert!(before.iter().all(|uid| !after.contains(uid)), "{before:?} {after:?}");
     }
-    end_without_failure(load, &format!("rolling restart of 4 replicas, {rounds} rounds"));
+    end_without_failure(&mesh, load, &format!("rolling restart of 4 replicas, {rounds} rounds"));
 }
 
 /// Only the template changes, not what the Deployment selects.
@@ -220,8 +226,11 @@ fn a_lost_endpoint_costs_at_most_what_was_under_way() {
             restarts > Some(0) && all[0]["ready"] == true
         });
     }
-    let summary =
-        end(load, &format!("{rounds} proxies killed without drain, {CONNECTIONS} connections"));
+    let summary = end(
+        &mesh,
+        load,
+        &format!("{rounds} proxies killed without drain, {CONNECTIONS} connections"),
+    );
     let failed = summary["failed"].as_u64().unwrap();
     assert!(killed >= rounds && failed <= CONNECTIONS * u64::from(rounds), "{summary:#}");
 }
@@ -261,6 +270,6 @@ fn certificates_rotate_under_load() {
         std::thread::sleep(Duration::from_millis(500));
     }
     let what = format!("certificates of {lifetime}: {} seen in {} s", seen.len(), length.as_secs());
-    end_without_failure(load, &what);
+    end_without_failure(&mesh, load, &what);
     assert!(seen.len() >= begun.len() * 2, "none was renewed: {seen:?}");
 }

@@ -220,9 +220,9 @@ async fn relay(mut client: TcpStream, target: SocketAddr) -> std::io::Result<()>
     Ok(())
 }
 
-/// The address on the host that a wish is for; empty text is `127.0.0.1`.
-pub(crate) fn host_address(text: &str) -> Option<IpAddr> {
-    if text.is_empty() { Some(IpAddr::from([127, 0, 0, 1])) } else { text.parse().ok() }
+/// The address on the host that a wish is for; empty text is the mesh's own.
+pub(crate) fn host_address(text: &str, own: IpAddr) -> Option<IpAddr> {
+    if text.is_empty() { Some(own) } else { text.parse().ok() }
 }
 
 #[cfg(test)]

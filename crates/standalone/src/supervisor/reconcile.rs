@@ -180,7 +180,7 @@ impl Running {
 
     async fn publish(&mut self, desired: &DesiredState) {
         let status = self.services.board.snapshot();
-        let (wishes, owners) = wishes(desired, &status);
+        let (wishes, owners) = wishes(desired, &status, self.services.options.publish_address);
         let outcomes = self.publisher.apply(&wishes).await;
         let failed = outcomes.iter().any(Result::is_err);
         self.publish_again = failed.then(|| Instant::now() + PUBLISH_PAUSE);
@@ -227,7 +227,11 @@ impl Handle {
 }
 
 /// The ports that running workloads publish, and whose they are (id and uid).
-fn wishes(desired: &DesiredState, status: &MeshStatus) -> (Vec<Wish>, Vec<(String, String)>) {
+fn wishes(
+    desired: &DesiredState,
+    status: &MeshStatus,
+    own: IpAddr,
+) -> (Vec<Wish>, Vec<(String, String)>) {
     let mut wishes = Vec::new();
     let mut owners = Vec::new();
     for workload in &desired.workloads {
@@ -241,7 +245,7 @@ fn wishes(desired: &DesiredState, status: &MeshStatus) -> (Vec<Wish>, Vec<(Strin
             let (Ok(host_port), Ok(target_port), Some(host)) = (
                 u16::try_from(port.host_port),
                 u16::try_from(port.workload_port),
-                host_address(&port.host_address),
+                host_address(&port.host_address, own),
             ) else {
                 continue;
             };

@@ -149,8 +149,9 @@ fn files(user: User) {
     assert!(missing.containers[0].process.message.contains("/no/such/folder"), "{missing:?}");
     mesh.want(Vec::new());
     mesh.until("the workloads are still there", |status| status.workloads.is_empty());
-    let left = std::fs::read_dir(mesh.root().join("workloads")).unwrap().count();
-    assert_eq!(left, 0, "files go with their workload");
+    let folder = mesh.root().join("workloads");
+    let is_empty = || std::fs::read_dir(&folder).unwrap().count() == 0;
+    mesh.until("files go with their workload", |_| is_empty());
 }
 
 fn logs(user: User) {
@@ -326,7 +327,7 @@ fn proxy(user: User) {
     };
     let log = mesh.log(&request);
     for line in [
-        "proxy --control-fd 3 --workload standalone/Pod/default/meshed --workload-api-fd 4\n",
+        "proxy --control-fd 3 --names-fd 5 --workload standalone/Pod/default/meshed --workload-api-fd 4\n",
         "control plane: reached\n",
         "localhost: resolved\n",
         "the host's loopback: denied\n",

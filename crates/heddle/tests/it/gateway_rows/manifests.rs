@@ -110,7 +110,7 @@ fn difference(got: &Got, wanted: &[&str]) -> Option<String> {
 fn what_is_explained_of_the_suites_manifests_happens() {
     let Some(folder) = data() else { return };
     let mesh = mesh();
-    mesh.up(&base(&folder));
+    mesh.up_alone(&base(&folder));
     let mut yaml: Option<String> = None;
     let (mut from, mut sent, mut wrong) = ("", 0, Vec::new());
     let mut section = "";
@@ -125,7 +125,7 @@ fn what_is_explained_of_the_suites_manifests_happens() {
             }
             let text = manifest(&folder, &format!("conformance/tests/{name}.yaml"));
             if text.contains("kind: Gateway\n") {
-                mesh.up(&text)
+                mesh.up_alone(&text)
             } else {
                 mesh.apply(&text)
             };
@@ -227,7 +227,7 @@ fn lines_of<'a>(from: &str, lines: &[&'a str]) -> Lines<'a> {
 fn what_is_explained_inside_of_a_mesh_happens() {
     let Some(folder) = data() else { return };
     let mesh = mesh();
-    mesh.up(&base_of_mesh(&folder));
+    mesh.up_alone(&base_of_mesh(&folder));
     let (mut sent, mut wrong) = (0, Vec::new());
     for section in CASES.split("\n[mesh/").skip(1) {
         let (head, rest) = section.split_once('\n').unwrap();

@@ -5,7 +5,7 @@ use heddle_api::Kind;
 use heddle_api::kinds::all;
 use serde_json::Value;
 
-/// Short names that kubectl knows; of a kind that two groups have, the group that is enforced comes first.
+/// Short names that kubectl knows.
 const SHORT_NAMES: [(&str, &str); 15] = [
     ("cm", "ConfigMap"),
     ("deploy", "Deployment"),
@@ -24,21 +24,22 @@ const SHORT_NAMES: [(&str, &str); 15] = [
     ("we", "WorkloadEntry"),
 ];
 
-/// The kind of that name: kind, plural, short name or `plural.group`, without regard to case.
-pub(crate) fn find(text: &str) -> Result<&'static Kind> {
+/// The kinds of that name, one for each group that has it: kind, plural, short name or `plural.group`, without regard to
+/// case. At least one.
+pub(crate) fn find(text: &str) -> Result<Vec<&'static Kind>> {
     let wanted = text.to_ascii_lowercase();
     let short = SHORT_NAMES.iter().find(|(short, _)| *short == wanted).map(|(_, kind)| *kind);
-    let matches = |kind: &&&'static Kind| {
+    let matches = |kind: &&'static Kind| {
         short == Some(kind.kind)
             || kind.kind.eq_ignore_ascii_case(&wanted)
             || kind.plural == wanted
             || format!("{}.{}", kind.plural, kind.group) == wanted
     };
-    let kinds: Vec<&'static Kind> = all().collect();
-    match kinds.iter().find(matches) {
-        Some(kind) => Ok(kind),
-        None => bail!("{text:?} is no kind that heddle knows"),
+    let kinds: Vec<&'static Kind> = all().filter(matches).collect();
+    if kinds.is_empty() {
+        bail!("{text:?} is no kind that heddle knows");
     }
+    Ok(kinds)
 }
 
 /// An object of the control plane's list as YAML: as it was written, with its status below.
@@ -99,11 +100,17 @@ mod tests {
         for text in
             ["vs", "VirtualService", "virtualservices", "virtualservices.networking.istio.io"]
         {
-            assert_eq!(find(text).unwrap().kind, "VirtualService", "{text}");
+            let kinds: Vec<&str> = find(text).unwrap().iter().map(|kind| kind.kind).collect();
+            assert_eq!(kinds, ["VirtualService"], "{text}");
         }
         assert!(find("nothing").is_err());
+        let groups = |text| find(text).unwrap().iter().map(|kind| kind.group).collect::<Vec<_>>();
+        assert_eq!(groups("gateways.gateway.networking.k8s.io"), ["gateway.networking.k8s.io"]);
+        let mut both = groups("gateway");
+        both.sort_unstable();
+        assert_eq!(both, ["gateway.networking.k8s.io", "networking.istio.io"]);
         for (short, kind) in SHORT_NAMES {
-            assert_eq!(find(short).unwrap().kind, kind);
+            assert!(find(short).unwrap().iter().all(|found| found.kind == kind), "{short}");
         }
     }
 

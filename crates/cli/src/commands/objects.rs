@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use heddle_api::Kind;
 use heddle_standalone::Client;
 use serde_json::{Value, json};
 
@@ -59,6 +60,12 @@ pub(crate) async fn apply_and_print(client: &Client, sources: &Sources) -> Resul
         bail!("the files hold nothing that can be applied");
     }
     Ok(errors.max(rejected(&answer)))
+}
+
+/// Whether the mesh has no objects; those of an earlier run are kept.
+pub(crate) async fn is_empty(client: &Client) -> Result<bool> {
+    let status = ControlApi::of(client).get("/v1/status").await?;
+    Ok(status["objects"] == 0)
 }
 
 /// What a running mesh says of its objects: findings and outcomes, as `analyze -o json` prints them.
@@ -175,13 +182,15 @@ pub(crate) fn delete(mesh: &MeshArguments, arguments: &DeleteArguments) -> Resul
                 json!({"files": files_of(&Sources::read(&arguments.files)?)?, "by": person()})
             }
             Some(kind) => {
-                let kind = kinds::find(kind)?;
-                let namespace = if kind.namespaced { arguments.namespace.as_str() } else { "" };
-                let objects: Vec<Value> = arguments
-                    .names
-                    .iter()
-                    .map(|name| json!({"group": kind.group, "kind": kind.kind, "namespace": namespace, "name": name}))
-                    .collect();
+                let kinds = kinds::find(kind)?;
+                let mut objects = Vec::new();
+                for name in &arguments.names {
+                    let kind = one_of(&api, &kinds, &arguments.namespace, name).await?;
+                    let namespace = if kind.namespaced { arguments.namespace.as_str() } else { "" };
+                    objects.push(json!({
+                        "group": kind.group, "kind": kind.kind, "namespace": namespace, "name": name,
+                    }));
+                }
                 json!({"objects": objects, "by": person()})
             }
         };
@@ -194,6 +203,37 @@ pub(crate) fn delete(mesh: &MeshArguments, arguments: &DeleteArguments) -> Resul
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Of kinds of one name the one that has this object: what is deleted must not be guessed.
+async fn one_of(
+    api: &ControlApi,
+    kinds: &[&'static Kind],
+    namespace: &str,
+    name: &str,
+) -> Result<&'static Kind> {
+    let mut there = Vec::new();
+    for &kind in kinds.iter().filter(|_| kinds.len() > 1) {
+        let mut path =
+            format!("/v1/objects?kind={}&group={}&name={}", kind.kind, kind.group, escape(name));
+        if kind.namespaced {
+            path.push_str(&format!("&namespace={}", escape(namespace)));
+        }
+        let answer = api.get(&path).await?;
+        if answer["items"].as_array().is_some_and(|items| !items.is_empty()) {
+            there.push(kind);
+        }
+    }
+    match there.as_slice() {
+        [first, second, ..] => {
+            let either = [first, second]
+                .map(|kind| format!("`{}.{}`", kind.plural, kind.group))
+                .join(" or ");
+            bail!("several groups have a {} of the name {name}: write {either}", first.kind)
+        }
+        [one] => Ok(one),
+        [] => Ok(kinds[0]),
+    }
 }
 
 async fn wait_for(api: &ControlApi, goal: &str, timeout: Duration) -> Result<Value> {
@@ -220,8 +260,11 @@ pub(crate) fn get(mesh: &MeshArguments, arguments: &GetArguments) -> Result<Exit
     let client = client(mesh)?;
     let mut query = Vec::new();
     if arguments.kind != "all" {
-        let kind = kinds::find(&arguments.kind)?;
-        query.push(format!("kind={}&group={}", kind.kind, kind.group));
+        let kinds = kinds::find(&arguments.kind)?;
+        query.push(format!("kind={}", kinds[0].kind));
+        if let [kind] = kinds.as_slice() {
+            query.push(format!("group={}", kind.group));
+        }
     }
     query.extend(arguments.namespace.iter().map(|text| format!("namespace={}", escape(text))));
     query.extend(arguments.name.iter().map(|text| format!("name={}", escape(text))));

@@ -216,11 +216,14 @@ pub(crate) async fn bring_up(
     timeout: Duration,
 ) -> Result<bool> {
     client.wait_ready(CONTROL_TIMEOUT).await.map_err(told)?;
-    if sources.is_empty() {
+    let errors = if !sources.is_empty() {
+        objects::apply_and_print(client, sources).await?
+    } else if objects::is_empty(client).await? {
         out("an empty mesh runs; `heddle apply -f FILE` puts something into it\n")?;
         return Ok(true);
-    }
-    let errors = objects::apply_and_print(client, sources).await?;
+    } else {
+        0
+    };
     if errors > 0 {
         out(&format!(
             "{errors} errors: what they are about has its safe meaning, the rest goes on\n"

@@ -11,14 +11,14 @@ use heddle_ir::authorization::{
     SystemPolicies,
 };
 use heddle_ir::inbound::ClientAddress;
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{NoRequest, RequestHead};
 
 use crate::compile::Problem;
 use crate::condition::Facts;
 use crate::connection::Connection;
 use crate::decision::{AllowedBy, Denial};
 use crate::explain::ConsideredRule;
-use crate::policies::{CompiledPolicies, NoRequest, Stop};
+use crate::policies::{CompiledPolicies, Stop};
 use crate::question::Approvals;
 
 /// What a workload may do to others, ready to decide.

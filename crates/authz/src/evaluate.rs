@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use heddle_ir::inbound::MutualTlsMode;
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{NoRequest, RequestHead};
 
 use crate::compile::CompiledAuthorization;
 use crate::condition::{Facts, remote_address};
 use crate::connection::{Acceptance, Connection, Transport};
 use crate::decision::{AllowedBy, Decision, Denial, Verdict};
 use crate::permit::Permit;
-use crate::policies::{Judged, NoRequest, Stop};
+use crate::policies::{Judged, Stop};
 use crate::question::Approvals;
 
 impl CompiledAuthorization {

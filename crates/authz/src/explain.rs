@@ -3,12 +3,12 @@
 use std::fmt;
 
 use heddle_ir::authorization::{Attribute, Policy, Rule};
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{NoRequest, RequestHead};
 
 use crate::compile::CompiledAuthorization;
 use crate::condition::{CompiledCondition, Facts};
 use crate::connection::Connection;
-use crate::policies::{CompiledPolicies, Failure, NoRequest, test};
+use crate::policies::{CompiledPolicies, Failure, test};
 
 /// One rule, or a policy without rules, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]

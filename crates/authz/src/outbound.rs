@@ -4,13 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use heddle_ir::index::{Index, UnknownDestinations};
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{NoRequest, RequestHead};
 
 use crate::connection::Connection;
 use crate::decision::Denial;
 use crate::egress::CompiledEgress;
 use crate::permit::Permit;
-use crate::policies::NoRequest;
 
 /// Where the local workload wants to connect to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

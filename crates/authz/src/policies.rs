@@ -1,6 +1,5 @@
 //! Compiled policies of all systems, and what they say together. Both directions decide by this.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use heddle_ir::authorization::{
@@ -289,30 +288,5 @@ impl CompiledPolicy {
         let authorizer =
             named.and_then(|name| authorizers.position(|authorizer| authorizer.name == *name));
         Self { action: policy.action, dry_run: policy.dry_run, rules: rules.into(), authorizer }
-    }
-}
-
-/// Stands for the request of a stream, which has none.
-#[derive(Debug)]
-pub(crate) enum NoRequest {}
-
-impl RequestHead for NoRequest {
-    fn method(&self) -> &str {
-        match *self {}
-    }
-    fn path(&self) -> &str {
-        match *self {}
-    }
-    fn query(&self) -> Option<&str> {
-        match *self {}
-    }
-    fn authority(&self) -> &str {
-        match *self {}
-    }
-    fn scheme(&self) -> &str {
-        match *self {}
-    }
-    fn header(&self, _name: &str) -> Option<Cow<'_, [u8]>> {
-        match *self {}
     }
 }

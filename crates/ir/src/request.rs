@@ -35,6 +35,31 @@ pub trait RequestHead {
     }
 }
 
+/// Stands for the head of a stream, which has none. No value of it exists.
+#[derive(Debug)]
+pub enum NoRequest {}
+
+impl RequestHead for NoRequest {
+    fn method(&self) -> &str {
+        match *self {}
+    }
+    fn path(&self) -> &str {
+        match *self {}
+    }
+    fn query(&self) -> Option<&str> {
+        match *self {}
+    }
+    fn authority(&self) -> &str {
+        match *self {}
+    }
+    fn scheme(&self) -> &str {
+        match *self {}
+    }
+    fn header(&self, _name: &str) -> Option<Cow<'_, [u8]>> {
+        match *self {}
+    }
+}
+
 /// What is known of a connection, besides the requests on it.
 #[derive(Clone, Debug)]
 pub struct ConnectionFacts {

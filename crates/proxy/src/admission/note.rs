@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use heddle_authz::{AllowedBy, Decision, Verdict};
 use heddle_diag::Origin;
-use heddle_ir::request::{RequestHead, TokenFacts};
+use heddle_ir::request::{NoRequest, RequestHead, TokenFacts};
 use heddle_telemetry::audit::{AuditRecord, AuditedRequest, Outcome};
 use heddle_tls::PeerVerificationError;
 
@@ -99,7 +99,7 @@ pub(super) fn refused(
 /// Tells of a stream that an external authoriser refused.
 pub(super) fn stream_refused(worker: &Worker, party: Party<'_>, why: &dyn Display, rule: &Origin) {
     let record = Record { outcome: Outcome::Deny, by: "external-authorizer", rule: Some(rule) };
-    write(worker, party, None::<(&NoHead, _)>, &record, why, None);
+    write(worker, party, None::<(&NoRequest, _)>, &record, why, None);
 }
 
 /// Tells of a connection that was refused for what it is, or whose other end did not prove who it is.
@@ -194,28 +194,4 @@ fn write<H: RequestHead>(
         rule: record.rule,
         audit,
     });
-}
-
-/// Stands for the request of a stream, which has none.
-pub(super) enum NoHead {}
-
-impl RequestHead for NoHead {
-    fn method(&self) -> &str {
-        match *self {}
-    }
-    fn path(&self) -> &str {
-        match *self {}
-    }
-    fn query(&self) -> Option<&str> {
-        match *self {}
-    }
-    fn authority(&self) -> &str {
-        match *self {}
-    }
-    fn scheme(&self) -> &str {
-        match *self {}
-    }
-    fn header(&self, _name: &str) -> Option<Cow<'_, [u8]>> {
-        match *self {}
-    }
 }

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use heddle_authz::{Approvals, CompiledAuthorization, Permit, Verdict};
 use heddle_diag::Origin;
 use heddle_ir::authorization::AuthorizerProtocol;
+use heddle_ir::request::NoRequest;
 
 use super::Party;
 use super::asking::Parties;
 use super::grpc;
-use super::note::{self, NoHead};
+use super::note;
 use crate::worker::Worker;
 
 /// Asks everybody who has a say. The origin is that of what denies it.
@@ -71,5 +72,5 @@ pub(crate) fn note_decided(worker: &Worker, party: Party<'_>) {
     let snapshot = worker.shared.configuration.snapshot();
     let Some(inbound) = &snapshot.inbound else { return };
     let decision = inbound.decide_stream(party.facts);
-    note::decided(worker, party, None::<(&NoHead, _)>, &decision);
+    note::decided(worker, party, None::<(&NoRequest, _)>, &decision);
 }

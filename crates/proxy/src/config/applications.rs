@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use heddle_cert::{Issuance, Step, Svid, TrustBundle};
+use heddle_cert::{Issuance, Svid, TrustBundle};
 use heddle_diag::error_chain;
 use heddle_ident::SpiffeId;
-use heddle_proto::certificate::{CertificateRequest, CertificateResponse, InstalledCertificate};
+use heddle_proto::certificate::{CertificateResponse, InstalledCertificate};
 use heddle_proto::workload_api::{X509BundlesResponse, X509Svid, X509SvidResponse};
 use heddle_rpc::workload_api::{Answers, Source, View};
-use heddle_tls::{ApplicationKey, ApplicationKeys, CryptoProvider, Identity, pem_of};
+use heddle_tls::{ApplicationKey, ApplicationKeys, CryptoProvider, Identity};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::issue::{REST, SigningRequest, own_is_revoked, policy, read_chain};
+use super::issue::{REST, SigningRequest, own_is_revoked, policy, read_chain, signing_request};
 
 /// Issuance for one application.
 pub(super) struct ApplicationIssuer {
@@ -119,17 +119,7 @@ impl ApplicationIssuer {
         };
         let step = issuance.poll(now, &self.keys);
         self.publish();
-        match step {
-            Step::Request { attempt, csr } => {
-                let message = CertificateRequest {
-                    csr: pem_of("CERTIFICATE REQUEST", &csr),
-                    validity_duration: 0,
-                    for_application: true,
-                };
-                (Some(SigningRequest { attempt, message }), Duration::ZERO)
-            }
-            Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
-        }
+        signing_request(step, now, true)
     }
 
     pub(super) fn handle_answer(

@@ -142,17 +142,7 @@ impl Issuer {
             _ => return (None, REST),
         };
         self.install();
-        match step {
-            Step::Request { attempt, csr } => {
-                let message = CertificateRequest {
-                    csr: pem_of("CERTIFICATE REQUEST", &csr),
-                    validity_duration: 0,
-                    for_application: false,
-                };
-                (Some(SigningRequest { attempt, message }), Duration::ZERO)
-            }
-            Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
-        }
+        signing_request(step, now, false)
     }
 
     /// Takes the authority's answer, or why there is none.
@@ -229,6 +219,22 @@ impl Issuer {
             metrics.record_no_certificate(&identity.to_string());
         }
         self.identity.clear();
+    }
+}
+
+/// What an issuance asks of the authority now, and how long it rests then.
+pub(super) fn signing_request(
+    step: Step,
+    now: SystemTime,
+    for_application: bool,
+) -> (Option<SigningRequest>, Duration) {
+    match step {
+        Step::Request { attempt, csr } => {
+            let csr = pem_of("CERTIFICATE REQUEST", &csr);
+            let message = CertificateRequest { csr, validity_duration: 0, for_application };
+            (Some(SigningRequest { attempt, message }), Duration::ZERO)
+        }
+        Step::Wait { until } => (None, until.duration_since(now).unwrap_or_default().min(REST)),
     }
 }
 

@@ -9,6 +9,7 @@ mod measure;
 mod systems;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
@@ -20,12 +21,14 @@ use systems::{Bench, System};
 pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) seconds: u32,
+    /// Another build of the program, to measure in the same run.
+    pub(crate) before: Option<PathBuf>,
 }
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
     cargo(&["build", "--release", "--quiet"])?;
-    let systems = System::there();
-    let bench = Bench::new(&root())?;
+    let systems = System::there(options.before.is_some());
+    let bench = Bench::new(&root(), options.before.clone())?;
     let mut rounds: Vec<Vec<(System, Figures)>> = Vec::new();
     for round in 0..options.rounds {
         let mut order = systems.clone();

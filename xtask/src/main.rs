@@ -30,6 +30,9 @@ enum Task {
         /// How long each load runs
         #[arg(long, default_value_t = 8)]
         seconds: u32,
+        /// Another build of heddle, measured in the same run: what a change costs
+        #[arg(long, value_name = "PROGRAM")]
+        before: Option<std::path::PathBuf>,
     },
     /// Formatting, lints, rustdoc; warnings are errors
     Check,
@@ -66,8 +69,9 @@ fn main() -> ExitCode {
 
 fn task(task: &Task) -> Result<()> {
     match task {
-        Task::Bench { rounds, seconds } => {
-            bench::bench(&bench::Options { rounds: *rounds, seconds: *seconds })
+        Task::Bench { rounds, seconds, before } => {
+            let (rounds, seconds, before) = (*rounds, *seconds, before.clone());
+            bench::bench(&bench::Options { rounds, seconds, before })
         }
         Task::Check => check::check(),
         Task::Ci => {

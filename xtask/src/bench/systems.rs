@@ -40,11 +40,13 @@ pub(crate) enum System {
     HeddlePair,
     EnvoyTcpPair,
     HeddleTcpPair,
+    /// The L7 pair of another build, that of `--before`.
+    BeforePair,
 }
 
 impl System {
     /// Those that this machine has the programs for; what is left out is said. Envoy must be there: the bars are ratios to it.
-    pub(crate) fn there() -> Vec<Self> {
+    pub(crate) fn there(before: bool) -> Vec<Self> {
         let mut all = vec![Self::Direct];
         if is_there("haproxy") {
             all.push(Self::HaproxyPair);
@@ -52,6 +54,9 @@ impl System {
             eprintln!("bench: no HAProxy (Debian package haproxy): its pair is left out");
         }
         all.extend([Self::EnvoyPair, Self::HeddlePair, Self::EnvoyTcpPair, Self::HeddleTcpPair]);
+        if before {
+            all.push(Self::BeforePair);
+        }
         all
     }
 
@@ -63,6 +68,7 @@ impl System {
             Self::HeddlePair => "heddle pair, L7, HTTP/1.1 between",
             Self::EnvoyTcpPair => "Envoy pair, TCP only",
             Self::HeddleTcpPair => "heddle pair, TCP only",
+            Self::BeforePair => "heddle pair before, L7, HTTP/1.1 between",
         }
     }
 }
@@ -105,13 +111,14 @@ struct Pair {
 pub(crate) struct Bench {
     folder: PathBuf,
     program: PathBuf,
+    before: Option<PathBuf>,
     envoy: PathBuf,
     server: SocketAddr,
     _nginx: Running,
 }
 
 impl Bench {
-    pub(crate) fn new(root: &Path) -> Result<Self> {
+    pub(crate) fn new(root: &Path, before: Option<PathBuf>) -> Result<Self> {
         let folder = root.join(".bench");
         std::fs::create_dir_all(&folder)?;
         let server = free_address(Ipv4Addr::LOCALHOST)?;
@@ -119,6 +126,7 @@ impl Bench {
         certificates::make(&folder)?;
         Ok(Self {
             program: root.join("target/release/heddle"),
+            before,
             envoy: envoy::program()?,
             folder,
             server,
@@ -129,13 +137,17 @@ impl Bench {
     /// Starts a system, measures it, stops it.
     pub(crate) fn run(&self, system: System, seconds: u32) -> Result<Figures> {
         let envoy = |layer| envoy::start(&self.folder, &self.envoy, self.server, layer);
-        let heddle = |layer| heddle::start(&self.folder, &self.program, self.server, layer);
+        let program = match system {
+            System::BeforePair => self.before.as_ref().context("no other build is named")?,
+            _ => &self.program,
+        };
+        let heddle = |layer| heddle::start(&self.folder, program, self.server, layer);
         let pair = match system {
             System::Direct => None,
             System::HaproxyPair => Some(haproxy::start(&self.folder, self.server)?),
             System::EnvoyPair => Some(envoy(Layer::Http)?),
             System::EnvoyTcpPair => Some(envoy(Layer::Tcp)?),
-            System::HeddlePair => Some(heddle(Layer::Http)?),
+            System::HeddlePair | System::BeforePair => Some(heddle(Layer::Http)?),
             System::HeddleTcpPair => Some(heddle(Layer::Tcp)?),
         };
         let cpu = || pair.as_ref().map_or(Ok(0.0), Pair::cpu_seconds);

@@ -207,7 +207,10 @@ mod tests {
 
     use heddle_cert::Validity;
     use heddle_ident::TrustDomain;
-    use heddle_tls::{Keys, ManualClock, SigningRoot, certificates_from_der, default_provider};
+    use heddle_proto::certificate::CertificateRequest;
+    use heddle_tls::{
+        Keys, ManualClock, SigningRoot, certificates_from_der, default_provider, pem_of,
+    };
 
     use super::*;
 

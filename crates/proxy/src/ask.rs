@@ -3,6 +3,7 @@
 //! They go the way of the workload's own requests: the same destinations, mutual TLS, pools and limits. Answers are
 //! bounded in size and time; nothing is retried but a kept connection that had been closed meanwhile.
 
+pub(crate) mod grpc;
 mod http1;
 mod http2;
 

@@ -113,6 +113,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     }
     let of_names = names.clone();
     let (sender, receiver) = oneshot::channel();
+    let control_plane = crate::rate_limits::ControlPlane::default();
+    let of_link = control_plane.clone();
     let of_control = (configuration.clone(), identity.clone(), registry.clone());
     let control = move || -> Result<(), ProxyError> {
         let (configuration, identity, registry) = of_control;
@@ -128,6 +130,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     started,
                     metrics: Some(certificate_metrics),
                     svid_source: options.svid_source,
+                    control_plane: of_link,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
@@ -175,6 +178,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         names,
         audit,
         token_keys: Arc::default(),
+        control_plane: control_plane,
         started,
         overrides: Overrides::default(),
     };

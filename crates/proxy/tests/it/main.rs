@@ -18,6 +18,7 @@ mod http2;
 mod limits;
 mod limits_http2;
 mod origination;
+mod rate_limits;
 mod resilience;
 mod revocation;
 mod stream;

@@ -522,6 +522,7 @@ pub(crate) fn shared(
         names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
+        control_plane: heddle_proxy::rate_limits::ControlPlane::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

@@ -14,6 +14,7 @@ const GROUPS: [(&str, &GroupDefinition); 8] = [
     ("TCP connections", &istio::TCP),
     ("Failures", &mesh::CONNECTIONS),
     ("Refused certificates", &mesh::PEERS),
+    ("Rate limits", &mesh::LIMITS),
     ("Certificates of the workload", &mesh::CERTIFICATES),
     ("Roots that peers are verified with", &mesh::ROOTS),
     ("Versions", &istio::BUILDS),

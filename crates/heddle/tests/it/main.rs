@@ -14,6 +14,7 @@ mod life;
 mod ordinary_user;
 mod policy;
 mod published;
+mod rate_limits;
 mod real_clients;
 mod real_servers;
 mod resilience;

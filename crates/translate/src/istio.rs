@@ -40,4 +40,5 @@ pub(crate) mod targeting;
 pub(crate) mod traffic_policy;
 pub(crate) mod virtual_service;
 pub(crate) mod virtual_service_report;
+pub(crate) mod workload_group;
 pub(crate) mod workload_group_report;

@@ -191,6 +191,15 @@ const MESH_CONFIG: Table = &[
     ("", Unsupported("this setting of the mesh is not read yet")),
 ];
 
+const WORKLOAD_GROUP: Table = &[
+    ("metadata", Ignored("no entries are made; the labels tell which entries belong to the group")),
+    ("template", Unsupported(NO_REGISTRATION)),
+    ("probe", Applied),
+];
+
+/// Why entries of a group are not made.
+const NO_REGISTRATION: &str = "machines do not register themselves: write a WorkloadEntry for each, with the labels of the group";
+
 /// The tables of the kinds that are enforced field by field.
 const TABLES: &[(&str, Table)] = &[
     ("AuthorizationPolicy", AUTHORIZATION_POLICY),
@@ -204,6 +213,7 @@ const TABLES: &[(&str, Table)] = &[
     ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
+    ("WorkloadGroup", WORKLOAD_GROUP),
 ];
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
@@ -213,7 +223,6 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.

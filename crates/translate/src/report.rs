@@ -135,7 +135,9 @@ impl Derivation for ObjectReportKey {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
-            AnyObject::WorkloadGroup(object) => workload_group_report::report(object, &mut report),
+            AnyObject::WorkloadGroup(object) => {
+                workload_group_report::report(reader, object, &mut report);
+            }
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }

@@ -224,6 +224,7 @@ pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoin
         workload_name: of.workload_name,
         canonical_name: of.canonical_name,
         canonical_revision: of.canonical_revision,
+        health_check: None,
     }
 }
 
@@ -333,7 +334,6 @@ pub(crate) fn destination() -> Destination {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,

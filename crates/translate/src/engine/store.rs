@@ -78,6 +78,7 @@ pub(crate) enum Kind {
     Sidecar,
     VirtualService,
     WorkloadEntry,
+    WorkloadGroup,
 }
 
 impl Kind {
@@ -111,6 +112,7 @@ impl Kind {
             AnyObject::Sidecar(_) => Self::Sidecar,
             AnyObject::VirtualService(_) => Self::VirtualService,
             AnyObject::WorkloadEntry(_) => Self::WorkloadEntry,
+            AnyObject::WorkloadGroup(_) => Self::WorkloadGroup,
             _ => Self::Other,
         }
     }

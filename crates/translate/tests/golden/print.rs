@@ -95,6 +95,20 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     endpoint.canonical_revision,
                 )
                 .unwrap();
+                if let Some(check) = &endpoint.health_check {
+                    writeln!(
+                        out,
+                        " asked {:?} port {:?} every {:?} within {:?}, well {} ill {} ({})",
+                        check.probe,
+                        check.port,
+                        check.interval,
+                        check.timeout,
+                        check.healthy_threshold,
+                        check.unhealthy_threshold,
+                        place(&check.origin)
+                    )
+                    .unwrap();
+                }
             }
         }
         Resource::Index(index) => {

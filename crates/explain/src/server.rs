@@ -250,20 +250,14 @@ impl Server<'_> {
                 route: "",
                 client_certificate: None,
             };
-            self.limit(&policy.rate_limits, &head, facts, view);
+            Self::limit(&policy.rate_limits, &head, facts, view);
         }
         head.route = None;
         Some(head)
     }
 
     /// Whether there is a token left in the buckets is for the running proxy to know.
-    fn limit(
-        &self,
-        limits: &RateLimits,
-        head: &Head,
-        facts: DescriptorFacts<'_>,
-        view: &mut ServerView,
-    ) {
+    fn limit(limits: &RateLimits, head: &Head, facts: DescriptorFacts<'_>, view: &mut ServerView) {
         for (origin, what) in limits_of(limits, head, facts) {
             let considered = Considered {
                 origin: origin.clone(),

@@ -81,6 +81,10 @@ pub struct TokenBucket {
 
 /// A limit that a service counts (Envoy's `envoy.service.ratelimit.v3`).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 pub struct GlobalRateLimit {
     /// Where it was written.
     pub origin: Origin,

@@ -87,7 +87,7 @@ enum CheckError {
 type Outcome = (Key, Result<(), CheckError>);
 
 /// Checks as long as the thread lives. One thread of a proxy does so for all.
-pub(crate) async fn run(worker: Rc<Worker>) {
+pub async fn run(worker: Rc<Worker>) {
     let mut changes = worker.shared.configuration.changes();
     let mut driver = Driver::new(worker);
     let (results, mut outcomes) = mpsc::channel::<Outcome>(RESULTS_MAX);
@@ -174,12 +174,11 @@ impl Driver {
         let changed = self.checks.record(key, result.is_ok(), self.now());
         let Some(is_healthy) = changed else { return };
         let (endpoint, origin) = (&key.endpoint.address, &key.check.origin);
-        match result {
-            Err(error) => {
-                let why = heddle_diag::error_chain(error);
-                warn!(%endpoint, %origin, why, "the endpoint fails its health checks; it gets no requests");
-            }
-            Ok(()) => info!(%endpoint, %origin, "the endpoint is well again"),
+        if let Err(error) = result {
+            let why = heddle_diag::error_chain(error);
+            warn!(%endpoint, %origin, why, "the endpoint fails its health checks; it gets no requests");
+        } else {
+            info!(%endpoint, %origin, "the endpoint is well again");
         }
         let snapshot = self.worker.shared.configuration.snapshot();
         self.tell(&snapshot, Some((key, is_healthy)));

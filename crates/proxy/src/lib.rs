@@ -19,7 +19,7 @@ mod find;
 pub mod fixed;
 mod forward;
 pub mod gateway;
-mod health;
+pub mod health;
 mod http1;
 mod http2;
 pub mod inbound;

@@ -178,7 +178,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         names,
         audit,
         token_keys: Arc::default(),
-        control_plane: control_plane,
+        control_plane,
         started,
         overrides: Overrides::default(),
     };

@@ -35,7 +35,7 @@ pub use cors::{CorsHeaders, CorsOutcome};
 pub use decision::{HeaderEdit, RequestCopy, RouteAction, RouteDecision};
 pub use descriptor::{CompiledDescriptors, Descriptor, DescriptorFacts};
 pub use explain::{ConsideredMatch, ConsideredStreamRule, MatchOutcome, StreamOutcome};
-pub use filter::{CompiledFilter, CompiledHeaders, CompiledTexts};
+pub use filter::{CompiledFilter, CompiledTexts};
 pub use gateway::{CompiledGateway, FoundServer};
 pub use matching::FailedCondition;
 pub use names::{Name, NameTable};

@@ -51,7 +51,8 @@ fn the_nearest_descriptor_is_found() {
         both,
         node("free", None, Some(CountedLimit { rate: None, ..limit(0, second) })),
     ]);
-    let cases: &[(&[(&str, &str)], Option<usize>)] = &[
+    type Entries<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(Entries<'_>, Option<usize>)] = &[
         (&[("PATH", "/api/exact")], Some(1)),
         (&[("PATH", "/api/other")], Some(2)),
         (&[("PATH", "/")], Some(3)),
@@ -146,7 +147,8 @@ fn shadows_replacements_and_limits_of_whoever_asks() {
     assert_eq!(over(&[asked(&[("common", "")])]), [true]);
     assert_eq!(over(&[asked(&[("common", "")]), asked(&[("gold", "")])]), [false, false]);
     let own = AskedDescriptor { limit: Some((1, RateLimitUnit::Second)), ..asked(&[("any", "")]) };
-    assert_eq!([over(&[own.clone()]), over(&[own])], [[false], [true]]);
+    let own = std::slice::from_ref(&own);
+    assert_eq!([over(own), over(own)], [[false], [true]]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod events;
 mod gateway;
 mod gateway_tls;
 mod harness;
+mod health;
 mod http1;
 mod http2;
 mod limits;

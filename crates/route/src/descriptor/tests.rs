@@ -42,7 +42,7 @@ fn limit(descriptors: Vec<RateLimitDescriptor>) -> CompiledDescriptors {
         enforced_ppm: 1_000_000,
     };
     let (compiled, problems) = CompiledDescriptors::compile(&limit);
-    assert_eq!(problems, [String::new(); 0]);
+    assert_eq!(problems, Vec::<String>::new());
     compiled
 }
 

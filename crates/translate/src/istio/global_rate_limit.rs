@@ -300,7 +300,7 @@ fn is_of_cluster(reader: &Reader<'_>, host: &Host) -> bool {
     let domain = &reader.options().cluster_domain;
     text.parse::<std::net::IpAddr>().is_err()
         && (!text.contains('.')
-            || text.ends_with(".svc")
+            || text.rsplit_once('.').is_some_and(|(_, last)| last == "svc")
             || text.strip_suffix(&**domain).is_some_and(|rest| rest.ends_with(".svc.")))
 }
 

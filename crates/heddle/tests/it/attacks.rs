@@ -3,6 +3,8 @@
 //! Lies about identities, tokens and the framing of requests are told in `heddle-proxy`'s own tests; `docs/threat-model.md`
 //! lists all.
 
+mod names;
+
 use heddle_testkit::{Mesh, has, wait};
 use serde_json::Value;
 
@@ -260,4 +262,44 @@ fn is_recorded(mesh: &Mesh) {
     found("a port that nobody declared", &|record| {
         record["destination"].as_str().is_some_and(|to| to.ends_with(":8090"))
     });
+}
+
+#[test]
+fn what_listens_on_the_loopback_and_the_name_server_are_the_workloads_alone() {
+    if !has(&["python3"]) {
+        return;
+    }
+    let mesh = mesh();
+    mesh.up(&[scripted("victim", VICTIM), client("friend"), OUTSIDER.into()].concat());
+    wait("the victim", || mesh.must(&["logs", "victim"]).contains("listening"));
+    let victim = addresses(&mesh, "victim");
+    // No policy at all: what keeps these out is how the proxy delivers.
+    let lines: Vec<String> = around(&victim)
+        .into_iter()
+        .filter(|line| !line.contains("809") || line.contains("8091"))
+        .collect();
+    // A question for `localhost`, as a datagram and with its length as on a connection.
+    let question = "\\x00\\x07\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x09localhost\\x00\\x00\\x01\\x00\\x01";
+    let questions = victim.iter().flat_map(|address| {
+        [53, 15053].into_iter().flat_map(move |port| {
+            [
+                format!("udp {address} {port} {question}"),
+                format!("tcp {address} {port} \\x00\\x1b{question}"),
+            ]
+        })
+    });
+    let questions: Vec<String> = questions.collect();
+    for attacker in ["outsider", "friend"] {
+        attempts(&mesh, attacker, &lines);
+        let found = reached(&mesh);
+        let loopback: Vec<&String> =
+            found.iter().filter(|line| line.contains("loopback")).collect();
+        assert!(loopback.is_empty(), "{attacker}: {loopback:#?}");
+    }
+    for (line, answer) in questions.iter().zip(attempts(&mesh, "outsider", &questions)) {
+        assert_eq!(answer, "nothing", "{line}");
+    }
+    // The victim itself is answered, so that the questions are ones that would be.
+    let own = format!("udp 10.244.0.1 53 {question}");
+    assert_ne!(attempts(&mesh, "victim", &[own]), ["nothing"]);
 }

@@ -3,6 +3,8 @@
 //! Where there are no policies on it, nothing is looked at and nothing is kept. `authz` decides; this module collects what
 //! it looks at: the endpoint that was picked, how it is reached, and the names that it was found under.
 
+pub(crate) mod account;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -19,6 +21,7 @@ use heddle_ir::request::{ConnectionFacts, RequestHead};
 use heddle_telemetry::mesh::Direction;
 use heddle_wire::path::normalize;
 
+use crate::egress::account::Denied;
 use crate::names::now_s;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, Snapshot};
@@ -188,7 +191,8 @@ impl Judged {
         let Snapshot { targets, egress, generation, .. } = &*self.snapshot;
         let policy = OutboundPolicy::new(targets.index(), egress.as_deref(), *generation);
         let connection = || self.connection(worker, state, target);
-        let decided = match &self.head {
+        let head = self.head.as_ref();
+        let decided = match head {
             None => policy.permit_stream(self.target, connection),
             Some(head) => {
                 let decided = policy.permit_request(self.target, connection, head);
@@ -203,7 +207,11 @@ impl Judged {
             }
         };
         decided.map_err(|denial| match denial {
-            OutboundDenial::Policy(denial) => UpstreamError::Denied(denial.to_string().into()),
+            OutboundDenial::Policy(denial) => {
+                let (source, destination) = (self.accepted.source, address_of(target));
+                let connection = connection();
+                UpstreamError::Denied(Denied::new(&denial, source, destination, &connection, head))
+            }
             OutboundDenial::Refused(refusal) => refusal.into(),
         })
     }

@@ -25,6 +25,7 @@ use heddle_wire::proxy_protocol;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
+use crate::egress::account::Denied;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
 use crate::worker::Worker;
@@ -68,9 +69,9 @@ enum TargetKey {
 /// Why no connection to an endpoint could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// A policy on what the workload does to others denies it; why, in the words of `authz`.
+    /// A policy on what the workload does to others denies it.
     #[error("egress is not allowed: {0}")]
-    Denied(Box<str>),
+    Denied(Box<Denied>),
     /// What the index says of the destination.
     #[error(transparent)]
     NotAdmitted(#[from] OutboundRefusal),

@@ -259,6 +259,19 @@ fn is_recorded(mesh: &Mesh) {
             && record["rule"]["name"] == "friends"
             && record["rule"]["line"].is_u64()
     });
+    let outsider = addresses(mesh, "outsider").remove(0);
+    found("a datagram, which the kernel has dropped", &|record| {
+        record["by"] == "packets"
+            && record["transport"] == "udp"
+            && record["count"].as_u64() > Some(0)
+            && record["source"].as_str().is_some_and(|from| from.starts_with(&outsider))
+            && record["destination"].as_str().is_some_and(|to| to.ends_with(":5000"))
+            && record["rule"]["name"] == "datagrams"
+            && record["rule"]["line"].is_u64()
+    });
+    let policy = "CiliumNetworkPolicy/default/datagrams";
+    let labels = [("direction", "inbound"), ("policy", policy)];
+    assert!(mesh.metric("victim", "heddle_packets_denied_total", &labels) > 0);
     found("a port that nobody declared", &|record| {
         record["destination"].as_str().is_some_and(|to| to.ends_with(":8090"))
     });

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use heddle_testkit::{Mesh, Running, has, skip, wait};
 
-use super::{VICTIM, addresses, scripted};
+use super::{VICTIM, addresses, records, scripted};
 use crate::{client, mesh};
 
 const RESOLVER: &str = include_str!("resolver.py");
@@ -135,4 +135,33 @@ fn answers_for_names_that_were_never_asked_open_nothing() {
     assert!(!reaches(&mesh, wrong, 7000), "what a rogue resolver said");
     assert_eq!(query(&mesh, (rogue, 53), "right.example.com"), format!("0 {right}"));
     assert!(!reaches(&mesh, wrong, 7000));
+    is_recorded(&mesh);
+}
+
+/// Whoever asked for what was not allowed is in the audit log, with where to and the policy that has no rule for it.
+fn is_recorded(mesh: &Mesh) {
+    let friend = "spiffe://cluster.local/ns/default/sa/friend";
+    let found = |what: &str, is: &dyn Fn(&serde_json::Value) -> bool| {
+        wait(what, || {
+            records(mesh, "friend").iter().any(|record| {
+                record["decision"] == "deny"
+                    && record["direction"] == "outbound"
+                    && record["identity"] == friend
+                    && record["rule"]["name"] == "friend"
+                    && record["rule"]["line"].is_u64()
+                    && is(record)
+            })
+        });
+    };
+    found("an address under a name, on another port", &|record| {
+        record["by"] == "egress"
+            && record["destination"] == "198.51.100.1:7001"
+            && record["host"].as_str().is_some_and(|host| host.contains("right.example.com"))
+    });
+    found("an address that has no name", &|record| {
+        record["by"] == "egress"
+            && record["destination"] == "198.51.100.66:7000"
+            && record["request"]["method"] == "GET"
+    });
+    found("a name", &|record| record["by"] == "name" && record["host"] == "target.test");
 }

@@ -18,6 +18,7 @@ use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_ir::inbound::PathNormalization;
 use heddle_ir::request::{ConnectionFacts, RequestHead};
+use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::Direction;
 use heddle_wire::path::normalize;
 
@@ -25,6 +26,7 @@ use crate::egress::account::Denied;
 use crate::names::now_s;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, Snapshot};
+use crate::upstream::proof::ServerProof;
 use crate::upstream::{self, Target, UpstreamError};
 use crate::worker::Worker;
 
@@ -146,6 +148,8 @@ pub(crate) struct Underway {
     judged: Judged,
     state: Arc<DestinationState>,
     target: Target,
+    /// What the server has proven itself with.
+    proof: Option<ServerProof>,
 }
 
 impl Judged {
@@ -259,20 +263,31 @@ impl Underway {
         mut judged: Judged,
         state: Arc<DestinationState>,
         target: Target,
+        proof: Option<ServerProof>,
     ) -> Self {
         if let Some(address) = address_of(&target) {
             judged.names = worker.shared.names.of(address.ip(), now_s());
         }
-        Self { judged, state, target }
+        Self { judged, state, target, proof }
     }
 
-    /// Ready when a change of configuration denies what was permitted; that has been told then.
+    /// Ready when a change of configuration denies what was permitted, or the server's certificate is revoked; that has been
+    /// told then.
     pub(crate) async fn newly_denied(mut self, worker: &Worker) {
         let mut changes = worker.shared.configuration.changes();
         changes.mark_unchanged();
         loop {
             // What has been put in place before this looked counts too.
             let snapshot = worker.shared.configuration.snapshot();
+            if let Some(proof) = self.proof.as_ref().filter(|proof| proof.is_revoked()) {
+                worker.events.count(Direction::Outbound, Some(Reason::PeerIdentity));
+                let expected = self.target.endpoint().and_then(|own| own.identity.as_ref());
+                if let Some(error) = proof.error(expected) {
+                    let source = Some(self.judged.accepted.source);
+                    upstream::tell(worker, &self.state, &self.target, source, &error);
+                }
+                return;
+            }
             if snapshot.generation != self.judged.snapshot.generation {
                 self.judged.snapshot = snapshot;
                 // What is configured about the destination decides about new streams; of these only policies are asked.

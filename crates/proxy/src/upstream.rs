@@ -2,6 +2,7 @@
 
 mod made_of;
 mod open;
+pub(crate) mod proof;
 mod told;
 
 use std::cell::{OnceCell, RefCell};
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 use crate::egress::account::Denied;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
+use crate::upstream::proof::ServerProof;
 use crate::worker::Worker;
 
 use made_of::MadeOf;
@@ -132,6 +134,8 @@ pub(crate) enum UpstreamError {
 pub(crate) struct ConnectionToken {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
+    /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
+    pub(crate) proof: Option<ServerProof>,
 }
 
 impl Drop for ConnectionToken {
@@ -476,8 +480,9 @@ async fn connect_new_http1(
             return Ok(upstream);
         }
         match acquire_connection(state) {
-            Ok(token) => {
+            Ok(mut token) => {
                 let connection = open(worker, state, endpoint, permit).await?;
+                token.proof = ServerProof::of(worker, endpoint, &connection);
                 return Ok(Upstream::new(connection, token));
             }
             Err(_) => waiting.await,
@@ -489,7 +494,7 @@ async fn connect_new_http1(
 pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionToken, Overflow> {
     let limit = Resource::Connections.limit(&state.destination.connection_pool);
     let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
-    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token) })
+    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token), proof: None })
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.

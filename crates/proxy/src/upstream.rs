@@ -135,7 +135,7 @@ pub(crate) struct ConnectionToken {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
     /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
-    pub(crate) proof: Option<ServerProof>,
+    pub(crate) proof: Option<Box<ServerProof>>,
 }
 
 impl Drop for ConnectionToken {
@@ -482,7 +482,7 @@ async fn connect_new_http1(
         match acquire_connection(state) {
             Ok(mut token) => {
                 let connection = open(worker, state, endpoint, permit).await?;
-                token.proof = ServerProof::of(worker, endpoint, &connection);
+                token.proof = ServerProof::of(worker, endpoint, &connection).map(Box::new);
                 return Ok(Upstream::new(connection, token));
             }
             Err(_) => waiting.await,

@@ -24,7 +24,7 @@ use crate::forward::watch::{CutShort, Standing, Watch, within};
 use crate::outbound::Accepted;
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
-use crate::upstream::proof::{Both, ServerProof};
+use crate::upstream::proof::Both;
 use crate::upstream::{
     self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
 };
@@ -212,7 +212,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             &mut server.connection,
             tries.watch.progress(),
         );
-        let both = Both(decided.extra.standing, server.guard.proof.as_ref());
+        let both = Both(&decided.extra.standing, &server.guard.proof);
         let delivered = tries.watch.within(Some(&both), decided.due, delivering).await;
         drop(active);
         return ended.finish(&delivered, decided, &endpoint, upstream);
@@ -316,12 +316,12 @@ impl Tries<'_> {
             &limits,
             asked.version,
         );
-        let proof = upstream.guard.proof.as_ref();
-        let both = Both(extra.standing, proof);
+        let both = Both(&self.retries.decided.extra.standing, &upstream.guard.proof);
         let outcome = match self.watch.within(Some(&both), due, requesting).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
-            Err(CutShort::Denied) if proof.is_some_and(ServerProof::is_revoked) => {
+            Err(CutShort::Denied) if both.is_revoked() => {
+                let proof = upstream.guard.proof.as_deref();
                 let expected = target.endpoint().and_then(|own| own.identity.as_ref());
                 let error = proof.and_then(|proof| proof.error(expected));
                 Err(error.map_or(Failure::CutShort(CutShort::Denied), Failure::Upstream))

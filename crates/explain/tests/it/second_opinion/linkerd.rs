@@ -9,7 +9,12 @@ use super::{Random, is_within, text_of, texts, try_all};
 use crate::shared::world;
 
 const POLICIES: [&str; 6] = [
-    "all-unauthenticated", "all-authenticated", "cluster-unauthenticated", "cluster-authenticated", "deny", "audit",
+    "all-unauthenticated",
+    "all-authenticated",
+    "cluster-unauthenticated",
+    "cluster-authenticated",
+    "deny",
+    "audit",
 ];
 const GROUP: &str = "policy.linkerd.io";
 
@@ -31,14 +36,17 @@ fn asked(random: &mut Random) -> Asked {
 }
 
 fn base(default: Option<&str>) -> Vec<Value> {
-    let annotations = default.map_or(json!({}), |value| json!({"config.linkerd.io/default-inbound-policy": value}));
+    let annotations = default
+        .map_or(json!({}), |value| json!({"config.linkerd.io/default-inbound-policy": value}));
     let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "annotations": annotations}}),
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
             "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
     ];
-    for (namespace, name) in [("shop", "web"), ("shop", "next"), ("shop", "caller"), ("other", "caller")] {
+    for (namespace, name) in
+        [("shop", "web"), ("shop", "next"), ("shop", "caller"), ("other", "caller")]
+    {
         objects.push(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}));
         objects.push(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
             "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
@@ -56,7 +64,9 @@ fn mesh_tls(random: &mut Random) -> Value {
         0 => json!({"identities": ["*"]}),
         1 => json!({"identities": ["*.shop.serviceaccount.identity.linkerd.cluster.local"]}),
         2 => json!({"identities": [identity("caller", "shop"), identity("caller", "elsewhere")]}),
-        3 => json!({"identityRefs": [{"kind": "ServiceAccount", "name": "caller", "namespace": "other"}]}),
+        3 => {
+            json!({"identityRefs": [{"kind": "ServiceAccount", "name": "caller", "namespace": "other"}]})
+        }
         4 => json!({"identityRefs": [{"kind": "ServiceAccount", "name": "next"}]}),
         _ => json!({"identityRefs": [{"kind": "Namespace", "name": "other"}]}),
     }
@@ -79,8 +89,12 @@ fn client(random: &mut Random) -> Value {
     let mut client = match random.below(4) {
         0 => json!({"unauthenticated": true}),
         1 => json!({"meshTLS": {"unauthenticatedTLS": true}}),
-        2 => json!({"meshTLS": {"identities": ["caller.shop.serviceaccount.identity.linkerd.cluster.local"]}}),
-        _ => json!({"meshTLS": {"serviceAccounts": [{"name": "caller", "namespace": "other"}, {"name": "next"}]}}),
+        2 => {
+            json!({"meshTLS": {"identities": ["caller.shop.serviceaccount.identity.linkerd.cluster.local"]}})
+        }
+        _ => {
+            json!({"meshTLS": {"serviceAccounts": [{"name": "caller", "namespace": "other"}, {"name": "next"}]}})
+        }
     };
     if random.chance(40) {
         client["networks"] = networks(random);
@@ -96,7 +110,9 @@ fn policies(random: &mut Random) -> Vec<Value> {
         let selector = random.below(3);
         let selector = match selector {
             0 => json!({"matchLabels": {"app": "web"}}),
-            1 => json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "nothing"]}]}),
+            1 => {
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "nothing"]}]})
+            }
             _ => json!({}),
         };
         let mut spec = json!({"podSelector": selector, "port": port, "proxyProtocol": random.pick(&["HTTP/1", "unknown"])});
@@ -121,12 +137,19 @@ fn policies(random: &mut Random) -> Vec<Value> {
         objects.push(object("MeshTLSAuthentication", "v1alpha1", name, &mesh_tls(random)));
     }
     for name in ["n0", "n1"] {
-        objects.push(object("NetworkAuthentication", "v1alpha1", name, &json!({"networks": networks(random)})));
+        objects.push(object(
+            "NetworkAuthentication",
+            "v1alpha1",
+            name,
+            &json!({"networks": networks(random)}),
+        ));
     }
     for place in 0..random.below(4) {
         let target = match random.below(5) {
             0 => json!({"kind": "Namespace", "name": "shop"}),
-            1 => json!({"group": GROUP, "kind": "HTTPRoute", "name": random.pick(&["admin", "shop", "rest"])}),
+            1 => {
+                json!({"group": GROUP, "kind": "HTTPRoute", "name": random.pick(&["admin", "shop", "rest"])})
+            }
             _ => json!({"group": GROUP, "kind": "Server", "name": "web"}),
         };
         let mut required = Vec::new();
@@ -237,7 +260,11 @@ impl Opinion<'_> {
             target["kind"] == kind && target["name"] == *name
         };
         self.of("AuthorizationPolicy").filter(on).any(|policy| {
-            policy["spec"]["requiredAuthenticationRefs"].as_array().unwrap().iter().all(|own| self.meets(own))
+            policy["spec"]["requiredAuthenticationRefs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|own| self.meets(own))
         })
     }
 

@@ -10,5 +10,6 @@ mod conformance_world;
 mod corpus;
 mod gateway_api;
 mod linkerd;
+mod second_opinion;
 mod shared;
 mod stories;

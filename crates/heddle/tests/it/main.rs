@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod attacks;
 mod authz_rows;
 mod bad_input;
 mod egress;

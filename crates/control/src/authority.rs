@@ -339,6 +339,13 @@ impl CertificateAuthority {
         self.authority.status(now)
     }
 
+    /// The roots as certificates are verified with them.
+    pub(crate) fn trust_bundle(
+        &self,
+    ) -> Result<heddle_cert::TrustBundle, CertificateAuthorityError> {
+        Ok(self.authority.bundle().map_err(AuthorityError::from)?)
+    }
+
     /// The roots as proxies get them.
     pub(crate) fn bundle(&self) -> Result<TrustBundle, CertificateAuthorityError> {
         let bundle = self.authority.bundle().map_err(AuthorityError::from)?;

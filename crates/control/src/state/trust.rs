@@ -199,8 +199,12 @@ impl State {
             let id = entry.workload.as_str();
             id == name || id.split_once("/Pod/").is_some_and(|(_, short)| short == name)
         });
-        let ids: Vec<_> =
-            entries.flat_map(|entry| super::holders(&entry.workload, &entry.uid)).collect();
+        let ids: Vec<_> = entries
+            .flat_map(|entry| {
+                let machine = super::machines::machine_holder(&entry.workload);
+                super::holders(&entry.workload, &entry.uid).into_iter().chain([machine])
+            })
+            .collect();
         let held = holders.iter().filter(|holder| ids.contains(&holder.holder));
         let leaves = held.flat_map(|holder| &holder.leaves);
         leaves.filter(|leaf| leaf.not_after >= now).map(|leaf| leaf.serial).collect()

@@ -385,8 +385,15 @@ impl State {
 
     /// Renews the control plane's own certificate where it is due; when to look again.
     fn step_own(&mut self, now: SystemTime) -> Option<u64> {
-        let own = self.machines.own.as_mut()?;
-        match own.step(&mut self.authority, &self.store, now) {
+        let Self { machines, .. } = self;
+        let own = machines.own.as_mut()?;
+        let before = own.identity().generation();
+        let stepped = own.step(&mut self.authority, &self.store, now);
+        if own.identity().generation() != before {
+            // Who has been let in may not be welcome any more.
+            self.touch();
+        }
+        match stepped {
             Ok(until) => Some(millis(until)),
             Err(why) => {
                 let hint =

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use heddle_ident::WorkloadId;
 use heddle_proto::certificate::{
     CertificateRequest, CertificateResponse, InstalledCertificate, InstalledResponse, JoinRequest,
-    JoinResponse, RefreshRequest,
+    JoinResponse, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
@@ -103,6 +103,26 @@ impl heddle_rpc::server::Handler for Handler {
             // Whoever asks learns what is wrong with their own token, and nothing about others'.
             Status::permission_denied(error.to_string())
         })
+    }
+
+    async fn create_token(
+        &self,
+        peer: Peer,
+        request: TokenRequest,
+    ) -> Result<TokenResponse, Status> {
+        let workload = workload_of(&peer)?;
+        let created =
+            self.shared.state().create_token(&workload, &request.audiences, SystemTime::now());
+        match created {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(unknown(&workload)),
+            Err(error) => {
+                let why = heddle_diag::error_chain(&error);
+                let hint = "certificates are not concerned; the store's folder may be full";
+                tracing::error!(%workload, why, hint, "no token can be signed");
+                Err(Status::internal(error.to_string()))
+            }
+        }
     }
 
     async fn refresh(&self, peer: Peer, request: RefreshRequest) -> Result<JoinResponse, Status> {

@@ -128,7 +128,12 @@ impl Port {
         let acceptor = TlsAcceptor::from(server.config().clone());
         let tls = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(tcp)).await;
         let tls = tls.map_err(|_| format!("no TLS handshake within {HANDSHAKE_MAX:?}"))?;
-        let tls = tls.map_err(|error| format!("TLS: {error}"))?;
+        let tls = tls.map_err(|error| match error.to_string() {
+            alert if alert.contains("fatal alert") => {
+                format!("the other end does not believe that this is its control plane: {alert}")
+            }
+            other => format!("TLS: {other}"),
+        })?;
         let machine = self.machine_of(&server, &tls)?;
         let is_carried = tls.get_ref().1.alpn_protocol() == Some(RELAY_PROTOCOL);
         let full = |_| "too many connections of this kind".to_owned();

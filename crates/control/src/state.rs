@@ -27,6 +27,7 @@ use heddle_tls::CryptoProvider;
 use heddle_translate::ObjectKey;
 use tokio::sync::{Notify, watch};
 
+use crate::authority::tokens::TokenKeys;
 use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetimes};
 use crate::catalog::Catalog;
 use crate::data_key;
@@ -58,6 +59,7 @@ pub(crate) struct State {
     lifetimes: Lifetimes,
     plugging: trust::Plugging,
     joins: JoinTokens,
+    token_keys: Option<TokenKeys>,
     machines: machines::Machines,
     /// The last warning about the life of each root.
     warned: BTreeMap<String, u64>,
@@ -119,6 +121,7 @@ impl State {
             lifetimes: options.lifetimes,
             plugging,
             joins,
+            token_keys: None,
             machines,
             warned: BTreeMap::new(),
             desired: watch::Sender::new(Arc::default()),

@@ -106,6 +106,9 @@ pub struct JoinResponse {
     /// The address at which the mesh reaches the machine.
     #[prost(string, tag = "7")]
     pub address: String,
+    /// The SHA-256, in hexadecimal digits, of the root that signs: another one asks for renewal.
+    #[prost(string, tag = "8")]
+    pub signer: String,
 }
 
 /// A machine that has joined asks whom it trusts, and for its next certificate.
@@ -120,4 +123,32 @@ pub struct RefreshRequest {
     /// The leaf that it proves itself with, in DER.
     #[prost(bytes = "vec", tag = "3")]
     pub leaf: Vec<u8>,
+}
+
+/// The path of heddle's call for tokens that prove an identity, `CreateToken`.
+pub const CREATE_TOKEN_PATH: &str = "/heddle.certificate.v1.TokenService/CreateToken";
+
+/// A proxy asks for a token for its application, and for the keys that tokens are validated with.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenRequest {
+    /// Whom the token is for; none: only the keys are asked for.
+    #[prost(string, repeated, tag = "1")]
+    pub audiences: Vec<String>,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenResponse {
+    /// The token (SPIFFE JWT-SVID); empty: none was asked for.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// Whose it is, as a SPIFFE id.
+    #[prost(string, tag = "2")]
+    pub identity: String,
+    /// When it ends, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub expires_ms: u64,
+    /// By trust domain, the JWK set (RFC 7517) that tokens of its identities are validated with.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub key_sets: std::collections::BTreeMap<String, String>,
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::task::{Context, Poll};
 
 use heddle_proto::certificate::{
-    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse, REFRESH_PATH,
-    RefreshRequest,
+    CREATE_CERTIFICATE_PATH, CREATE_TOKEN_PATH, CertificateRequest, CertificateResponse,
+    INSTALLED_PATH, InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    REFRESH_PATH, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -94,6 +94,14 @@ impl Connection {
     pub async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
         let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(JOIN_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `CreateToken`: a token for the application, and the keys of tokens.
+    pub async fn create_token(&self, request: TokenRequest) -> Result<TokenResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(CREATE_TOKEN_PATH);
         let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
         Ok(response.into_inner())
     }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use heddle_proto::certificate::{
-    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse, REFRESH_PATH,
-    RefreshRequest,
+    CREATE_CERTIFICATE_PATH, CREATE_TOKEN_PATH, CertificateRequest, CertificateResponse,
+    INSTALLED_PATH, InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    REFRESH_PATH, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -79,6 +79,16 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<InstalledResponse, Status>> + Send {
         let _ = (peer, installed);
         async { Err(Status::unimplemented("certificates are not followed here")) }
+    }
+
+    /// `CreateToken`.
+    fn create_token(
+        &self,
+        peer: Peer,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<TokenResponse, Status>> + Send {
+        let _ = (peer, request);
+        async { Err(Status::unimplemented("no tokens are signed here")) }
     }
 
     /// `Join`. The peer may be anybody: the token in the request is what counts.
@@ -308,6 +318,12 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
                 handler.create_certificate(peer, message).await
             };
             grpc().unary(CallFn(call), request).await
+        }
+        CREATE_TOKEN_PATH => {
+            let call = move |message: TokenRequest| async move {
+                handler.create_token(peer, message).await
+            };
+            grpc().max_decoding_message_size(JOIN_BYTES_MAX).unary(CallFn(call), request).await
         }
         INSTALLED_PATH => {
             let call = move |message: InstalledCertificate| async move {

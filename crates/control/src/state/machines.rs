@@ -275,6 +275,7 @@ impl State {
             [heddle_translate::workloads::POD_RANGE_V4, heddle_translate::workloads::POD_RANGE_V6];
         Ok(JoinResponse {
             cert_chain: response.cert_chain,
+            signer: bundle.signer.to_string(),
             trust_domain: bundle.trust_domain.to_string(),
             roots: own.iter().flat_map(|own| &own.roots).map(|root| root.to_vec()).collect(),
             generation: bundle.generation,

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use heddle_api::Resource as AnyObject;
 use heddle_cert::{ParseSerialError, Root, Serial};
 use heddle_diag::error_chain;
-use heddle_ident::TrustDomain;
+use heddle_ident::{TrustDomain, WorkloadId};
+use heddle_proto::certificate::TokenResponse;
 use heddle_tls::{CryptoProvider, PluggedIn};
 use heddle_translate::ObjectKey;
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use super::State;
 use crate::authority::CertificateAuthorityError;
 use crate::authority::plugged::{self, FILES, Files, PluggedFolderError};
+use crate::authority::tokens::{TokenKeys, TokenSigningError};
 use crate::timestamp::millis;
 use crate::{ControlError, Options};
 
@@ -164,6 +166,23 @@ impl State {
             self.publish_bundle();
         }
         Ok(())
+    }
+
+    /// A token for a workload's application, and the keys of tokens; none: there is no such workload.
+    pub(crate) fn create_token(
+        &mut self,
+        workload: &WorkloadId,
+        audiences: &[String],
+        now: SystemTime,
+    ) -> Result<Option<TokenResponse>, TokenSigningError> {
+        let Some((identity, _)) = self.identity_of(workload) else { return Ok(None) };
+        let domain = identity.trust_domain();
+        let keys = match self.token_keys.take() {
+            Some(keys) if keys.domain() == domain => keys,
+            Some(_) | None => TokenKeys::open(&self.store, domain)?,
+        };
+        let keys = self.token_keys.insert(keys);
+        keys.answer(&self.store, &identity, audiences, now).map(Some)
     }
 
     /// The crypto provider, for reading what is sent.

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentOptions, MachineObject};
 
+/// A root that is replaced waits for every machine: they are few.
+const SIGNER_CHANGE_SPREAD: Duration = Duration::from_secs(5);
 /// A certificate that has less left is not worth coming back with.
 const LEFT_MIN: Duration = Duration::from_secs(5);
 
@@ -103,8 +105,11 @@ struct InUse {
 
 impl Held {
     pub(super) fn new(id: SpiffeId, provider: Arc<CryptoProvider>) -> Self {
-        let issuance =
-            Issuance::new(id.clone(), IssuancePolicy::default(), u64::from(std::process::id()));
+        let policy = IssuancePolicy {
+            signer_change_spread: SIGNER_CHANGE_SPREAD,
+            ..IssuancePolicy::default()
+        };
+        let issuance = Issuance::new(id.clone(), policy, u64::from(std::process::id()));
         let identity = Identity::new(provider.clone(), Arc::new(SystemClock));
         let keys = ApplicationKeys::new(provider.clone());
         Self { id, provider, keys, issuance, identity, bundle: None, svid: None, attempt: 0 }
@@ -163,7 +168,7 @@ impl Held {
         let known = self.bundle.as_ref().map(|bundle| bundle.generation());
         let is_new = known.is_none_or(|known| known < answer.generation);
         if is_new {
-            let signer = roots.first().ok_or("it names no root")?.id.clone();
+            let signer = RootId::new(answer.signer.as_str());
             let bundle = TrustBundle::new(answer.generation, domain, signer, roots)
                 .map_err(|error| error.to_string())?;
             let bundle = Arc::new(bundle);

@@ -8,10 +8,12 @@
 mod attacks;
 mod authz_rows;
 mod bad_input;
+mod certificates;
 mod egress;
 mod gateway_rows;
 mod http_features;
 mod life;
+mod machines;
 mod ordinary_user;
 mod policy;
 mod published;

@@ -519,6 +519,7 @@ pub(crate) fn shared(
     assert!(problems.is_empty(), "{problems:?}");
     let (configuration, publisher) = Configuration::new(snapshot, Arc::new(NoDemand));
     let shared = Shared {
+        is_outside: false,
         configuration,
         identity,
         sockets: SocketFactory::here(),

@@ -314,6 +314,7 @@ impl Routed<'_> {
                 log: self.log,
                 standing: entered.and_then(Entered::standing),
                 as_http1: entered.is_some() && bridge::is_for(state, &head.headers),
+                as_http2: false,
             },
         };
         let response_edits = || {

@@ -23,3 +23,4 @@ mod revocation;
 mod stream;
 mod support;
 mod tokens;
+mod upgraded;

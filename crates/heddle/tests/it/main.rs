@@ -10,6 +10,7 @@ mod bad_input;
 mod egress;
 mod gateway_rows;
 mod http_features;
+mod istio_counts;
 mod life;
 mod ordinary_user;
 mod policy;

@@ -328,7 +328,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
-            due: decision.rule.timeout.map(|timeout| begun.started + timeout),
+            due: super::due(decision, begun.started),
             idempotent,
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),

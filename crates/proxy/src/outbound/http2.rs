@@ -304,7 +304,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,
-            due: decision.rule.timeout.map(|timeout| self.started + timeout),
+            due: super::due(decision, self.started),
             idempotent: is_idempotent(head.method.as_str()),
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),

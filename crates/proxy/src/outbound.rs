@@ -106,7 +106,11 @@ async fn detect(
                 spoken => spoken,
             }
         }
-        Protocol::Tls => detect::client_speaks(&mut client, patience).await,
+        // What is no TLS there is nobody's request to route, as in Istio.
+        Protocol::Tls => match detect::client_speaks(&mut client, patience).await {
+            Spoken::Http1 | Spoken::Http2 if !listens => Spoken::Opaque,
+            spoken => spoken,
+        },
         Protocol::Detect => return detect_undeclared(worker, accepted, client, patience).await,
     };
     Some(Detected { accepted, client, spoken })

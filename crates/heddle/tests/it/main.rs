@@ -12,6 +12,7 @@ mod certificates;
 mod egress;
 mod gateway_rows;
 mod http_features;
+mod istio_counts;
 mod life;
 mod machines;
 mod ordinary_user;

@@ -351,7 +351,11 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
             };
             let line = match &port.error {
                 None => {
-                    let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
+                    let scheme = match port.wanted_port {
+                        _ if port.udp => "udp",
+                        wanted if wanted % 1000 == 443 => "https",
+                        _ => "http",
+                    };
                     let (host, number) = (port.host_address, port.host_port);
                     let host = SocketAddr::new(host, number);
                     Ok(format!("{scheme}://{host} leads to {name}{why}"))

@@ -383,6 +383,7 @@ pub(crate) fn rule() -> HttpRule {
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }
 

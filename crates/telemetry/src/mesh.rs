@@ -39,6 +39,17 @@ pub static LIMITS: GroupDefinition = GroupDefinition {
     expires: true,
 };
 
+/// Packets around the proxy that the kernel dropped as policies say, by direction and by the policy.
+pub static PACKETS: GroupDefinition = GroupDefinition {
+    labels: &["direction", "policy"],
+    metrics: &[Metric {
+        name: "heddle_packets_denied_total",
+        help: "Packets that pass no proxy and that the kernel dropped, by the policy that says so.",
+        kind: Kind::Counter,
+    }],
+    expires: true,
+};
+
 /// A proxy's certificates, by identity.
 pub static CERTIFICATES: GroupDefinition = GroupDefinition {
     labels: &["identity"],
@@ -124,6 +135,7 @@ pub struct MeshMetrics {
     connections: Group,
     peers: Group,
     limits: Group,
+    packets: Group,
     certificates: Group,
     roots: Group,
 }
@@ -135,6 +147,7 @@ impl MeshMetrics {
             connections: registry.group(&CONNECTIONS),
             peers: registry.group(&PEERS),
             limits: registry.group(&LIMITS),
+            packets: registry.group(&PACKETS),
             certificates: registry.group(&CERTIFICATES),
             roots: registry.group(&ROOTS),
         }
@@ -156,6 +169,12 @@ impl MeshMetrics {
     pub fn record_limit(&self, direction: Direction, domain: &str, outcome: LimitOutcome) {
         let series = self.limits.series(&[direction.as_str(), domain, outcome.as_str()]);
         series.counter(0).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts packets that the kernel dropped; `policy` is `kind/namespace/name`.
+    pub fn record_packets_denied(&self, direction: Direction, policy: &str, count: u64) {
+        let series = self.packets.series(&[direction.as_str(), policy]);
+        series.counter(0).iter().for_each(|counter| counter.add(count));
     }
 
     /// Counts a certificate that came, and states when it expires.
@@ -205,6 +224,7 @@ mod tests {
             &CONNECTIONS,
             &PEERS,
             &LIMITS,
+            &PACKETS,
             &CERTIFICATES,
             &ROOTS,
             &crate::audit::LINES,

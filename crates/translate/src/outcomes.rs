@@ -64,16 +64,6 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
-    ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
-    ("subsets[].trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
 ];
 
 const ENVOY_FILTER: Table = &[
@@ -108,14 +98,6 @@ const SIDECAR: Table = &[
     ("egress", Applied),
     ("egress[].port.targetPort", Ignored("deprecated")),
     ("ingress", Applied),
-    (
-        "ingress[].defaultEndpoint",
-        Unsupported("connections to the port go to the port itself; the application listens there"),
-    ),
-    (
-        "ingress[].connectionPool",
-        Unsupported("the limits of `inboundConnectionPool` hold for every port"),
-    ),
     ("ingress[].port.targetPort", Ignored("deprecated")),
     ("inboundConnectionPool", Applied),
     ("outboundTrafficPolicy", Applied),
@@ -129,6 +111,19 @@ const WORKLOAD_ENTRY: Table = &[
     ("locality", Applied),
     ("weight", Applied),
     ("serviceAccount", Applied),
+];
+
+const WORKLOAD_GROUP: Table = &[
+    ("metadata", Applied),
+    ("template", Applied),
+    ("template.address", Ignored("each machine says its own address when it joins")),
+    ("probe", Applied),
+    (
+        "probe.exec",
+        Unsupported(
+            "whoever writes objects runs nothing on a machine: it counts as ready when its application runs",
+        ),
+    ),
 ];
 
 const PEER_AUTHENTICATION: Table =
@@ -150,8 +145,6 @@ const REQUEST_AUTHENTICATION: Table = &[
     ("targetRefs", Applied),
 ];
 
-const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
-
 const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
 const NO_CERT_SIGNERS: &str =
     "the mesh's own authority signs, no signer of Kubernetes: this certificate is not trusted";
@@ -171,7 +164,7 @@ const MESH_CONFIG: Table = &[
     ("defaultDestinationRuleExportTo", Applied),
     ("connectTimeout", Applied),
     ("tcpKeepalive", Applied),
-    ("h2UpgradePolicy", Unsupported(NO_UPGRADE)),
+    ("h2UpgradePolicy", Applied),
     ("protocolDetectionTimeout", Applied),
     ("defaultConfig.drainDuration", Applied),
     ("pathNormalization", Applied),
@@ -190,15 +183,6 @@ const MESH_CONFIG: Table = &[
     ("certificates", Ignored("removed from Istio")),
     ("", Unsupported("this setting of the mesh is not read yet")),
 ];
-
-const WORKLOAD_GROUP: Table = &[
-    ("metadata", Ignored("no entries are made; the labels tell which entries belong to the group")),
-    ("template", Unsupported(NO_REGISTRATION)),
-    ("probe", Applied),
-];
-
-/// Why entries of a group are not made.
-const NO_REGISTRATION: &str = "machines do not register themselves: write a WorkloadEntry for each, with the labels of the group";
 
 /// The tables of the kinds that are enforced field by field.
 const TABLES: &[(&str, Table)] = &[

@@ -1,5 +1,5 @@
-//! WorkloadGroups: machines do not register themselves, but the probe of a group counts for the entries that belong to it.
-//! Istio has the agent on the machine probe and report; here the proxies that use an entry ask it (`docs/decisions/0111`).
+//! The probe of a WorkloadGroup for entries that are written by hand. Machines that have joined are probed by the agent
+//! beside them; where there is none, the proxies that use an entry ask it themselves (`docs/decisions/0111`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use heddle_api::istio::{ReadinessProbe, WorkloadEntry, WorkloadGroup};
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_ir::endpoint::{HealthCheck, HealthProbe};
 
-use crate::codes;
 use crate::engine::{Kind, Reader, Topic};
 use crate::report::Report;
 
@@ -23,9 +22,7 @@ pub(crate) fn health_check(
     let groups =
         reader.objects(Topic::KindIn(Kind::WorkloadGroup, entry.meta.namespace.as_str().into()));
     groups.into_iter().find_map(|group| match group {
-        AnyObject::WorkloadGroup(group) if holds(&group, entry) => {
-            check(&group, &mut Report::default()).map(Arc::new)
-        }
+        AnyObject::WorkloadGroup(group) if holds(&group, entry) => check(&group).map(Arc::new),
         _ => None,
     })
 }
@@ -51,12 +48,12 @@ fn holds(group: &Object<WorkloadGroup>, entry: &Object<WorkloadEntry>) -> bool {
 }
 
 /// The check that a probe is; none where there is none, or a proxy cannot make it.
-fn check(group: &Object<WorkloadGroup>, report: &mut Report) -> Option<HealthCheck> {
+fn check(group: &Object<WorkloadGroup>) -> Option<HealthCheck> {
     let probe = group.spec.probe.as_ref()?;
     if group.is_broken(probe.at) {
         return None;
     }
-    let (asked, port) = asked(group, probe, report)?;
+    let (asked, port) = asked(probe)?;
     let number = |field: Option<i32>, default: u32| {
         field
             .and_then(|number| u32::try_from(number).ok())
@@ -64,10 +61,6 @@ fn check(group: &Object<WorkloadGroup>, report: &mut Report) -> Option<HealthChe
             .unwrap_or(default)
     };
     let seconds = |field, default| Duration::from_secs(number(field, default).into());
-    if probe.initial_delay_seconds.is_some_and(|seconds| seconds > 0) {
-        let why = "nobody is told when the machine starts: checks begin when a proxy uses it";
-        report.ignored(group.origin_of(probe.at, "initialDelaySeconds"), why);
-    }
     Some(HealthCheck {
         origin: group.origin_of(group.spec.at, "probe"),
         probe: asked,
@@ -79,16 +72,9 @@ fn check(group: &Object<WorkloadGroup>, report: &mut Report) -> Option<HealthChe
     })
 }
 
-fn asked(
-    group: &Object<WorkloadGroup>,
-    probe: &ReadinessProbe,
-    report: &mut Report,
-) -> Option<(HealthProbe, Option<u16>)> {
+fn asked(probe: &ReadinessProbe) -> Option<(HealthProbe, Option<u16>)> {
     if let Some(http) = &probe.http_get {
-        if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            let how =
-                "no certificate of the machine can be verified: that it takes connections is asked";
-            report.translated(group.origin_of(http.at, "scheme"), how);
+        if is_https(http.scheme.as_deref()) {
             return Some((HealthProbe::Tcp, Some(http.port)));
         }
         let path = http.path.as_deref().unwrap_or("/");
@@ -96,58 +82,43 @@ fn asked(
         let mut host = http.host.clone().unwrap_or_default();
         let mut headers = Vec::new();
         for header in &http.http_headers {
-            let (name, value) = (header.name.as_deref(), header.value.as_deref());
-            let Some(name) = name else { continue };
-            let value = value.unwrap_or_default();
+            let value = header.value.as_deref().unwrap_or_default();
+            let Some(name) = header.name.as_deref() else { continue };
             if name.eq_ignore_ascii_case("host") {
                 value.clone_into(&mut host);
             } else {
                 headers.push((name.to_ascii_lowercase().into(), value.into()));
             }
         }
-        return Some((
-            HealthProbe::Http { host: host.into(), path: path.into(), headers },
-            Some(http.port),
-        ));
+        let asked = HealthProbe::Http { host: host.into(), path: path.into(), headers };
+        return Some((asked, Some(http.port)));
     }
     if let Some(tcp) = &probe.tcp_socket {
-        if tcp.host.as_deref().is_some_and(|host| !host.is_empty()) {
-            let why = "the address of the workload itself is connected to";
-            report.ignored(group.origin_of(tcp.at, "host"), why);
-        }
         return Some((HealthProbe::Tcp, Some(tcp.port)));
     }
-    if let Some(grpc) = &probe.grpc {
-        let service = grpc.service.as_deref().unwrap_or_default().into();
-        return Some((HealthProbe::Grpc { service }, grpc.port));
-    }
-    if let Some(exec) = &probe.exec {
-        let why = "commands run on the machine itself, and nobody there runs them for heddle";
-        report.unsupported(group.origin_at(exec.at), why);
-    }
-    None
+    // A command could be run by the machine only.
+    let grpc = probe.grpc.as_ref()?;
+    let service = grpc.service.as_deref().unwrap_or_default().into();
+    Some((HealthProbe::Grpc { service }, grpc.port))
 }
 
-/// What there is to say about the probe of a group.
+fn is_https(scheme: Option<&str>) -> bool {
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+}
+
+/// What there is to say about the probe of a group, for entries that are written by hand.
 pub(super) fn report(reader: &Reader<'_>, group: &Object<WorkloadGroup>, report: &mut Report) {
-    let Some(probe) = &group.spec.probe else { return };
-    if check(group, report).is_none() {
-        return;
-    }
-    let entries =
-        reader.objects(Topic::KindIn(Kind::WorkloadEntry, group.meta.namespace.as_str().into()));
+    let http = group.spec.probe.as_ref().and_then(|probe| probe.http_get.as_ref());
+    let Some(http) = http.filter(|http| is_https(http.scheme.as_deref())) else { return };
+    let namespace = group.meta.namespace.as_str().into();
+    let entries = reader.objects(Topic::KindIn(Kind::WorkloadEntry, namespace));
     let has_entry = entries.iter().any(|entry| match entry {
         AnyObject::WorkloadEntry(entry) => holds(group, entry),
         _ => false,
     });
-    if !has_entry {
-        let message = "no WorkloadEntry belongs to the group, so that nobody is probed";
-        let finding = heddle_diag::Diagnostic::warning(
-            codes::SELECTS_NOTHING,
-            group.origin_at(probe.at),
-            message,
-        );
-        let hint = "an entry belongs to it by the annotation `istio.io/autoRegistrationGroup`, or by having all of its labels";
-        report.push(finding.hint(hint));
+    if has_entry {
+        let how = "of entries without an agent it is asked whether the port takes connections: nobody vouches for their \
+                   certificates";
+        report.translated(group.origin_of(http.at, "scheme"), how);
     }
 }

@@ -243,6 +243,7 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
         health_check: None,
     };
     state_of(worker, host, port, security, endpoint)

@@ -9,6 +9,7 @@ mod authz_rows;
 mod bad_input;
 mod egress;
 mod gateway_rows;
+mod gateways;
 mod http_features;
 mod life;
 mod ordinary_user;

@@ -23,6 +23,7 @@ fn caller(locality: &str) -> Workload {
         canonical_revision: "latest".into(),
         locality: Locality::parse(locality),
         transport: MeshTransport::MutualTls,
+        is_gateway: false,
     }
 }
 

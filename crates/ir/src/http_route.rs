@@ -159,7 +159,7 @@ pub struct HttpMatch {
     pub headers: Vec<HeaderMatch>,
     /// All must match.
     pub query: Vec<QueryMatch>,
-    /// Conditions on the claims of the request's verified token; all must match. Without a token none does.
+    /// Conditions on the claims of the request's verified token; all must match. Without a token every claim is absent.
     pub claims: Vec<ClaimMatch>,
     /// Further conditions on path and method, which may be turned around (Linkerd's condition trees); all must match.
     pub parts: Vec<PartMatch>,

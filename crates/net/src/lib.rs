@@ -13,6 +13,7 @@ pub mod capture;
 pub mod datagrams;
 pub mod drain;
 pub mod interception;
+pub mod memory;
 pub mod namespace;
 pub mod netlink;
 mod nftables;

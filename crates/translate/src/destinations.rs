@@ -458,7 +458,7 @@ fn destination(
         endpoints,
         subset_labels: subset_labels.unwrap_or_default(),
         load_balancing,
-        connection_pool: policies.connection_pool(&mesh, &mut unused),
+        connection_pool: policies.connection_pool_of(&mesh, port.protocol),
         outlier_detection: policies.outlier_detection(profile, &mut unused),
         tls: security.tls,
         subject_alt_names: if names.is_empty() { service.subject_alt_names.clone() } else { names },

@@ -1,12 +1,13 @@
 //! `up` and `down`: a mesh on this machine, from its first process to its last.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use heddle_standalone::status::{MeshStatus, WorkloadStatus};
+use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
 use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
@@ -25,6 +26,8 @@ use crate::failure::hinted;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
+/// How long what has failed may still be replaced by what was just applied.
+const CORRECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a mesh is started with.
 pub(crate) struct Settings {
@@ -33,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<PathBuf>,
     /// Where ports are published that name no address.
     pub(crate) publish_address: IpAddr,
+    /// Where machines join; none: nowhere.
+    pub(crate) join_listen: Option<SocketAddr>,
 }
 
 /// The options of a mesh in a state directory.
@@ -83,6 +88,7 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
         certificate_lifetime: arguments.certificate_lifetime,
         ca: usable_authority(arguments.ca.as_deref())?,
         publish_address: arguments.publish_address,
+        join_listen: arguments.join_listen,
     };
     let started = start(&directory, &settings)?;
     runtime()?.block_on(async {
@@ -125,7 +131,21 @@ pub(crate) fn background(directory: &Path, settings: &Settings) -> Result<ExitCo
 }
 
 pub(crate) fn start(directory: &Path, settings: &Settings) -> Result<heddle_standalone::Mesh> {
-    heddle_standalone::start(options(directory, settings)).map_err(|error| {
+    let mut options = options(directory, settings);
+    if let Some(address) = settings.join_listen {
+        let listener = std::net::TcpListener::bind(address).map_err(|error| {
+            let error = anyhow::Error::new(error)
+                .context(format!("cannot listen for machines on {address}"));
+            hinted(error, "--join-listen names an address of this machine and a free port")
+        })?;
+        options.machines = Some(Arc::new(listener));
+    }
+    start_with(options)
+}
+
+/// Starts a mesh, or a machine's part of one.
+pub(crate) fn start_with(options: Options) -> Result<heddle_standalone::Mesh> {
+    heddle_standalone::start(options).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
         match hint {
@@ -168,6 +188,12 @@ async fn detached(
         .arg(arguments.certificate_lifetime.as_millis().to_string())
         .arg("--publish-address")
         .arg(arguments.publish_address.to_string())
+        .args(
+            arguments
+                .join_listen
+                .iter()
+                .flat_map(|at| ["--join-listen".to_owned(), at.to_string()]),
+        )
         .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
@@ -231,6 +257,7 @@ pub(crate) async fn bring_up(
     }
     let begun = Instant::now();
     let mut shown = String::new();
+    let mut hopeless_since = None;
     loop {
         // The control plane knows what shall run, the supervisor what does.
         let ready = objects::ready_within(client, POLL_PERIOD).await?;
@@ -244,10 +271,21 @@ pub(crate) async fn bring_up(
             objects::wait_applied(client, timeout.saturating_sub(begun.elapsed())).await?;
             return print_published(&status);
         }
+        if !is_hopeless(&status) {
+            hopeless_since = None;
+        } else if hopeless_since.get_or_insert_with(Instant::now).elapsed() > CORRECTION_TIMEOUT {
+            return Err(not_ready(&status, "and will not become so"));
+        }
         if begun.elapsed() > timeout {
-            return Err(not_ready(&status, timeout));
+            return Err(not_ready(&status, &format!("after {} s", timeout.as_secs())));
         }
     }
+}
+
+/// Whether all that is not ready has failed for good.
+fn is_hopeless(status: &MeshStatus) -> bool {
+    let mut missing = status.workloads.iter().filter(|workload| !workload.ready).peekable();
+    missing.peek().is_some() && missing.all(|workload| workload.phase == Phase::Failed)
 }
 
 fn progress(status: &MeshStatus) -> String {
@@ -269,7 +307,7 @@ fn progress(status: &MeshStatus) -> String {
     }
 }
 
-fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
+fn not_ready(status: &MeshStatus, how: &str) -> anyhow::Error {
     let waiting: Vec<String> = status
         .workloads
         .iter()
@@ -277,8 +315,8 @@ fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
         .map(|workload| format!("{}/{}: {}", workload.namespace, workload.name, why(workload)))
         .collect();
     hinted(
-        anyhow::anyhow!("not ready after {} s: {}", timeout.as_secs(), waiting.join("; ")),
-        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer",
+        anyhow::anyhow!("not ready {how}: {}", waiting.join("; ")),
+        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer; a corrected file can be applied with `heddle apply -f`",
     )
 }
 
@@ -333,7 +371,7 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
                         _ => "http",
                     };
                     let (host, number) = (port.host_address, port.host_port);
-                    let host = std::net::SocketAddr::new(host, number);
+                    let host = SocketAddr::new(host, number);
                     Ok(format!("{scheme}://{host} leads to {name}{why}"))
                 }
                 Some(error) => Err(error.clone()),

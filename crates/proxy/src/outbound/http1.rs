@@ -17,7 +17,9 @@ use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
-use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, TargetForm};
+use heddle_wire::http1::{
+    self as wire, BodyLength, HeaderEdit, RequestEdits, RequestHead, TargetForm,
+};
 use http::HeaderMap;
 use tokio::time::Instant;
 
@@ -32,6 +34,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::forward::copies::{self, Copies, Source};
+use crate::forward::upgraded;
 use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -274,6 +277,7 @@ impl Routed<'_> {
         edits: &RequestEdits<'_>,
         own: &OwnEdits<'_>,
         departure: &Departure,
+        framed: Option<BodyLength>,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
@@ -288,7 +292,7 @@ impl Routed<'_> {
                 own.first().chain(asked).chain(routed).chain(own.iter())
             };
             wire::write_request(head, &edits, headers, &mut out);
-            copies::Head::Http1(out, head.method_text() == "HEAD")
+            copies::Head::Http1 { head: out, is_head: head.method_text() == "HEAD", framed }
         })
     }
 
@@ -332,7 +336,10 @@ impl Routed<'_> {
         let copies = if head.upgrade().is_some() {
             None
         } else {
-            self.copies(head, &edits, &own, departure)
+            // What is upgraded has lost its framing when it is copied.
+            let upgraded = upgraded::is_for(state);
+            let framed = (!upgraded).then(|| head.body());
+            self.copies(head, &edits, &own, departure, framed)
         };
         let idempotent = http1::is_idempotent(head.method_text());
         Written { out, hash: hashed.hash, idempotent, copies }
@@ -360,7 +367,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
-            due: decision.rule.timeout.map(|timeout| begun.started + timeout),
+            due: super::due(decision, begun.started),
             idempotent,
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
@@ -370,6 +377,7 @@ impl Routed<'_> {
                 log: self.log,
                 standing: self.entered.and_then(Entered::standing),
                 as_http1: false,
+                as_http2: upgraded::is_for(state),
             },
         };
         let edits = || {

@@ -340,7 +340,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,
-            due: decision.rule.timeout.map(|timeout| self.started + timeout),
+            due: super::due(decision, self.started),
             idempotent: is_idempotent(head.method.as_str()),
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
@@ -350,6 +350,7 @@ impl Routed<'_> {
                 log: self.log,
                 standing: entered.and_then(Entered::standing),
                 as_http1: entered.is_some() && bridge::is_for(state, &head.headers),
+                as_http2: false,
             },
         };
         let response_edits = || {

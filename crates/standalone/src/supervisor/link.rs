@@ -92,7 +92,7 @@ mod tests {
         let (near, far) = pair().unwrap();
         let (broker, driver) = Client::new(near).unwrap();
         tasks.spawn(driver.run());
-        tasks.spawn(crate::host::serve(Server::new(far).unwrap()));
+        tasks.spawn(crate::host::serve(Server::new(far).unwrap(), None));
         let (near, far) = pair().unwrap();
         let (proxy, driver) = Client::new(near).unwrap();
         tasks.spawn(driver.run());

@@ -9,7 +9,7 @@ async fn with_publisher<T>(work: impl AsyncFnOnce(Publisher) -> T) -> T {
     let (client, driver) = Client::new(near).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        crate::host::serve(Server::new(far).unwrap()).await.unwrap();
+        crate::host::serve(Server::new(far).unwrap(), None).await.unwrap();
     });
     tasks.spawn(async move {
         driver.run().await.unwrap();

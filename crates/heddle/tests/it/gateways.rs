@@ -269,7 +269,7 @@ spec:
   - {{name: https, port: 443, targetPort: 8443}}
   - {{name: https-mutual, port: 444, targetPort: 8444}}
   - {{name: tls, port: 445, targetPort: 8445}}
-  - {{name: tls-cross, port: 15443}}
+  - {{name: tcp-cross, port: 15443}}
 ---
 apiVersion: apps/v1
 kind: Deployment

@@ -11,6 +11,7 @@ mod bad_input;
 mod certificates;
 mod egress;
 mod gateway_rows;
+mod gateways;
 mod http_features;
 mod istio_counts;
 mod life;

@@ -152,6 +152,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         canonical_revision: "v1".into(),
         locality: Locality::default(),
         transport: MeshTransport::MutualTls,
+        is_gateway: false,
     }
 }
 

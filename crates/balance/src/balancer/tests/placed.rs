@@ -24,6 +24,7 @@ fn caller(locality: &str) -> Workload {
         hostname: Arc::default(),
         locality: Locality::parse(locality),
         transport: MeshTransport::MutualTls,
+        is_gateway: false,
     }
 }
 

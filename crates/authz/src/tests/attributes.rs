@@ -162,6 +162,7 @@ fn methods_paths_and_headers() {
         (Attribute::Method, exact("GET"), true),
         (Attribute::Method, exact("get"), false),
         (header(":method"), exact("GET"), true),
+        (header(":path"), exact("/info/details"), true),
         (Attribute::Method, PRESENT, true),
         (Attribute::Path, exact("/info/details"), true),
         (Attribute::Path, exact("/info"), false),

@@ -256,10 +256,11 @@ fn operation(random: &mut Random) -> Value {
     operation
 }
 
-const KEYS: [(&str, &[&str]); 17] = [
+const KEYS: [(&str, &[&str]); 18] = [
     ("request.headers[x-token]", &["abc", "*bc", "a*", "*"]),
     ("request.headers[X-Token]", &["abc", "*"]),
     ("request.headers[:authority]", &["b.ns1", "example.com"]),
+    ("request.headers[:path]", &["/a", "/a?b*", "*", "*/admin"]),
     ("source.ip", &BLOCKS),
     ("remote.ip", &BLOCKS),
     ("source.namespace", &NAMESPACES),
@@ -451,6 +452,7 @@ fn condition_value_holds(key: &str, value: &str, asked: &Asked, namespace: &str)
             asked.header.is_some_and(|own| text_holds(value, own))
         }
         "request.headers[:authority]" => value_holds("hosts", value, asked, namespace),
+        "request.headers[:path]" => text_holds(value, asked.path),
         "source.ip" => value_holds("ipBlocks", value, asked, namespace),
         "remote.ip" => value_holds("remoteIpBlocks", value, asked, namespace),
         "source.namespace" => value_holds("namespaces", value, asked, namespace),

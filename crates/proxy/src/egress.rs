@@ -248,6 +248,8 @@ impl Judged {
         }
         let mut names = worker.shared.names.of(address.ip(), now_s());
         names.extend(self.names.iter().cloned());
+        // What a route of a network sends on, that network's policy has nothing more to say about.
+        names.extend(destination.id.network_name());
         if let Target::Endpoint(..) = target {
             // What is configured as the address of a host is found under it.
             names.push(destination.id.host.as_str().to_owned());

@@ -72,6 +72,8 @@ pub struct SidecarOptions {
     pub workload_api: Option<OwnedFd>,
     /// The socket of a Workload API that gives the identity; none: the control plane signs one.
     pub svid_source: Option<PathBuf>,
+    /// The proxy is on a machine outside of the mesh's network: workloads too are reached through the supervisor.
+    pub is_outside: bool,
     /// Where decisions are written that somebody may have to account for.
     pub audit: AuditSettings,
 }
@@ -178,6 +180,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         sockets: SocketFactory::here().with_mark(PROXY_MARK),
         application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
+        is_outside: options.is_outside,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
         names,

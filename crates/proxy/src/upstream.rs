@@ -203,7 +203,6 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Endpoint(endpoint, _) if is_loopback(&endpoint.address) => {
             return Place::Application;
         }
-        Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,
             EndpointAddress::Name(..) => return Place::Outside,
@@ -211,11 +210,8 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Address(address) => address,
     };
     let snapshot = worker.shared.configuration.snapshot();
-    if snapshot.targets.is_in_mesh(address.ip().to_canonical()) {
-        Place::Inside
-    } else {
-        Place::Outside
-    }
+    let is_in_mesh = snapshot.targets.is_in_mesh(address.ip().to_canonical());
+    if is_in_mesh && !worker.shared.is_outside { Place::Inside } else { Place::Outside }
 }
 
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.

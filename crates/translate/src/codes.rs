@@ -105,6 +105,9 @@ heddle_diag::codes! {
     SHADOWED_MATCH = "HED0234", "an older route takes these requests", [],
         "An older route has the same match for the same host on the same listener or Service port. Where matches say equally \
          much the older route decides, also when the newer one is meant as its replacement. Change or delete the older one.";
+    CLAIMS_UNCHECKED = "HED0235", "claims that nobody verifies", ["IST0149"],
+        "A match on the claims of a token holds for tokens that a RequestAuthentication of the gateway's workload has \
+         verified. Without one every request is taken for one without a token.";
 
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \

@@ -66,6 +66,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) standing: Option<&'a dyn Standing>,
     /// A request of HTTP/2 goes on as HTTP/1.
     pub(crate) as_http1: bool,
+    /// A request of HTTP/1 goes on as HTTP/2.
+    pub(crate) as_http2: bool,
 }
 
 /// How a request ended.

@@ -217,7 +217,12 @@ async fn connect(
     Ok(Opened { upstream, state, recorder, underway, generation, log, _active: active })
 }
 
-fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {
+/// The endpoint for a connection, or for the datagrams of a client.
+pub(crate) fn pick(
+    worker: &Worker,
+    accepted: Accepted,
+    state: &DestinationState,
+) -> Option<Target> {
     let policy = &state.destination.load_balancing;
     let pick = Pick {
         hash: HashedRequest::of_stream(policy, accepted.source.ip()),

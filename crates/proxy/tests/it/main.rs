@@ -24,3 +24,4 @@ mod revocation;
 mod stream;
 mod support;
 mod tokens;
+mod upgraded;

@@ -228,7 +228,9 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
         Attribute::Host => Kind::TextIgnoringCase,
         Attribute::Path => Kind::Path,
         Attribute::RequestHeader(name) if name.starts_with(':') => {
-            return Err("pseudo-headers other than :authority, :method and :path cannot be looked at");
+            return Err(
+                "pseudo-headers other than :authority, :method and :path cannot be looked at",
+            );
         }
         Attribute::DestinationName
         | Attribute::Method

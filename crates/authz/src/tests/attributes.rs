@@ -228,7 +228,7 @@ fn unreadable_values_are_never_in_favour() {
         (Attribute::Path, ValueMatch::PathTemplate("/{**}/{*}".into())),
         (Attribute::SourceAddress, exact("10.1.0.11")),
         (Attribute::DestinationPort, exact("9080")),
-        (Attribute::RequestHeader(":path".into()), exact("/")),
+        (Attribute::RequestHeader(":scheme".into()), exact("/")),
     ];
     for (attribute, value) in unreadable {
         for negate in [false, true] {

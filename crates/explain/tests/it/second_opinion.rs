@@ -6,6 +6,7 @@
 mod cilium;
 mod istio;
 mod linkerd;
+mod transport;
 
 use serde_json::Value;
 

@@ -49,20 +49,18 @@ fn token(name: &str) -> TokenFacts {
         ("deep".to_owned(), ClaimValue::Map(BTreeMap::from([("er".to_owned(), text("yes"))]))),
     ]);
     let issuer = "https://issuer.example/a".to_owned();
-    match name {
-        "full" => TokenFacts {
+    if name == "full" {
+        return TokenFacts {
             issuer,
             subject: "alice".to_owned(),
             audiences: vec!["shop".to_owned(), "bank".to_owned()],
             presenter: Some("front".to_owned()),
             claims,
-        },
-        _ => {
-            claims.insert("role".to_owned(), text(""));
-            claims.remove("deep");
-            TokenFacts { issuer, subject: "bob".to_owned(), claims, ..TokenFacts::default() }
-        }
+        };
     }
+    claims.insert("role".to_owned(), text(""));
+    claims.remove("deep");
+    TokenFacts { issuer, subject: "bob".to_owned(), claims, ..TokenFacts::default() }
 }
 
 impl Tokens for Named {

@@ -4,6 +4,7 @@
 //! `HEDDLE_OPINIONS` says how many sets of policies are tried of each kind, `HEDDLE_OPINIONS_SEED` where to begin.
 
 mod cilium;
+mod egress_network;
 mod istio;
 mod linkerd;
 mod transport;

@@ -442,11 +442,7 @@ impl State {
             })
             .collect();
         let has_plain = workloads.iter().any(|workload| !workload.meshed);
-        let services_for_plain = if has_plain {
-            desired::plain::services(translator)
-        } else {
-            desired::plain::Services::default()
-        };
+        let services_for_plain = desired::plain::services(translator, has_plain);
         let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let state = DesiredState {
             version: String::new(),

@@ -24,6 +24,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use crate::built_in;
+use crate::egress::account::Ledger;
 use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
@@ -207,6 +208,8 @@ fn tell(
             }
         }
     };
+    let host = authority.unwrap_or_default();
+    Ledger::of(worker).not_configured(destination, host, &refusal);
     let (direction, reason) = (Direction::Outbound, Reason::DestinationUnknown);
     let parties = Parties { direction, source: None, peer: "", destination: &text };
     let hint = match refusal {
@@ -233,7 +236,7 @@ impl DirectDestinations {
         let make = || {
             let host = name_of(PASSTHROUGH);
             let pool = built_in::connection_pool();
-            built_in::destination(PASSTHROUGH, host, 0, ClientTls::Disable, pool)
+            built_in::destination(PASSTHROUGH, host, 0, Protocol::Detect, ClientTls::Disable, pool)
         };
         passthrough.get_or_insert_with(make).clone()
     }
@@ -270,7 +273,8 @@ fn workload_state(
     let host = name_of(&address.ip().to_string());
     let pool = built_in::connection_pool();
     let name = &*workload.workload_name;
-    let alone = built_in::destination(name, host, address.port(), ClientTls::Auto, pool);
+    let (port, protocol) = (address.port(), Protocol::Detect);
+    let alone = built_in::destination(name, host, port, protocol, ClientTls::Auto, pool);
     let mut destination = (*alone.destination).clone();
     destination.service_namespace = workload.namespace.clone();
     destination.load_balancing = heddle_ir::destination::LoadBalancing::Random;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -56,6 +56,10 @@ async fn grant(request: &Request) -> Result<Grant, Refusal> {
         Request::Listen(address) => {
             let listener = TcpListener::bind(address).await?.into_std()?;
             Ok(Grant::Descriptor(listener.into()))
+        }
+        Request::ListenUdp(address) => {
+            let socket = UdpSocket::bind(address).await?.into_std()?;
+            Ok(Grant::Descriptor(socket.into()))
         }
         Request::Resolve(name) => resolve(name).await,
     }

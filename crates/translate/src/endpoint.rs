@@ -16,7 +16,7 @@ use crate::engine::{Derivation, Reader, Topic};
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::pod;
-use crate::service::{Endpoints, ServiceKey, ServicePort};
+use crate::service::{Endpoints, ServiceKey, ServicePort, identified_text};
 use crate::workload::{Facts, MutualTlsKey, WorkloadKey};
 use crate::workloads::{ENTRY_PORTS, ENTRY_WEIGHT};
 
@@ -29,7 +29,7 @@ const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 impl Derivation for EndpointsKey {
     fn derive(&self, reader: &Reader<'_>) -> Option<Arc<EndpointSet>> {
-        let service = reader.read(&ServiceKey(self.0.host.as_str().into()))?;
+        let service = reader.read(&ServiceKey(identified_text(&self.0.host)))?;
         let port = service.ports.iter().find(|port| port.number == self.0.port)?;
         let mut endpoints = match &port.endpoints {
             Endpoints::OriginalDestination | Endpoints::Requested | Endpoints::Nowhere => {

@@ -64,16 +64,6 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
-    ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
-    ("subsets[].trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
 ];
 
 const ENVOY_FILTER: Table = &[
@@ -108,14 +98,6 @@ const SIDECAR: Table = &[
     ("egress", Applied),
     ("egress[].port.targetPort", Ignored("deprecated")),
     ("ingress", Applied),
-    (
-        "ingress[].defaultEndpoint",
-        Unsupported("connections to the port go to the port itself; the application listens there"),
-    ),
-    (
-        "ingress[].connectionPool",
-        Unsupported("the limits of `inboundConnectionPool` hold for every port"),
-    ),
     ("ingress[].port.targetPort", Ignored("deprecated")),
     ("inboundConnectionPool", Applied),
     ("outboundTrafficPolicy", Applied),
@@ -163,8 +145,6 @@ const REQUEST_AUTHENTICATION: Table = &[
     ("targetRefs", Applied),
 ];
 
-const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
-
 const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
 const NO_CERT_SIGNERS: &str =
     "the mesh's own authority signs, no signer of Kubernetes: this certificate is not trusted";
@@ -184,7 +164,7 @@ const MESH_CONFIG: Table = &[
     ("defaultDestinationRuleExportTo", Applied),
     ("connectTimeout", Applied),
     ("tcpKeepalive", Applied),
-    ("h2UpgradePolicy", Unsupported(NO_UPGRADE)),
+    ("h2UpgradePolicy", Applied),
     ("protocolDetectionTimeout", Applied),
     ("defaultConfig.drainDuration", Applied),
     ("pathNormalization", Applied),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use heddle_standalone::status::{MeshStatus, WorkloadStatus};
+use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
 use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
@@ -26,6 +26,8 @@ use crate::failure::hinted;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
+/// How long what has failed may still be replaced by what was just applied.
+const CORRECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a mesh is started with.
 pub(crate) struct Settings {
@@ -275,6 +277,7 @@ pub(crate) async fn bring_up(
     }
     let begun = Instant::now();
     let mut shown = String::new();
+    let mut hopeless_since = None;
     loop {
         // The control plane knows what shall run, the supervisor what does.
         let ready = objects::ready_within(client, POLL_PERIOD).await?;
@@ -288,10 +291,21 @@ pub(crate) async fn bring_up(
             objects::wait_applied(client, timeout.saturating_sub(begun.elapsed())).await?;
             return print_published(&status);
         }
+        if !is_hopeless(&status) {
+            hopeless_since = None;
+        } else if hopeless_since.get_or_insert_with(Instant::now).elapsed() > CORRECTION_TIMEOUT {
+            return Err(not_ready(&status, "and will not become so"));
+        }
         if begun.elapsed() > timeout {
-            return Err(not_ready(&status, timeout));
+            return Err(not_ready(&status, &format!("after {} s", timeout.as_secs())));
         }
     }
+}
+
+/// Whether all that is not ready has failed for good.
+fn is_hopeless(status: &MeshStatus) -> bool {
+    let mut missing = status.workloads.iter().filter(|workload| !workload.ready).peekable();
+    missing.peek().is_some() && missing.all(|workload| workload.phase == Phase::Failed)
 }
 
 fn progress(status: &MeshStatus) -> String {
@@ -313,7 +327,7 @@ fn progress(status: &MeshStatus) -> String {
     }
 }
 
-fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
+fn not_ready(status: &MeshStatus, how: &str) -> anyhow::Error {
     let waiting: Vec<String> = status
         .workloads
         .iter()
@@ -321,8 +335,8 @@ fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
         .map(|workload| format!("{}/{}: {}", workload.namespace, workload.name, why(workload)))
         .collect();
     hinted(
-        anyhow::anyhow!("not ready after {} s: {}", timeout.as_secs(), waiting.join("; ")),
-        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer",
+        anyhow::anyhow!("not ready {how}: {}", waiting.join("; ")),
+        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer; a corrected file can be applied with `heddle apply -f`",
     )
 }
 
@@ -371,7 +385,11 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
             };
             let line = match &port.error {
                 None => {
-                    let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
+                    let scheme = match port.wanted_port {
+                        _ if port.udp => "udp",
+                        wanted if wanted % 1000 == 443 => "https",
+                        _ => "http",
+                    };
                     let (host, number) = (port.host_address, port.host_port);
                     let host = SocketAddr::new(host, number);
                     Ok(format!("{scheme}://{host} leads to {name}{why}"))

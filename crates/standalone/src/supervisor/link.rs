@@ -55,7 +55,7 @@ impl Link {
                     other => Refusal::new(RefusalKind::Other, other.to_string()),
                 })
             }
-            Request::Listen(_) => {
+            Request::Listen(_) | Request::ListenUdp(_) => {
                 Err(Refusal::new(RefusalKind::Denied, "a proxy opens no ports on the host"))
             }
         }

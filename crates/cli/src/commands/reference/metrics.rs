@@ -14,6 +14,7 @@ const GROUPS: [(&str, &GroupDefinition); 9] = [
     ("TCP connections", &istio::TCP),
     ("Failures", &mesh::CONNECTIONS),
     ("Refused certificates", &mesh::PEERS),
+    ("Denied packets", &mesh::PACKETS),
     ("Certificates of the workload", &mesh::CERTIFICATES),
     ("Roots that peers are verified with", &mesh::ROOTS),
     ("Certificates that a gateway presents", &mesh::GATEWAY_CERTIFICATES),

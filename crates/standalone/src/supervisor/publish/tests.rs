@@ -38,7 +38,7 @@ async fn greeting(address: SocketAddr) -> String {
 
 fn wish(host: &str, target: SocketAddr, workload: &str, ready: bool) -> Wish {
     let (host, workload) = (host.parse().unwrap(), workload.into());
-    Wish { host, target, workload, service: String::new(), ready }
+    Wish { host, target, workload, service: String::new(), ready, udp: false }
 }
 
 /// A port that was free a moment ago.

@@ -38,7 +38,11 @@ impl Server {
                 let listener = UnixListener::bind(path).unwrap();
                 let (asked, _is_asked) = mpsc::channel(1);
                 let source = Source { views: receiver, asked, tokens: mpsc::channel(1).0 };
-                serve(source, listener, async { drop(stopped.await) }).await.unwrap();
+                // Cut off, as by a crash: whoever follows it would hold an orderly end up.
+                tokio::select! {
+                    served = serve(source, listener, std::future::pending()) => served.unwrap(),
+                    _ = stopped => {}
+                }
             });
         });
         let server = Self { views, root, stop: Some(stop), thread: Some(thread) };

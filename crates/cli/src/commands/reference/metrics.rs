@@ -8,7 +8,7 @@ use heddle_telemetry::{ResponseFlag, istio, mesh};
 use super::{NOTE, cell};
 
 /// Every group that proxies record, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 9] = [
+const GROUPS: [(&str, &GroupDefinition); 10] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
     ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),

@@ -231,6 +231,7 @@ pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoin
         workload_name: of.workload_name,
         canonical_name: of.canonical_name,
         canonical_revision: of.canonical_revision,
+        hostname: Arc::default(),
     }
 }
 

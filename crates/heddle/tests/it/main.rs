@@ -26,6 +26,7 @@ mod rollouts;
 mod samples;
 mod soaks;
 mod tokens;
+mod workload_api_source;
 
 use heddle_testkit::Mesh;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use heddle_authz::Transport;
 use heddle_ident::SpiffeId;
+use heddle_ir::endpoint::{EndpointAddress, EndpointSetKey};
 use heddle_ir::gateway::{
     AuthoritySource, ClientCertificate, ServerProtocol, ServerTls, TlsTermination,
 };
@@ -53,11 +54,10 @@ pub(crate) fn explain(world: &World, query: &Query, name: &str) -> Result<Answer
     let gateway = find(world, query, name)?;
     let (host, port) = written_host(&query.to).ok_or_else(|| QueryError::To(query.to.clone()))?;
     let asked = query.speaks()?;
-    let port = port.unwrap_or_else(|| gateway.port(asked));
-    let own = gateway.workload.as_ref().and_then(|workload| workload.addresses.first().copied());
-    let address = SocketAddr::new(own.unwrap_or(NOWHERE), port);
-    let tls =
-        asked == Some(Speaks::Tls) || (asked != Some(Speaks::Tcp) && gateway.has_only_tls(port));
+    let port = port.unwrap_or_else(|| gateway.port(world, asked));
+    let address = SocketAddr::new(gateway.address(), gateway.target(world, port));
+    let only_tls = || gateway.has_only_tls(address.port());
+    let tls = asked == Some(Speaks::Tls) || (asked != Some(Speaks::Tcp) && only_tls());
     let default_port = if tls { 443 } else { 80 };
     let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
     let target = Target {
@@ -189,12 +189,45 @@ fn of_workload(world: &World, workload: &Arc<Workload>) -> Option<Gateway> {
 }
 
 impl Gateway {
+    fn address(&self) -> IpAddr {
+        let workload = self.workload.as_ref();
+        workload.and_then(|workload| workload.addresses.first().copied()).unwrap_or(NOWHERE)
+    }
+
+    /// Where the gateway listens for what clients call this port: on the port itself, or on the one to which a Service in
+    /// front of it leads.
+    fn target(&self, world: &World, port: u16) -> u16 {
+        let own = self.address();
+        if self.compiled.listens(SocketAddr::new(own, port)) {
+            return port;
+        }
+        let Some(workload) = &self.workload else { return port };
+        let Some(settings) = world.settings(&workload.id) else { return port };
+        let view = world.view(&settings.scope);
+        let hosts = view
+            .targets
+            .index()
+            .frontends
+            .iter()
+            .filter(|frontend| frontend.ports.iter().any(|own| own.number == port));
+        let mut targets = hosts.filter_map(|frontend| {
+            let set =
+                world.endpoints(&EndpointSetKey { host: frontend.exact_host()?.clone(), port })?;
+            set.endpoints.iter().find_map(|endpoint| match endpoint.address {
+                EndpointAddress::Address(address) if address.ip() == own => Some(address.port()),
+                _ => None,
+            })
+        });
+        targets.find(|port| self.compiled.listens(SocketAddr::new(own, *port))).unwrap_or(port)
+    }
+
     /// The port that a client takes who names none.
-    fn port(&self, asked: Option<Speaks>) -> u16 {
+    fn port(&self, world: &World, asked: Option<Speaks>) -> u16 {
         let listeners = &self.compiled.gateway().listeners;
         let tls = asked == Some(Speaks::Tls);
         let wanted = if tls { 443 } else { 80 };
-        if listeners.is_empty() || listeners.iter().any(|listener| listener.port == wanted) {
+        let target = self.target(world, wanted);
+        if listeners.is_empty() || listeners.iter().any(|listener| listener.port == target) {
             return wanted;
         }
         let fits = |listener: &&heddle_ir::gateway::Listener| {

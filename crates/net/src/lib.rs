@@ -10,8 +10,10 @@
 
 pub mod broker;
 pub mod capture;
+pub mod datagrams;
 pub mod drain;
 pub mod interception;
+pub mod memory;
 pub mod namespace;
 pub mod netlink;
 mod nftables;

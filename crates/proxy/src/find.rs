@@ -24,6 +24,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use crate::built_in;
+use crate::egress::account::Ledger;
 use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
@@ -207,6 +208,8 @@ fn tell(
             }
         }
     };
+    let host = authority.unwrap_or_default();
+    Ledger::of(worker).not_configured(destination, host, &refusal);
     let (direction, reason) = (Direction::Outbound, Reason::DestinationUnknown);
     let parties = Parties { direction, source: None, peer: "", destination: &text };
     let hint = match refusal {

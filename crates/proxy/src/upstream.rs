@@ -2,6 +2,7 @@
 
 mod made_of;
 mod open;
+pub(crate) mod proof;
 mod told;
 
 use std::cell::{OnceCell, RefCell};
@@ -25,8 +26,10 @@ use heddle_wire::proxy_protocol;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
+use crate::egress::account::Denied;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
+use crate::upstream::proof::ServerProof;
 use crate::worker::Worker;
 
 use made_of::MadeOf;
@@ -68,9 +71,9 @@ enum TargetKey {
 /// Why no connection to an endpoint could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// A policy on what the workload does to others denies it; why, in the words of `authz`.
+    /// A policy on what the workload does to others denies it.
     #[error("egress is not allowed: {0}")]
-    Denied(Box<str>),
+    Denied(Box<Denied>),
     /// What the index says of the destination.
     #[error(transparent)]
     NotAdmitted(#[from] OutboundRefusal),
@@ -131,6 +134,8 @@ pub(crate) enum UpstreamError {
 pub(crate) struct ConnectionToken {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
+    /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
+    pub(crate) proof: Option<Box<ServerProof>>,
 }
 
 impl Drop for ConnectionToken {
@@ -198,7 +203,6 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Endpoint(endpoint, _) if is_loopback(&endpoint.address) => {
             return Place::Application;
         }
-        Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,
             EndpointAddress::Name(..) => return Place::Outside,
@@ -206,11 +210,8 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Address(address) => address,
     };
     let snapshot = worker.shared.configuration.snapshot();
-    if snapshot.targets.is_in_mesh(address.ip().to_canonical()) {
-        Place::Inside
-    } else {
-        Place::Outside
-    }
+    let is_in_mesh = snapshot.targets.is_in_mesh(address.ip().to_canonical());
+    if is_in_mesh && !worker.shared.is_outside { Place::Inside } else { Place::Outside }
 }
 
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
@@ -475,8 +476,9 @@ async fn connect_new_http1(
             return Ok(upstream);
         }
         match acquire_connection(state) {
-            Ok(token) => {
+            Ok(mut token) => {
                 let connection = open(worker, state, endpoint, permit).await?;
+                token.proof = ServerProof::of(worker, endpoint, &connection).map(Box::new);
                 return Ok(Upstream::new(connection, token));
             }
             Err(_) => waiting.await,
@@ -488,7 +490,7 @@ async fn connect_new_http1(
 pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionToken, Overflow> {
     let limit = Resource::Connections.limit(&state.destination.connection_pool);
     let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
-    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token) })
+    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token), proof: None })
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.

@@ -253,8 +253,12 @@ heddle_diag::codes! {
         "A clusterwide rule without conditions takes workloads of all namespaces, those that the cluster itself needs among \
          them: DNS, webhooks, metrics. Leave `kube-system` out with a condition on the namespace.";
     RULES_VOID = "HED0422", "rules on requests without effect", [],
-        "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
-         entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
+        "What entries allow is added up, over all policies that select a workload: one that allows a port as it is allows \
+         every request on it, whatever another entry for the same peers says about requests. Put the rules into the more \
+         general entry, or limit it to other peers.";
+    ENTITY_AS_LABEL = "HED0423", "an entity written as a label", [],
+        "`reserved:world` and its like stand for sets of peers. As a text in place of labels they are nothing that can be \
+         read; `fromEntities` and `toEntities` take them by their names.";
 
     CERTIFICATE_EXPIRES = "HED0430", "certificate expires", [],
         "A certificate in the object comes to its end: in less than 30 days (information), 7 days (warning), 1 day (error), or \

@@ -345,6 +345,17 @@ impl<'a> Destinations<'a> {
 }
 
 impl Destinations<'_> {
+    /// Another destination, made of one that is there.
+    pub(crate) fn add_like(
+        &mut self,
+        index: usize,
+        make: impl FnOnce(&Destination) -> Destination,
+    ) -> Option<usize> {
+        let made = make(self.list.get(index)?);
+        self.list.push(Arc::new(made));
+        Some(self.list.len() - 1)
+    }
+
     /// A destination without any policy, in plaintext; none for what has no host.
     pub(crate) fn add_bare(
         &mut self,

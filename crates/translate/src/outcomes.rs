@@ -113,6 +113,19 @@ const WORKLOAD_ENTRY: Table = &[
     ("serviceAccount", Applied),
 ];
 
+const WORKLOAD_GROUP: Table = &[
+    ("metadata", Applied),
+    ("template", Applied),
+    ("template.address", Ignored("each machine says its own address when it joins")),
+    ("probe", Applied),
+    (
+        "probe.exec",
+        Unsupported(
+            "whoever writes objects runs nothing on a machine: it counts as ready when its application runs",
+        ),
+    ),
+];
+
 const PEER_AUTHENTICATION: Table =
     &[("selector", Applied), ("mtls", Applied), ("portLevelMtls", Applied)];
 
@@ -184,6 +197,7 @@ const TABLES: &[(&str, Table)] = &[
     ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
+    ("WorkloadGroup", WORKLOAD_GROUP),
 ];
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
@@ -193,7 +207,6 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.

@@ -11,5 +11,6 @@ mod corpus;
 mod gateway_api;
 mod istio;
 mod linkerd;
+mod second_opinion;
 mod shared;
 mod stories;

@@ -1,6 +1,7 @@
 //! HTTP/1 requests of the workload.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 use super::session::RequestSession;
 use super::{Accepted, request_id};
 use crate::access_log::RequestLog;
+use crate::admission::routed::Asking;
+use crate::admission::{Change, Changes};
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
@@ -134,8 +137,17 @@ pub(crate) async fn serve_request(
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &head);
-                    let routed =
-                        Routed { worker, accepted, entered, decision, outbound, session, log };
+                    let asked = OnceCell::new();
+                    let routed = Routed {
+                        worker,
+                        accepted,
+                        entered,
+                        decision,
+                        outbound,
+                        session,
+                        log,
+                        asked,
+                    };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
@@ -155,6 +167,8 @@ struct Routed<'a> {
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
     log: Option<&'a RequestLog>,
+    /// What the route's authoriser has changed.
+    asked: OnceCell<Box<Changes>>,
 }
 
 /// A request as it goes on.
@@ -188,6 +202,14 @@ impl Routed<'_> {
                 return http1::answer(client, begun, request, preflight(Vec::new())).await;
             }
         };
+        if let Some(authorizer) = self.decision.rule.authorizer.as_deref() {
+            let Self { worker, accepted, entered, .. } = *self;
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match Box::pin(asking.http1(client, &mut request)).await {
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return http1::answer(client, begun, request, answer).await,
+            }
+        }
         if let Some(delay) = self.decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -255,8 +277,12 @@ impl Routed<'_> {
         Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
-            let headers =
-                || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+            let headers = || {
+                let asked = self.asked.get().into_iter();
+                let asked = asked.flat_map(|asked| asked.request.iter().map(Change::edit));
+                let routed = decision.request_edits().map(wire_edit);
+                own.first().chain(asked).chain(routed).chain(own.iter())
+            };
             wire::write_request(head, &edits, headers, &mut out);
             copies::Head::Http1 { head: out, is_head: head.method_text() == "HEAD", framed }
         })
@@ -283,15 +309,20 @@ impl Routed<'_> {
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
         let path = rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path));
-        let query = self.entered.and_then(Entered::query);
+        let asked = self.asked.get();
+        let query = asked.and_then(|asked| asked.query.as_deref());
+        let query = query.or_else(|| self.entered.and_then(Entered::query));
         let target = query.map(|query| format!("{}?{query}", path.unwrap_or(head.path_text())));
         let edits = RequestEdits {
             path: target.as_deref().or(path),
             authority: decision.authority(),
             close: false,
         };
-        let headers =
-            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let asked = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
+        let headers = || {
+            let routed = decision.request_edits().map(wire_edit);
+            own.first().chain(asked()).chain(routed).chain(own.iter())
+        };
         wire::write_request(head, &edits, headers, &mut out);
         own.tell(self.log);
         let copies = if head.upgrade().is_some() {
@@ -348,7 +379,13 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = self.entered.into_iter().flat_map(Entered::response_edits);
-            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let asked = self.asked.get().into_iter();
+            let asked = asked.flat_map(|asked| asked.response.iter().map(Change::edit));
+            entered
+                .chain(asked)
+                .chain(decision.response_edits().map(wire_edit))
+                .chain(own)
+                .chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }
@@ -367,7 +404,7 @@ pub(crate) struct OwnEdits<'a> {
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// A head as it has entered at a gateway.
-fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
+pub(crate) fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
     let Some(entered) = entered else { return head };
     let head = head.with_scheme(entered.https);
     match entered.path() {

@@ -1,6 +1,6 @@
 //! HTTP/2 requests of the workload.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire
 use super::session::RequestSession;
 use crate::access_log::RequestLog;
 use crate::admission::http2::Received;
+use crate::admission::routed::Asking;
+use crate::admission::{Change, Changes};
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
@@ -88,7 +90,8 @@ pub(crate) async fn serve_request(
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
     let entered = entered.as_deref();
-    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
+    let query = entered.and_then(Entered::query);
+    let request = Asked { worker: &worker, accepted, entered, query, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(reached, state)) => {
@@ -129,7 +132,9 @@ pub(crate) async fn serve_request(
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
-                    let routed = Routed { request, decision, outbound, started, session, log };
+                    let asked = OnceCell::new();
+                    let routed =
+                        Routed { request, decision, outbound, started, session, log, asked };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
             }
@@ -148,6 +153,8 @@ struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
     entered: Option<&'a Entered<'a>>,
+    /// The query as it goes on, where that is another one; empty: none.
+    query: Option<&'a str>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -177,7 +184,7 @@ impl<'a> Asked<'a> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
-        if let Some(query) = self.entered.and_then(Entered::query) {
+        if let Some(query) = self.query {
             http2::set_query(&mut request, query);
         }
         for change in request_edits() {
@@ -196,12 +203,14 @@ struct Routed<'a> {
     started: tokio::time::Instant,
     session: Option<Box<RequestSession<'a>>>,
     log: Option<&'a RequestLog>,
+    /// What the route's authoriser has changed.
+    asked: OnceCell<Box<Changes>>,
 }
 
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: Received,
+        mut body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -219,6 +228,14 @@ impl Routed<'_> {
                 return answered(head, &preflight(Vec::new()), respond);
             }
         };
+        if let Some(authorizer) = decision.rule.authorizer.as_deref() {
+            let Asked { worker, accepted, entered, .. } = self.request;
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match Box::pin(asking.http2(head, &mut body)).await {
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return answered(head, &answer, respond),
+            }
+        }
         if let Some(delay) = decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -284,8 +301,12 @@ impl Routed<'_> {
         let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
         own.tell(self.log);
-        let request_edits =
-            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let asked = self.asked.get();
+        let changes = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
+        let request_edits = || {
+            let routed = decision.request_edits().map(wire_edit);
+            own.first().chain(changes()).chain(routed).chain(own.iter())
+        };
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
         let base = authority.unwrap_or_else(|| authority_of(head));
@@ -324,9 +345,16 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = entered.into_iter().flat_map(Entered::response_edits);
-            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let told = asked.into_iter();
+            let told = told.flat_map(|asked| asked.response.iter().map(Change::edit));
+            entered
+                .chain(told)
+                .chain(decision.response_edits().map(wire_edit))
+                .chain(own)
+                .chain(session)
         };
-        self.request
+        let query = asked.and_then(|asked| asked.query.as_deref()).or(self.request.query);
+        Asked { query, ..self.request }
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }

@@ -15,6 +15,7 @@ mod gateway_tls;
 mod harness;
 mod http1;
 mod http2;
+mod impostors;
 mod limits;
 mod limits_http2;
 mod origination;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use heddle_cert::{Crypto, Serial, Svid, TrustBundle, Validity};
+use heddle_cert::{Crypto, Root, Serial, Svid, TrustBundle, Validity};
 use heddle_diag::Origin;
 use heddle_ident::{
     ClusterName, Host, HostPattern, Locality, NetworkName, SpiffeId, TrustDomain, WorkloadId,
@@ -77,6 +77,13 @@ impl Mesh {
             .unwrap()
             .revoke(serials, Vec::new())
             .unwrap()
+    }
+
+    /// The bundle of a later generation, in which another root vouches for the mesh's identities too.
+    pub(crate) fn trusting(&self, generation: u64, other: Root) -> TrustBundle {
+        let root = self.root.root().clone();
+        let signer = root.id.clone();
+        TrustBundle::new(generation, trust_domain(), signer, vec![root, other]).unwrap()
     }
 
     /// The identity of a workload, installed.
@@ -376,6 +383,7 @@ pub(crate) fn rule() -> HttpRule {
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }
 
@@ -517,6 +525,7 @@ pub(crate) fn shared(
     assert!(problems.is_empty(), "{problems:?}");
     let (configuration, publisher) = Configuration::new(snapshot, Arc::new(NoDemand));
     let shared = Shared {
+        is_outside: false,
         configuration,
         identity,
         sockets: SocketFactory::here(),

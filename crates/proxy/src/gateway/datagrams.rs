@@ -151,7 +151,7 @@ async fn open(
     observe(worker, &state, &target, Observation::Opened);
     let addresses = (accepted.source, accepted.destination);
     let log = StreamLog::begin(worker, addresses, &state, &target, None);
-    let underway = Underway::new(worker, judged, state.clone(), target.clone());
+    let underway = Underway::new(worker, judged, state.clone(), target.clone(), None);
     Ok(Opened { server, state, target, underway, log })
 }
 

@@ -425,3 +425,40 @@ fn versions_change(mesh: &Mesh) {
     let summary = load.end().json();
     assert_eq!(summary["failed"], 0, "{summary:#}");
 }
+
+/// The application listens on the loopback address and on another port than its Service leads to; its caller's proxy
+/// upgrades requests, which the application does not know.
+#[test]
+fn applications_are_reached_as_their_sidecar_and_their_callers_say() {
+    if !has(&["python3"]) {
+        return;
+    }
+    let mesh = mesh();
+    let elsewhere =
+        server("shop", "v1").replace("tcpSocket: {port: 8000}", "exec: {command: ['true']}");
+    let elsewhere = elsewhere.replace("(\"\", 8000)", "(\"127.0.0.1\", 8001)");
+    mesh.up(&[&elsewhere, &client("client")[..]].concat());
+    mesh.apply(
+        "
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: shop}
+spec:
+  workloadSelector: {labels: {app: shop}}
+  ingress:
+    - port: {number: 8000, protocol: HTTP, name: http}
+      defaultEndpoint: 127.0.0.1:8001
+      connectionPool: {http: {http1MaxPendingRequests: 100}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: shop}
+spec:
+  host: shop
+  trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}
+",
+    );
+    let post = json!([["POST", "/upgraded", "a body", {}], ["GET", "/upgraded", null, {}]]);
+    let (seen, _) = ask(&mesh, "shop", &post, 30);
+    assert_eq!(seen, [("200 shop-v1".into(), 60)].into());
+}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use heddle_authz::Transport;
 use heddle_ident::SpiffeId;
-use heddle_ir::endpoint::{EndpointAddress, EndpointSetKey};
 use heddle_ir::gateway::{
     AuthoritySource, ClientCertificate, ServerProtocol, ServerTls, TlsTermination,
 };
@@ -54,10 +53,11 @@ pub(crate) fn explain(world: &World, query: &Query, name: &str) -> Result<Answer
     let gateway = find(world, query, name)?;
     let (host, port) = written_host(&query.to).ok_or_else(|| QueryError::To(query.to.clone()))?;
     let asked = query.speaks()?;
-    let port = port.unwrap_or_else(|| gateway.port(world, asked));
-    let address = SocketAddr::new(gateway.address(), gateway.target(world, port));
-    let only_tls = || gateway.has_only_tls(address.port());
-    let tls = asked == Some(Speaks::Tls) || (asked != Some(Speaks::Tcp) && only_tls());
+    let port = port.unwrap_or_else(|| gateway.port(asked));
+    let own = gateway.workload.as_ref().and_then(|workload| workload.addresses.first().copied());
+    let address = SocketAddr::new(own.unwrap_or(NOWHERE), gateway.own_port(port));
+    let tls =
+        asked == Some(Speaks::Tls) || (asked != Some(Speaks::Tcp) && gateway.has_only_tls(port));
     let default_port = if tls { 443 } else { 80 };
     let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
     let target = Target {
@@ -189,52 +189,27 @@ fn of_workload(world: &World, workload: &Arc<Workload>) -> Option<Gateway> {
 }
 
 impl Gateway {
-    fn address(&self) -> IpAddr {
-        let workload = self.workload.as_ref();
-        workload.and_then(|workload| workload.addresses.first().copied()).unwrap_or(NOWHERE)
-    }
-
-    /// Where the gateway listens for what clients call this port: on the port itself, or on the one to which a Service in
-    /// front of it leads.
-    fn target(&self, world: &World, port: u16) -> u16 {
-        let own = self.address();
-        if self.compiled.listens(SocketAddr::new(own, port)) {
-            return port;
-        }
-        let Some(workload) = &self.workload else { return port };
-        let Some(settings) = world.settings(&workload.id) else { return port };
-        let view = world.view(&settings.scope);
-        let hosts = view
-            .targets
-            .index()
-            .frontends
-            .iter()
-            .filter(|frontend| frontend.ports.iter().any(|own| own.number == port));
-        let mut targets = hosts.filter_map(|frontend| {
-            let set =
-                world.endpoints(&EndpointSetKey { host: frontend.exact_host()?.clone(), port })?;
-            set.endpoints.iter().find_map(|endpoint| match endpoint.address {
-                EndpointAddress::Address(address) if address.ip() == own => Some(address.port()),
-                _ => None,
-            })
-        });
-        targets.find(|port| self.compiled.listens(SocketAddr::new(own, *port))).unwrap_or(port)
-    }
-
     /// The port that a client takes who names none.
-    fn port(&self, world: &World, asked: Option<Speaks>) -> u16 {
+    fn port(&self, asked: Option<Speaks>) -> u16 {
         let listeners = &self.compiled.gateway().listeners;
         let tls = asked == Some(Speaks::Tls);
         let wanted = if tls { 443 } else { 80 };
-        let target = self.target(world, wanted);
-        if listeners.is_empty() || listeners.iter().any(|listener| listener.port == target) {
+        let is_called = |listener: &heddle_ir::gateway::Listener| listener.called_port() == wanted;
+        if listeners.is_empty() || listeners.iter().any(is_called) {
             return wanted;
         }
         let fits = |listener: &&heddle_ir::gateway::Listener| {
             listener.servers.iter().any(|server| server.tls.is_some() == tls)
         };
         let found = listeners.iter().find(fits).or(listeners.first());
-        found.map_or(wanted, |listener| listener.port)
+        found.map_or(wanted, heddle_ir::gateway::Listener::called_port)
+    }
+
+    /// The port of the workload that a client gets to who calls one of the Service before it.
+    fn own_port(&self, called: u16) -> u16 {
+        let listeners = &self.compiled.gateway().listeners;
+        let found = listeners.iter().find(|listener| listener.called_port() == called);
+        found.map_or(called, |listener| listener.port)
     }
 
     /// Whether the port is one of datagrams alone.
@@ -244,7 +219,8 @@ impl Gateway {
 
     fn has_only_tls(&self, port: u16) -> bool {
         let listeners = self.compiled.gateway().listeners.iter().filter(|own| !own.is_udp());
-        let mut servers = listeners.filter(|own| own.port == port).flat_map(|own| &own.servers);
+        let mut servers =
+            listeners.filter(|own| own.called_port() == port).flat_map(|own| &own.servers);
         let first = servers.next();
         first.is_some_and(|first| first.tls.is_some() && servers.all(|own| own.tls.is_some()))
     }
@@ -407,8 +383,9 @@ impl Gateway {
         found: &FoundServer<'_>,
         story: &mut Story,
     ) -> Followed {
+        let destination = SocketAddr::new(arrival.address.ip(), found.listener.called_port());
         let target = Target {
-            destination: arrival.address,
+            destination,
             authority: head.authority.clone(),
             host: Some(head.host().to_owned()),
             resolution: Resolution::Address,

@@ -224,6 +224,7 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
     };
     let now_ms = worker.now_ms(Instant::now());
     let endpoints = [Arc::new(endpoint)];

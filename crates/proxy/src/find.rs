@@ -290,7 +290,7 @@ fn workload_state(
         health: EndpointHealth::Healthy,
         labels: workload.labels.clone(),
         identity: Some(workload.identity.clone()),
-        transport: workload.transport,
+        transport: workload.taken_transport(),
         locality: workload.locality.clone(),
         network: NetworkName::clone(&workload.network),
         namespace: workload.namespace.clone(),

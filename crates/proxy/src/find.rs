@@ -297,6 +297,8 @@ fn workload_state(
         workload_name: workload.workload_name.clone(),
         canonical_name: workload.canonical_name.clone(),
         canonical_revision: workload.canonical_revision.clone(),
+        hostname: Arc::default(),
+        health_check: None,
     };
     let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, None, seed, now_ms);
     Arc::new(DestinationState {

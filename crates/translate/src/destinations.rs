@@ -473,7 +473,6 @@ fn destination(
         warmup: policies.warmup(&mut unused),
         failure_accrual: None,
         retry_budget: policies.retry_budget(profile),
-        health_check: None,
         tunnel: policies.tunnel(&mut unused),
         proxy_protocol: policies.proxy_protocol(),
         mesh_server_name: security.mesh_server_name,

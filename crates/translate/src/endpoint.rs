@@ -13,6 +13,7 @@ use heddle_ir::workload::MeshTransport;
 
 use crate::client::selects;
 use crate::engine::{Derivation, Reader, Topic};
+use crate::istio::workload_group;
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::pod;
@@ -44,6 +45,7 @@ impl Derivation for EndpointsKey {
             Endpoints::Slices => sliced(reader, &service.namespace, &service.name, port),
             Endpoints::Selected { labels, workload_entries, not_ready, ipv6_first } => {
                 let wanted = Wanted {
+                    service: &service.name,
                     namespace: &service.namespace,
                     labels,
                     workload_entries: *workload_entries,
@@ -105,6 +107,8 @@ fn outside(reader: &Reader<'_>, address: EndpointAddress) -> Endpoint {
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -168,6 +172,7 @@ pub(crate) fn shared(labels: &BTreeMap<String, String>) -> BTreeMap<Arc<str>, Ar
 
 /// Which workloads a service selects.
 struct Wanted<'a> {
+    service: &'a Arc<str>,
     namespace: &'a Arc<str>,
     labels: &'a BTreeMap<String, String>,
     workload_entries: bool,
@@ -192,7 +197,10 @@ fn selected(reader: &Reader<'_>, wanted: &Wanted<'_>, port: &ServicePort) -> Vec
                 if wanted.labels.iter().all(|(key, value)| labels.get(key) == Some(value)) {
                     let namespace = &entry.meta.namespace;
                     let found = entry_endpoint(reader, &entry.spec, &labels, namespace, port, true);
-                    endpoints.extend(found);
+                    endpoints.extend(found.map(|endpoint| Endpoint {
+                        health_check: workload_group::health_check(reader, &entry),
+                        ..endpoint
+                    }));
                 }
             }
             _ => {}
@@ -234,6 +242,7 @@ fn pod_endpoint(
     let weight = pod.meta.annotations.get(ENTRY_WEIGHT).and_then(|weight| weight.parse().ok());
     Some(Endpoint {
         weight: weight.map_or(endpoint.weight, |weight: u32| weight.max(1)),
+        hostname: facts.hostname_below(wanted.service),
         ..endpoint
     })
 }
@@ -271,6 +280,8 @@ fn workload_endpoint(
         workload_name: facts.workload_name.clone(),
         canonical_name: facts.canonical_name.clone(),
         canonical_revision: facts.canonical_revision.clone(),
+        hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -314,12 +325,14 @@ fn sliced(
                 .and_then(|pod| pod.name.as_deref())
                 .map(|name| WorkloadKey(ObjectKey::new("", "Pod", namespace, name)));
             let facts = key.and_then(|key| Some((reader.read(&key)?, key)));
-            endpoints.push(match (facts, &address) {
+            let known = match (facts, &address) {
                 (Some((facts, key)), EndpointAddress::Address(address)) => {
                     workload_endpoint(reader, &key, &facts, *address, health)
                 }
                 _ => Endpoint { health, ..outside(reader, address) },
-            });
+            };
+            let hostname = endpoint.hostname.as_deref().unwrap_or_default().into();
+            endpoints.push(Endpoint { hostname, ..known });
         }
     }
     endpoints

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) publish_address: IpAddr,
     /// Where machines join; none: nowhere.
     pub(crate) join_listen: Option<SocketAddr>,
+    /// The socket of a Workload API that gives proxies their identities; none: the mesh's own authority does.
+    pub(crate) svid_source: Option<PathBuf>,
 }
 
 /// The options of a mesh in a state directory.
@@ -54,6 +56,10 @@ fn options(directory: &Path, settings: &Settings) -> Options {
     ];
     if let Some(ca) = &settings.ca {
         options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
+    }
+    if let Some(socket) = &settings.svid_source {
+        let socket = socket.display().to_string();
+        options.proxy_arguments.extend(["--spiffe-endpoint-socket".to_owned(), socket]);
     }
     for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
         if let Ok(value) = std::env::var(name) {
@@ -89,6 +95,7 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
         ca: usable_authority(arguments.ca.as_deref())?,
         publish_address: arguments.publish_address,
         join_listen: arguments.join_listen,
+        svid_source: svid_source(arguments)?,
     };
     let started = start(&directory, &settings)?;
     runtime()?.block_on(async {
@@ -171,6 +178,7 @@ async fn detached(
 ) -> Result<ExitCode> {
     let directory = directory(mesh)?;
     let ca = usable_authority(arguments.ca.as_deref())?;
+    let svids = svid_source(arguments)?;
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
@@ -194,6 +202,9 @@ async fn detached(
                 .iter()
                 .flat_map(|at| ["--join-listen".to_owned(), at.to_string()]),
         )
+        .args(svids.iter().flat_map(|socket| {
+            [std::ffi::OsStr::new("--spiffe-endpoint-socket"), socket.as_os_str()]
+        }))
         .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
@@ -212,6 +223,15 @@ async fn detached(
     // Whatever became of the files, there is a mesh now.
     out("the mesh runs in the background; `heddle down` stops it\n")?;
     result.map(exit_code)
+}
+
+/// The socket of `--spiffe-endpoint-socket`, absolute: a path, or `unix:///PATH` as SPIFFE writes it.
+fn svid_source(arguments: &UpArguments) -> Result<Option<PathBuf>> {
+    let Some(socket) = &arguments.spiffe_endpoint_socket else { return Ok(None) };
+    let text = socket.to_string_lossy();
+    let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:"));
+    let path = std::path::absolute(path.map_or(socket.as_path(), Path::new));
+    path.map(Some).context("cannot use --spiffe-endpoint-socket")
 }
 
 /// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.

@@ -12,6 +12,7 @@ mod certificates;
 mod egress;
 mod gateway_rows;
 mod gateways;
+mod health;
 mod http_features;
 mod istio_counts;
 mod life;
@@ -19,6 +20,7 @@ mod machines;
 mod ordinary_user;
 mod policy;
 mod published;
+mod rate_limits;
 mod real_clients;
 mod real_servers;
 mod resilience;
@@ -26,6 +28,7 @@ mod rollouts;
 mod samples;
 mod soaks;
 mod tokens;
+mod workload_api_source;
 
 use heddle_testkit::Mesh;
 

@@ -143,8 +143,8 @@ struct Held {
 
 impl ConnectionToken {
     /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
-    pub(crate) fn proof(&self) -> &Option<ServerProof> {
-        &self.0.proof
+    pub(crate) fn proof(&self) -> Option<&ServerProof> {
+        self.0.proof.as_ref()
     }
 }
 

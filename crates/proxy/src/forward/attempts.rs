@@ -323,7 +323,7 @@ impl Tries<'_> {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
             Err(CutShort::Denied) if both.is_revoked() => {
-                let proof = upstream.guard.proof().as_ref();
+                let proof = upstream.guard.proof();
                 let expected = target.endpoint().and_then(|own| own.identity.as_ref());
                 let error = proof.and_then(|proof| proof.error(expected));
                 Err(error.map_or(Failure::CutShort(CutShort::Denied), Failure::Upstream))

@@ -233,6 +233,7 @@ pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoin
         canonical_name: of.canonical_name,
         canonical_revision: of.canonical_revision,
         hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -342,7 +343,6 @@ pub(crate) fn destination() -> Destination {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,
@@ -538,6 +538,7 @@ pub(crate) fn shared(
         names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
+        control_plane: heddle_proxy::rate_limits::ControlPlane::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

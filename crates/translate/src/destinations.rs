@@ -345,6 +345,11 @@ impl<'a> Destinations<'a> {
 }
 
 impl Destinations<'_> {
+    /// The port that the client calls; none when reporting.
+    pub(crate) fn called_port(&self) -> Option<u16> {
+        self.client.port
+    }
+
     /// Another destination, made of one that is there.
     pub(crate) fn add_like(
         &mut self,

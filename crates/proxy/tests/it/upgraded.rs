@@ -90,6 +90,31 @@ fn requests_are_upgraded_where_the_destination_asks() {
 }
 
 #[test]
+fn trailers_stand_behind_the_body_for_clients_that_take_them() {
+    run(async {
+        let server = h2_application(|_, mut respond| async move {
+            let response = Response::builder().body(()).unwrap();
+            let Ok(mut sink) = respond.send_response(response, false) else { return };
+            send_all(&mut sink, Bytes::from_static(b"abc"), false).await;
+            let trailers = [("grpc-status", "7"), ("content-length", "9")];
+            let trailers =
+                trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let _ = sink.send_trailers(http::HeaderMap::from_iter(trailers));
+        })
+        .await;
+        let pair = Pair::with(mirror().await, upgrading(server), |_| {}).await;
+        let head = "GET / HTTP/1.1\r\nHost: server\r\nConnection: close, te\r\n";
+        for (takes, end) in [("TE: trailers\r\n", "0\r\ngrpc-status: 7\r\n\r\n"), ("", "0\r\n\r\n")]
+        {
+            let mut peer = pair.connect().await;
+            peer.send(format!("{head}{takes}\r\n")).await;
+            let rest = String::from_utf8(peer.rest().await).unwrap();
+            assert!(rest.ends_with(&format!("3\r\nabc\r\n{end}")), "{rest}");
+        }
+    });
+}
+
+#[test]
 fn bodies_of_any_framing_go_both_ways() {
     run(async {
         let server = h2_mirror().await;

@@ -271,6 +271,9 @@ pub enum HashKey {
         path: Arc<str>,
         /// Set: a cookie is generated where the request has none; zero: for the session.
         ttl: Option<Duration>,
+        /// Further attributes of a generated cookie, as `SameSite`; an empty value: the name alone. Neither has anything
+        /// that would end it.
+        attributes: Vec<(Arc<str>, Arc<str>)>,
     },
     /// A header, lower case.
     Header(Arc<str>),

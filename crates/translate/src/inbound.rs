@@ -128,6 +128,7 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         probe_paths: Vec::new(),
         routes: None,
         application: None,
+        application_socket: None,
         connection_pool: None,
     };
     for service in services {

@@ -131,6 +131,55 @@ fn heddle_counts_for_all_replicas_where_no_service_does() {
     assert_eq!(statuses(&mesh, 10, seven), serde_json::json!({"200": 10}));
 }
 
+const GATEWAY: &str = r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: edge}
+spec:
+  hosts: ["*"]
+  gateways: [edge]
+  http: [{name: all, route: [{destination: {host: ratings, port: {number: 9080}}}]}]
+---
+"#;
+
+#[test]
+fn a_gateway_asks_for_its_routes() {
+    let mesh = mesh();
+    let all = [&*sample("ratings", "ratings", "v1", 1), &client("client"), LIMITS, GATEWAY];
+    mesh.up(&all.concat());
+    let filters = FILTERS
+        .replace("app: ratings", "istio: ingressgateway")
+        .replace("SIDECAR_INBOUND", "GATEWAY")
+        .replace(
+            "metadata:\n  name: filter",
+            "metadata:\n  namespace: istio-system\n  name: filter",
+        );
+    let edge = "http://istio-ingressgateway.istio-system/ratings/7";
+    mesh.apply(&filters.replace("inbound|http|9080", "*:81"));
+    assert_eq!(statuses(&mesh, 10, edge), serde_json::json!({"200": 10}), "another port");
+    mesh.apply(&filters.replace("inbound|http|9080", "*:80"));
+    assert_eq!(statuses(&mesh, 10, edge), serde_json::json!({"200": 3, "429": 7}));
+    // The way inside has no limit.
+    let inside = "http://ratings:9080/ratings/7";
+    assert_eq!(statuses(&mesh, 10, inside), serde_json::json!({"200": 10}));
+    let of_route = filters
+        .replace("inbound|http|9080", "*:80")
+        .replace("VIRTUAL_HOST", "HTTP_ROUTE")
+        .replace("action: ANY", "name: NAME")
+        .replace("          rate_limits:", "          route:\n           rate_limits:");
+    mesh.apply(&of_route.replace("NAME\n", "other\n"));
+    assert_eq!(statuses(&mesh, 5, edge), serde_json::json!({"200": 5}), "another route");
+    mesh.apply(&of_route.replace("NAME\n", "all\n"));
+    assert_eq!(statuses(&mesh, 5, edge), serde_json::json!({"429": 5}));
+}
+
 /// A service of Envoy's protocol: over the limit is what has `over` in its path.
 const SERVICE: &str = r#"
 apiVersion: v1

@@ -46,7 +46,7 @@ choice!(LoadBalancing {
     2 LeastRequest, 3 Passthrough, 4 Random, 5 RoundRobin, 6 PeakEwma { 4 decay },
 });
 choice!(HashKey {
-    1 Cookie { 2 name, 3 path, 4 ttl }, 2 Header(5 name), 3 Query(5 name), 4 SourceAddress,
+    1 Cookie { 2 name, 3 path, 4 ttl, 6 attributes }, 2 Header(5 name), 3 Query(5 name), 4 SourceAddress,
 });
 choice!(HashAlgorithm { 1 Maglev { 2 table_size }, 2 Ring { 3 size_min } });
 message!(ConnectionPool {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use heddle_ir::http_route::{BackendTarget, Mirror, RetryOn, RetryPolicy};
 use heddle_ir::protocol::Protocol;
 use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Message, Pair, Peer, application, mirror, pattern, run};
 use crate::http2::{client, h2_application, receive_all, send_all};
@@ -367,5 +369,34 @@ fn an_application_may_listen_elsewhere_within_limits_of_its_port() {
         };
         let pair = Pair::with(port, |_| {}, configure).await;
         assert_eq!(pair.connect().await.get("/").await.status(), 200);
+    });
+}
+
+#[test]
+fn an_application_may_listen_on_an_abstract_socket() {
+    run(async {
+        let name = format!("heddle-proxy-test-{}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixListener::from_std(socket).unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                seen.clear();
+                while !seen.ends_with(b"\r\n\r\n") {
+                    stream.read_buf(&mut seen).await.unwrap();
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let configure = |server: &mut ServerSide| server.application_socket = Some(name.into());
+        let pair = Pair::with(crate::harness::listen().await.1, |_| {}, configure).await;
+        let mut peer = pair.connect().await;
+        for _ in 0..2 {
+            assert_eq!(peer.get("/").await.text(), "hi");
+        }
     });
 }

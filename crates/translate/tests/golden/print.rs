@@ -150,7 +150,10 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     out,
                     "port {}{} {:?} {} probes {:?}{}",
                     port.port,
-                    port.application.map(|to| format!(" -> {to}")).unwrap_or_default(),
+                    match (&port.application_socket, port.application) {
+                        (Some(name), _) => format!(" -> @{name}"),
+                        (None, to) => to.map(|to| format!(" -> {to}")).unwrap_or_default(),
+                    },
                     port.protocol,
                     services.join(" "),
                     port.probe_paths,

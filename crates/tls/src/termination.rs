@@ -24,7 +24,9 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 
 use heddle_ir::gateway::{CertificatePin, ClientCertificate, TlsTermination, TlsVersion};
 
-use crate::certificate::{CertificateError, certificates_from_pem, public_key_of};
+use crate::certificate::{
+    CertificateError, certificates_from_pem, public_key_of, revocation_lists_from_pem,
+};
 use crate::clock::{Clock, RustlsClock};
 use crate::origination::has_name;
 use crate::provider::{new_ticketer, sha256};
@@ -271,10 +273,13 @@ impl ClientCheck {
         } else {
             let mut lists = Vec::new();
             for pem in &material.revocations_pem {
-                for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-                    let broken = |error| TerminationError::Revocations(format!("{error}"));
-                    lists.push(list.map_err(broken)?);
-                }
+                // A text without a list is no empty one: whoever is revoked would be let in.
+                let read = revocation_lists_from_pem(pem);
+                let read =
+                    read.map_err(|error| TerminationError::Revocations(error.to_string()))?;
+                lists.extend(
+                    read.iter().map(|list| CertificateRevocationListDer::from(list.to_vec())),
+                );
             }
             let roots = Arc::new(roots);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());

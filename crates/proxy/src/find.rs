@@ -290,7 +290,7 @@ fn workload_state(
         health: EndpointHealth::Healthy,
         labels: workload.labels.clone(),
         identity: Some(workload.identity.clone()),
-        transport: workload.transport,
+        transport: workload.taken_transport(),
         locality: workload.locality.clone(),
         network: NetworkName::clone(&workload.network),
         namespace: workload.namespace.clone(),
@@ -298,6 +298,7 @@ fn workload_state(
         canonical_name: workload.canonical_name.clone(),
         canonical_revision: workload.canonical_revision.clone(),
         hostname: Arc::default(),
+        health_check: None,
     };
     let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, None, seed, now_ms);
     Arc::new(DestinationState {

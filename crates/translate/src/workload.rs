@@ -172,6 +172,7 @@ pub(crate) fn workload(reader: &Reader<'_>, facts: &Facts, pod: &Object<PodSpec>
         canonical_revision: facts.canonical_revision.clone(),
         locality: facts.locality.clone(),
         transport: facts.transport,
+        is_gateway: facts.is_gateway,
     }
 }
 

@@ -212,14 +212,16 @@ pub(crate) fn edit(headers: &mut HeaderMap, edit: heddle_wire::http1::HeaderEdit
     }
 }
 
-/// The head of the request as it goes on: path, authority and headers changed.
+/// The head of the request as it goes on: path, authority and headers changed. A path with `?` brings its own query, which
+/// may be empty.
 pub(crate) fn rewritten(parts: &Parts, path: Option<&str>, authority: Option<&str>) -> Request<()> {
     let mut uri = http::uri::Builder::new().scheme(parts.uri.scheme_str().unwrap_or("http"));
     uri = uri.authority(authority.unwrap_or_else(|| authority_of(parts)));
     let path = path.unwrap_or_else(|| parts.uri.path());
-    let path_and_query = match parts.uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+    let path_and_query = match (path.split_once('?'), parts.uri.query()) {
+        (Some((path, "")), _) => path.to_owned(),
+        (None, Some(query)) => format!("{path}?{query}"),
+        (Some(_), _) | (None, None) => path.to_owned(),
     };
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();

@@ -90,8 +90,7 @@ pub(crate) async fn serve_request(
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
     let entered = entered.as_deref();
-    let query = entered.and_then(Entered::query);
-    let request = Asked { worker: &worker, accepted, entered, query, head: &head, keep_bytes_max };
+    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(reached, state)) => {
@@ -135,7 +134,12 @@ pub(crate) async fn serve_request(
                     let asked = OnceCell::new();
                     let routed =
                         Routed { request, decision, outbound, started, session, log, asked };
-                    routed.serve(body, &mut respond, &mut extra).await
+                    if routed.decision.rule.authorizer.is_some() {
+                        // In memory of its own, which most requests do not need.
+                        Box::pin(routed.ask(body, &mut respond, &mut extra)).await
+                    } else {
+                        routed.serve(body, &mut respond, &mut extra).await
+                    }
                 }
             }
         }
@@ -153,8 +157,6 @@ struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
     entered: Option<&'a Entered<'a>>,
-    /// The query as it goes on, where that is another one; empty: none.
-    query: Option<&'a str>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -184,7 +186,8 @@ impl<'a> Asked<'a> {
         J: Iterator<Item = HeaderEdit<'r>>,
     {
         let mut request = http2::rewritten(self.head, path, authority);
-        if let Some(query) = self.query {
+        let changed = path.is_some_and(|path| path.contains('?'));
+        if let Some(query) = self.entered.and_then(Entered::query).filter(|_| !changed) {
             http2::set_query(&mut request, query);
         }
         for change in request_edits() {
@@ -210,7 +213,7 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        mut body: Received,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -228,14 +231,6 @@ impl Routed<'_> {
                 return answered(head, &preflight(Vec::new()), respond);
             }
         };
-        if let Some(authorizer) = decision.rule.authorizer.as_deref() {
-            let Asked { worker, accepted, entered, .. } = self.request;
-            let asking = Asking { worker, accepted, entered, authorizer };
-            match Box::pin(asking.http2(head, &mut body)).await {
-                Ok(changes) => drop(self.asked.set(Box::new(changes))),
-                Err(answer) => return answered(head, &answer, respond),
-            }
-        }
         if let Some(delay) = decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -256,7 +251,8 @@ impl Routed<'_> {
             }
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
-                let port = self.request.accepted.destination.port();
+                let Asked { accepted, entered, .. } = self.request;
+                let port = entered.map_or(accepted.destination.port(), Entered::port);
                 decision.write_location(&self.request.seen(), port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
                 answer.headers.push(("location".into(), location));
@@ -265,6 +261,26 @@ impl Routed<'_> {
             RouteAction::Respond(response) => plain(response.status, &response.body),
         };
         answered(head, &self.with_edits(answer), respond)
+    }
+
+    /// Asks the authoriser of the rule before anything else, preflights of CORS apart.
+    async fn ask(
+        &self,
+        mut body: Received,
+        respond: &mut SendResponse<Bytes>,
+        extra: &mut ResponseFlags,
+    ) -> Finished {
+        let Asked { worker, accepted, entered, head, .. } = self.request;
+        let is_preflight = self.decision.is_preflight(&self.request.seen());
+        if let (false, Some(authorizer)) = (is_preflight, &self.decision.rule.authorizer) {
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match asking.http2(head, &mut body).await {
+                // Asked once, so that there is nothing yet.
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return answered(head, &answer, respond),
+            }
+        }
+        self.serve(body, respond, extra).await
     }
 
     fn with_edits(&self, mut answer: Answer) -> Answer {
@@ -298,14 +314,21 @@ impl Routed<'_> {
         }
         let mut path = String::new();
         let normal = entered.and_then(Entered::path);
-        let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        let mut rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        if let Some(query) = self.asked.get().and_then(|asked| asked.query.as_deref()) {
+            if !std::mem::replace(&mut rewritten, true) {
+                normal.unwrap_or(head.uri.path()).clone_into(&mut path);
+            }
+            path.push('?');
+            path.push_str(query);
+        }
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
         own.tell(self.log);
-        let asked = self.asked.get();
-        let changes = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
         let request_edits = || {
+            let asked = self.asked.get().map_or(&[][..], |asked| &asked.request);
+            let asked = asked.iter().map(Change::edit);
             let routed = decision.request_edits().map(wire_edit);
-            own.first().chain(changes()).chain(routed).chain(own.iter())
+            own.first().chain(asked).chain(routed).chain(own.iter())
         };
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
@@ -345,16 +368,15 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = entered.into_iter().flat_map(Entered::response_edits);
-            let told = asked.into_iter();
-            let told = told.flat_map(|asked| asked.response.iter().map(Change::edit));
+            let told = self.asked.get().map_or(&[][..], |asked| &asked.response);
+            let told = told.iter().map(Change::edit);
             entered
                 .chain(told)
                 .chain(decision.response_edits().map(wire_edit))
                 .chain(own)
                 .chain(session)
         };
-        let query = asked.and_then(|asked| asked.query.as_deref()).or(self.request.query);
-        Asked { query, ..self.request }
+        self.request
             .forward(&decided, path, authority, body, respond, request_edits, response_edits)
             .await
     }

@@ -91,7 +91,7 @@ pub(crate) fn of_object<'a>(
                 for (index, host) in server.hosts.iter().enumerate() {
                     let host = host.rsplit('/').next().unwrap_or_default();
                     let origin = gateway.origin_of_item(server.at, "hosts", index);
-                    findings.extend(name_finding(origin, host, &presented));
+                    findings.extend(name_finding(origin, host, presented.as_deref()));
                 }
             }
         }
@@ -101,7 +101,7 @@ pub(crate) fn of_object<'a>(
                 let given: Vec<_> = tls.certificate_refs.iter().map(|own| &own.name).collect();
                 let presented = presented(&given, &gateway.meta.namespace, &secrets);
                 let origin = gateway.origin_of(listener.at, "hostname");
-                findings.extend(name_finding(origin, host, &presented));
+                findings.extend(name_finding(origin, host, presented.as_deref()));
             }
         }
         _ => {}
@@ -151,8 +151,8 @@ fn presented<'a>(
 }
 
 /// A host that no certificate is for.
-fn name_finding(origin: Origin, host: &str, presented: &Option<Vec<String>>) -> Option<Diagnostic> {
-    let presented = presented.as_ref()?;
+fn name_finding(origin: Origin, host: &str, presented: Option<&[String]>) -> Option<Diagnostic> {
+    let presented = presented?;
     let host = host.to_ascii_lowercase();
     if host == "*" || host.is_empty() || presented.iter().any(|name| covers(name, &host)) {
         return None;

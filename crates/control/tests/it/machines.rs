@@ -77,6 +77,7 @@ async fn as_guest(mesh: &Mesh, trust: JoinTrust) -> Connection {
     Connection::over(tls).await.unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a machine may say nothing of what it runs")]
 fn machine(group: &str, entry: &str, address: &str) -> Option<Machine> {
     Some(Machine {
         workload_group: group.into(),

@@ -270,6 +270,8 @@ fn a_machine_elsewhere_is_a_part_of_the_mesh() {
     assert_eq!(answers(&mesh, 20), 20);
     kill_own(&mesh, "internal control");
     assert_eq!(answers(&mesh, 20), 20, "what is held is enough");
+    wait("the control plane is back", || mesh.run(&["certs"]).code == Some(0));
+    assert_eq!(answers(&mesh, 20), 20);
     agent.signal(Signal::INT);
     let ended = agent.end();
     assert_eq!(ended.code, Some(0), "{ended:#?}");

@@ -175,9 +175,7 @@ impl Call<'_> {
         let destinations = &routes.outbound().destinations;
         let mut followed = self.by_action(&decisions, destinations, story);
         first.name.clone_into(&mut followed.route_name);
-        let preflight = first.cors(self.head);
-        let preflight =
-            matches!(preflight, CorsOutcome::Preflight(_) | CorsOutcome::PreflightUnmatched);
+        let preflight = first.is_preflight(self.head);
         if let Some(RouteAuthorizer { authorizer, .. }) = first.rule.authorizer.as_deref()
             && !preflight
         {

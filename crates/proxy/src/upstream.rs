@@ -129,16 +129,26 @@ pub(crate) enum UpstreamError {
     TlsSettings(String),
 }
 
-/// A unit of a destination's connection limit.
+/// A unit of a destination's connection limit, and what else lives as long as the connection. In a box: it is moved with
+/// every request.
 #[derive(Debug)]
-pub(crate) struct ConnectionToken {
+pub(crate) struct ConnectionToken(Box<Held>);
+
+#[derive(Debug)]
+struct Held {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
-    /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
-    pub(crate) proof: Option<Box<ServerProof>>,
+    proof: Option<ServerProof>,
 }
 
-impl Drop for ConnectionToken {
+impl ConnectionToken {
+    /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
+    pub(crate) fn proof(&self) -> Option<&ServerProof> {
+        self.0.proof.as_ref()
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             self.limits.breakers.release(token);
@@ -478,7 +488,7 @@ async fn connect_new_http1(
         match acquire_connection(state) {
             Ok(mut token) => {
                 let connection = open(worker, state, endpoint, permit).await?;
-                token.proof = ServerProof::of(worker, endpoint, &connection).map(Box::new);
+                token.0.proof = ServerProof::of(worker, endpoint, &connection);
                 return Ok(Upstream::new(connection, token));
             }
             Err(_) => waiting.await,
@@ -490,7 +500,8 @@ async fn connect_new_http1(
 pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionToken, Overflow> {
     let limit = Resource::Connections.limit(&state.destination.connection_pool);
     let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
-    Ok(ConnectionToken { limits: state.limits.clone(), token: Some(token), proof: None })
+    let held = Held { limits: state.limits.clone(), token: Some(token), proof: None };
+    Ok(ConnectionToken(Box::new(held)))
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.

@@ -136,6 +136,11 @@ impl<'a> RouteDecision<'a> {
         self.compiled.cors.as_ref().map_or(CorsOutcome::None, |cors| cors.decide(request))
     }
 
+    /// Whether it is a preflight of CORS that is answered here.
+    pub fn is_preflight(&self, request: &impl RequestHead) -> bool {
+        matches!(self.cors(request), CorsOutcome::Preflight(_) | CorsOutcome::PreflightUnmatched)
+    }
+
     /// Appends the value of `Location` to `out`, for a redirection; false, and nothing appended, for anything else.
     /// `listener_port` is the port that the client connected to.
     pub fn write_location(

@@ -142,10 +142,8 @@ impl Agent {
         let file = &options.identity_file;
         let failed = |source| AgentError::File { path: file.clone(), source };
         let known = identity::read(file, &provider, SystemTime::now()).map_err(failed)?;
-        // Another machine than the one of before is asked for with a token.
-        let known = known.filter(|(joined, _)| {
-            joined.is_of(options) && (options.token.is_none() || joined.answers(options))
-        });
+        // Another machine than the one of before, or another token, is a reason to join anew.
+        let known = known.filter(|(joined, _)| joined.is_of(options));
         let (joined, held) = match known {
             Some(known) => known,
             None => Self::join_with_token(options, provider).await?,

@@ -261,8 +261,11 @@ fn a_machine_elsewhere_is_a_part_of_the_mesh() {
     // The root is replaced, the control plane is killed, the machine's part is started again without a token.
     mesh.must(&["certs", "--rotate-root"]);
     wait("the root is replaced", || {
-        let certs = mesh.run(&["certs", "-o", "json"]).json();
-        certs["rotation"]["stage"] == "steady" && certs["roots"][0]["id"] != *root
+        let told = mesh.run(&["certs", "-o", "json"]);
+        told.code == Some(0) && {
+            let certs = told.json();
+            certs["rotation"]["stage"] == "steady" && certs["roots"][0]["id"] != *root
+        }
     });
     assert_eq!(answers(&mesh, 20), 20);
     kill_own(&mesh, "internal control");
@@ -283,6 +286,12 @@ fn a_machine_elsewhere_is_a_part_of_the_mesh() {
     agent.signal(Signal::INT);
     drop(agent.end());
     wait("why is in the log", || logged(&mesh, "revoked"));
+    // Its owner gets another token, with which it joins anew.
+    let (another, root) = self::token(&mesh, &[]);
+    let agent = start_agent(&machine, &["--ca-sha256", &root, "--token-file", &another]);
+    wait("the machine has joined anew", || answers(&mesh, 1) == 1);
+    agent.signal(Signal::INT);
+    drop(agent.end());
     mesh.must(&["down"]);
 }
 

@@ -214,7 +214,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             &mut server.connection,
             tries.watch.progress(),
         );
-        let both = Both(&decided.extra.standing, &server.guard.proof);
+        let both = Both(&decided.extra.standing, server.guard.proof());
         let delivered = tries.watch.within(Some(&both), decided.due, delivering).await;
         drop(active);
         return ended.finish(&delivered, decided, &endpoint, upstream);
@@ -318,12 +318,12 @@ impl Tries<'_> {
             &limits,
             asked.version,
         );
-        let both = Both(&self.retries.decided.extra.standing, &upstream.guard.proof);
+        let both = Both(&self.retries.decided.extra.standing, upstream.guard.proof());
         let outcome = match self.watch.within(Some(&both), due, requesting).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
             Err(CutShort::Denied) if both.is_revoked() => {
-                let proof = upstream.guard.proof.as_deref();
+                let proof = upstream.guard.proof();
                 let expected = target.endpoint().and_then(|own| own.identity.as_ref());
                 let error = proof.and_then(|proof| proof.error(expected));
                 Err(error.map_or(Failure::CutShort(CutShort::Denied), Failure::Upstream))

@@ -67,6 +67,20 @@ impl Body {
     }
 }
 
+/// Whether a field may stand in trailers: none that frames or routes a message (RFC 9110 section 6.5.1).
+pub(super) fn is_trailer(name: &HeaderName) -> bool {
+    let of_head = matches!(
+        name.as_str(),
+        "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "host"
+            | "trailer"
+    );
+    !of_head && conversion_of(name.as_str()) == Conversion::Keep
+}
+
 /// Whether a gateway changes the version of a request: clients take HTTP/2 wherever they are offered it, and most
 /// applications do not speak it. gRPC cannot do without.
 pub(crate) fn is_for(state: &DestinationState, headers: &HeaderMap) -> bool {
@@ -215,7 +229,7 @@ impl Bridge {
             let (name, value) = line.split_at(colon);
             let Ok(name) = HeaderName::from_bytes(name) else { continue };
             let Ok(value) = HeaderValue::from_bytes(value[1..].trim_ascii()) else { continue };
-            if conversion_of(name.as_str()) == Conversion::Keep {
+            if is_trailer(&name) {
                 trailers.append(name, value);
             }
         }

@@ -23,6 +23,7 @@ use heddle_wire::http1::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
 use crate::forward::attempts::{Decided, Next};
+use crate::forward::bridge::is_trailer;
 use crate::forward::client::{Client, LentRequestIndex};
 use crate::forward::exchange::{Asked, Method};
 use crate::forward::http2::is_grpc;
@@ -303,7 +304,7 @@ impl<'c> Http1Client<'c> {
             Framing::Chunked => {
                 own.out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten().filter(|_| own.takes_trailers) {
-                    if conversion_of(name.as_str()) == Conversion::Keep {
+                    if is_trailer(name) {
                         write_field(&mut own.out, name.as_str(), value.as_bytes());
                     }
                 }

@@ -148,7 +148,12 @@ pub(crate) async fn serve_request(
                         log,
                         asked,
                     };
-                    routed.serve(client, &begun, request, &mut extra).await
+                    if routed.decision.rule.authorizer.is_some() {
+                        // In memory of its own, which most requests do not need.
+                        Box::pin(routed.ask(client, &begun, request, &mut extra)).await
+                    } else {
+                        routed.serve(client, &begun, request, &mut extra).await
+                    }
                 }
             }
         }
@@ -202,11 +207,6 @@ impl Routed<'_> {
                 return http1::answer(client, begun, request, preflight(Vec::new())).await;
             }
         };
-        if self.decision.rule.authorizer.is_some()
-            && let Err(answer) = Box::pin(self.ask(client, &mut request)).await
-        {
-            return http1::answer(client, begun, request, *answer).await;
-        }
         if let Some(delay) = self.decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -242,15 +242,26 @@ impl Routed<'_> {
         }
     }
 
-    /// Asks the authoriser of the rule.
-    async fn ask(&self, client: &mut Client, request: &mut Request) -> Result<(), Box<Answer>> {
-        let Some(authorizer) = self.decision.rule.authorizer.as_deref() else { return Ok(()) };
+    /// Asks the authoriser of the rule before anything else, preflights of CORS apart.
+    async fn ask(
+        &self,
+        client: &mut Client,
+        begun: &Begun,
+        mut request: Request,
+        extra: &mut ResponseFlags,
+    ) -> io::Result<Finished> {
         let Self { worker, accepted, entered, .. } = *self;
-        let asking = Asking { worker, accepted, entered, authorizer };
-        let changes = asking.http1(client, request).await?;
-        // Asked once, so that there is nothing yet.
-        let _ = self.asked.set(Box::new(changes));
-        Ok(())
+        let head = seen(request.head(&client.connection), entered);
+        let is_preflight = self.decision.is_preflight(&head);
+        if let (false, Some(authorizer)) = (is_preflight, &self.decision.rule.authorizer) {
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match asking.http1(client, &mut request).await {
+                // Asked once, so that there is nothing yet.
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return http1::answer(client, begun, request, *answer).await,
+            }
+        }
+        self.serve(client, begun, request, extra).await
     }
 
     async fn answer_with_edits(
@@ -286,8 +297,8 @@ impl Routed<'_> {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
             let headers = || {
-                let asked = self.asked.get().into_iter();
-                let asked = asked.flat_map(|asked| asked.request.iter().map(Change::edit));
+                let asked = self.asked.get().map_or(&[][..], |asked| &asked.request);
+                let asked = asked.iter().map(Change::edit);
                 let routed = decision.request_edits().map(wire_edit);
                 own.first().chain(asked).chain(routed).chain(own.iter())
             };
@@ -326,7 +337,10 @@ impl Routed<'_> {
             authority: decision.authority(),
             close: false,
         };
-        let asked = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
+        let asked = || {
+            let changes = asked.map_or(&[][..], |asked| &asked.request);
+            changes.iter().map(Change::edit)
+        };
         let headers = || {
             let routed = decision.request_edits().map(wire_edit);
             own.first().chain(asked()).chain(routed).chain(own.iter())
@@ -387,8 +401,8 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = self.entered.into_iter().flat_map(Entered::response_edits);
-            let asked = self.asked.get().into_iter();
-            let asked = asked.flat_map(|asked| asked.response.iter().map(Change::edit));
+            let asked = self.asked.get().map_or(&[][..], |asked| &asked.response);
+            let asked = asked.iter().map(Change::edit);
             entered
                 .chain(asked)
                 .chain(decision.response_edits().map(wire_edit))

@@ -134,7 +134,12 @@ pub(crate) async fn serve_request(
                     let asked = OnceCell::new();
                     let routed =
                         Routed { request, decision, outbound, started, session, log, asked };
-                    routed.serve(body, &mut respond, &mut extra).await
+                    if routed.decision.rule.authorizer.is_some() {
+                        // In memory of its own, which most requests do not need.
+                        Box::pin(routed.ask(body, &mut respond, &mut extra)).await
+                    } else {
+                        routed.serve(body, &mut respond, &mut extra).await
+                    }
                 }
             }
         }
@@ -208,7 +213,7 @@ struct Routed<'a> {
 impl Routed<'_> {
     async fn serve(
         &self,
-        mut body: Received,
+        body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -226,12 +231,6 @@ impl Routed<'_> {
                 return answered(head, &preflight(Vec::new()), respond);
             }
         };
-        if decision.rule.authorizer.is_some() {
-            match Box::pin(self.ask(body)).await {
-                Ok(read) => body = read,
-                Err(answer) => return answered(head, &answer, respond),
-            }
-        }
         if let Some(delay) = decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -264,15 +263,24 @@ impl Routed<'_> {
         answered(head, &self.with_edits(answer), respond)
     }
 
-    /// Asks the authoriser of the rule.
-    async fn ask(&self, mut body: Received) -> Result<Received, Box<Answer>> {
-        let Some(authorizer) = self.decision.rule.authorizer.as_deref() else { return Ok(body) };
+    /// Asks the authoriser of the rule before anything else, preflights of CORS apart.
+    async fn ask(
+        &self,
+        mut body: Received,
+        respond: &mut SendResponse<Bytes>,
+        extra: &mut ResponseFlags,
+    ) -> Finished {
         let Asked { worker, accepted, entered, head, .. } = self.request;
-        let asking = Asking { worker, accepted, entered, authorizer };
-        let changes = asking.http2(head, &mut body).await?;
-        // Asked once, so that there is nothing yet.
-        let _ = self.asked.set(Box::new(changes));
-        Ok(body)
+        let is_preflight = self.decision.is_preflight(&self.request.seen());
+        if let (false, Some(authorizer)) = (is_preflight, &self.decision.rule.authorizer) {
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match asking.http2(head, &mut body).await {
+                // Asked once, so that there is nothing yet.
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return answered(head, &answer, respond),
+            }
+        }
+        self.serve(body, respond, extra).await
     }
 
     fn with_edits(&self, mut answer: Answer) -> Answer {
@@ -317,8 +325,8 @@ impl Routed<'_> {
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
         own.tell(self.log);
         let request_edits = || {
-            let asked = self.asked.get().into_iter();
-            let asked = asked.flat_map(|asked| asked.request.iter().map(Change::edit));
+            let asked = self.asked.get().map_or(&[][..], |asked| &asked.request);
+            let asked = asked.iter().map(Change::edit);
             let routed = decision.request_edits().map(wire_edit);
             own.first().chain(asked).chain(routed).chain(own.iter())
         };
@@ -360,8 +368,8 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = entered.into_iter().flat_map(Entered::response_edits);
-            let told = self.asked.get().into_iter();
-            let told = told.flat_map(|asked| asked.response.iter().map(Change::edit));
+            let told = self.asked.get().map_or(&[][..], |asked| &asked.response);
+            let told = told.iter().map(Change::edit);
             entered
                 .chain(told)
                 .chain(decision.response_edits().map(wire_edit))

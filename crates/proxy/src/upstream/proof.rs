@@ -77,19 +77,19 @@ impl Standing for ServerProof {
 #[expect(clippy::ref_option_ref, reason = "a reference is half as large")]
 pub(crate) struct Both<'a>(
     pub(crate) &'a Option<&'a dyn Standing>,
-    pub(crate) &'a Option<Box<ServerProof>>,
+    pub(crate) Option<&'a ServerProof>,
 );
 
 impl Both<'_> {
     /// Whether it is the server.
     pub(crate) fn is_revoked(&self) -> bool {
-        self.1.as_deref().is_some_and(ServerProof::is_revoked)
+        self.1.is_some_and(ServerProof::is_revoked)
     }
 }
 
 impl Standing for Both<'_> {
     fn poll_denied(&self, cx: &mut Context<'_>) -> bool {
         self.0.is_some_and(|standing| standing.poll_denied(cx))
-            || self.1.as_deref().is_some_and(|proof| proof.poll_denied(cx))
+            || self.1.is_some_and(|proof| proof.poll_denied(cx))
     }
 }

@@ -20,6 +20,8 @@ const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 /// `:authority` in the static table (RFC 7541 appendix A).
 const AUTHORITY: usize = 1;
+/// The same written out, as the gRPC core does it.
+const NAME: &[u8] = b":authority";
 
 /// A connection whose incoming bytes are looked at.
 #[derive(Debug)]
@@ -80,8 +82,14 @@ enum Block {
 /// Which text.
 #[derive(Clone, Copy, Debug)]
 enum Text {
-    Name,
-    Value { is_authority: bool, is_coded: bool },
+    /// So many bytes of it were those of `:authority`; none: it is another one, or coded.
+    Name {
+        same: Option<usize>,
+    },
+    Value {
+        is_authority: bool,
+        is_coded: bool,
+    },
 }
 
 impl Frames {
@@ -172,7 +180,7 @@ impl Block {
             },
             Self::Length { text } => {
                 let text = match text {
-                    Text::Name => Text::Name,
+                    Text::Name { .. } => Text::Name { same: (value & 0x80 == 0).then_some(0) },
                     Text::Value { is_authority, .. } => {
                         Text::Value { is_authority, is_coded: value & 0x80 != 0 }
                     }
@@ -191,6 +199,13 @@ impl Block {
                 if is_plain && *byte == b'%' {
                     *byte = b'-';
                 }
+                let text = match text {
+                    Text::Name { same: Some(count) } if NAME.get(count) == Some(&*byte) => {
+                        Text::Name { same: Some(count + 1) }
+                    }
+                    Text::Name { .. } => Text::Name { same: None },
+                    value @ Text::Value { .. } => value,
+                };
                 Self::text(text, left - 1)
             }
             Self::Lost => Self::Lost,
@@ -204,7 +219,7 @@ impl Block {
 
     fn literal(index: usize, full: usize) -> Self {
         match index {
-            0 => Self::Length { text: Text::Name },
+            0 => Self::Length { text: Text::Name { same: None } },
             index => Self::number(index, full, Self::value(index), Self::Name { index, shift: 0 }),
         }
     }
@@ -216,7 +231,9 @@ impl Block {
     /// So many bytes of a text are left.
     fn text(text: Text, left: usize) -> Self {
         match (left, text) {
-            (0, Text::Name) => Self::value(0),
+            (0, Text::Name { same }) => {
+                Self::value(if same == Some(NAME.len()) { AUTHORITY } else { 0 })
+            }
             (0, Text::Value { .. }) => Self::Field,
             (left, text) => Self::Text { text, left },
         }
@@ -338,6 +355,17 @@ mod tests {
                 let text = String::from_utf8_lossy(&seen);
                 assert_eq!(text.matches("ar-2Fsockt").count(), count);
             }
+        }
+    }
+
+    #[test]
+    fn the_name_may_be_written_out() {
+        for (name, changed) in [(":authority", true), (":authorits", false), (":authority-", false)]
+        {
+            let length = u8::try_from(name.len()).unwrap();
+            let block = [&[0x40, length][..], name.as_bytes(), &[3], b"a%2"].concat();
+            let whole = [preface(), frame(HEADERS, 4, &block)].concat();
+            assert_eq!(looked_at(&whole, 2) != whole, changed, "{name}");
         }
     }
 

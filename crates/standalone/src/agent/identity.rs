@@ -15,7 +15,7 @@ use heddle_ident::{SpiffeId, TrustDomain, WorkloadId};
 use heddle_proto::certificate::{JoinResponse, RefreshRequest};
 use heddle_tls::{
     ApplicationKey, ApplicationKeys, CryptoProvider, Expected, Identity, Keys, SystemClock,
-    certificates_from_pem, control_identity, pem_of, root_from_der, root_from_pem,
+    certificates_from_pem, control_identity, pem_of, root_from_der, root_from_pem, token_hash,
 };
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,14 @@ pub(super) struct Joined {
     account: (String, String),
     group: String,
     entry: String,
+    /// What the token that it joined with is called; of no use to whoever wants to use it.
+    #[serde(default)]
+    token: String,
+}
+
+fn name_of(token: Option<&String>) -> String {
+    let hash = token.and_then(|text| token_hash(text));
+    hash.map(|hash| hash.to_string()).unwrap_or_default()
 }
 
 impl Joined {
@@ -53,6 +61,7 @@ impl Joined {
             account: options.account.clone(),
             group,
             entry,
+            token: name_of(options.token.as_ref()),
         }
     }
 
@@ -64,12 +73,12 @@ impl Joined {
         };
         let same_address =
             options.address.is_none_or(|address| address.to_string() == self.address);
-        same_object && same_address && self.account == options.account
-    }
-
-    /// Whether the same control plane is meant.
-    pub(super) fn answers(&self, options: &AgentOptions) -> bool {
-        self.control_plane == options.control_plane
+        let same_token = options.token.is_none() || name_of(options.token.as_ref()) == self.token;
+        same_object
+            && same_address
+            && same_token
+            && self.account == options.account
+            && self.control_plane == options.control_plane
     }
 }
 

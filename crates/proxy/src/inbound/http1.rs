@@ -83,14 +83,8 @@ pub(crate) async fn serve_request(
     let mut ready = admit(worker, peer, &inbound, limits, client, &mut request, None);
     if let Ok(None) = ready {
         // In memory of its own, too.
-        let asking = admission::http1::admit(worker, peer.party(), &inbound, client, &mut request);
-        let known = match (Box::pin(asking).await, limits) {
-            (Ok(known), Some(limits)) => {
-                Box::pin(limit(worker, peer, &inbound, limits, client, &mut request, known)).await
-            }
-            (known, _) => known,
-        };
-        ready = known.and_then(|known| {
+        let asking = ask(worker, peer, &inbound, limits, client, &mut request);
+        ready = Box::pin(asking).await.and_then(|known| {
             admit(worker, peer, &inbound, None, client, &mut request, Some(known))
         });
     }
@@ -173,16 +167,18 @@ fn admit(
     Ok(Some(Ready { admitted, out, idempotent }))
 }
 
-/// Takes a token of each limit, and has the request counted by whoever counts for several proxies.
-async fn limit(
+/// Lets a request through everybody who has a say, takes a token of each limit, and has it counted by whoever counts for
+/// several proxies.
+async fn ask(
     worker: &Rc<Worker>,
     peer: &Peer,
     inbound: &CompiledAuthorization,
-    limits: &CompiledLimits,
-    client: &Client,
+    limits: Option<&CompiledLimits>,
+    client: &mut Client,
     request: &mut Request,
-    admitted: Admitted,
 ) -> Result<Admitted, Answer> {
+    let admitted = admission::http1::admit(worker, peer.party(), inbound, client, request).await?;
+    let Some(limits) = limits else { return Ok(admitted) };
     let head = request.head(&client.connection);
     let normal = path::normalize(head.path_text(), inbound.inbound().path_normalization)
         .map_err(|_| Answer::bad_request(400))?;

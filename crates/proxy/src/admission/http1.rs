@@ -61,7 +61,8 @@ fn as_seen<'a>(
 
 fn asked(admission: &Admission<'_>, head: &RequestHead<'_>) -> Asked {
     let bytes = head.bytes();
-    let headers = head.fields().map(|field| {
+    let forwarded = head.fields().filter(|field| !head.is_nominated(field));
+    let headers = forwarded.map(|field| {
         let name = String::from_utf8_lossy(field.name.of(bytes)).to_ascii_lowercase();
         (name, field.value.of(bytes).to_vec())
     });

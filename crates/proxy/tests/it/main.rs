@@ -7,8 +7,10 @@ mod attacks;
 mod authority;
 mod authorizers;
 mod changes;
+mod desync;
 mod egress;
 mod endpoints;
+
 mod events;
 mod gateway;
 mod gateway_tls;
@@ -18,6 +20,7 @@ mod http2;
 mod limits;
 mod limits_http2;
 mod origination;
+mod recorder;
 mod resilience;
 mod revocation;
 mod stream;

@@ -204,10 +204,7 @@ fn copy_fields(
 }
 
 fn keeps_field(known: Known, bytes: &[u8], fields: &Fields, name: &[u8]) -> bool {
-    // What frames the message stays, whatever `Connection` names: a client could otherwise have the framing
-    // removed from the next hop's sight.
-    let framing = matches!(known, Known::ContentLength | Known::TransferEncoding | Known::Host);
-    framing || (!known.is_hop_by_hop() && !fields.connection_names(bytes, name))
+    !known.is_hop_by_hop() && !fields.is_nominated(known, bytes, name)
 }
 
 fn is_te_trailers(field: &Field, bytes: &[u8]) -> bool {

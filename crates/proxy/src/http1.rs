@@ -81,6 +81,14 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keep = match std::mem::take(&mut ended.next) {
         Next::Close => false,
         Next::Continue => !client.is_draining(),
+        Next::End => {
+            Box::pin(client.end(has_whole_body)).await;
+            false
+        }
+        Next::Reset => {
+            client.connection.transport.reset_when_closed();
+            false
+        }
         Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
         Next::Tunnel(mut upstream) => {
             let idle = decided.state.destination.connection_pool.tcp_idle_timeout;

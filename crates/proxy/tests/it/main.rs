@@ -10,6 +10,7 @@ mod changes;
 mod desync;
 mod egress;
 mod endpoints;
+mod ends;
 
 mod events;
 mod gateway;

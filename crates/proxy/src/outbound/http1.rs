@@ -254,7 +254,7 @@ impl Routed<'_> {
             let headers =
                 || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
             wire::write_request(head, &edits, headers, &mut out);
-            copies::Head::Http1(out, head.method_text() == "HEAD")
+            Some(copies::Head::Http1(out, head.method_text() == "HEAD"))
         })
     }
 

@@ -74,7 +74,7 @@ fn an_answer_that_comes_before_the_body_was_sent_is_read_to_its_end() {
             body.write_all(head.as_bytes()).await.unwrap();
             // A client that sends on for a moment, and looks only then.
             for _ in 0..5 {
-                body.write_all(&[b'y'; 100_000]).await.unwrap();
+                body.write_all(&vec![b'y'; 100_000]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // In order and to its end: where a reset comes instead, some systems throw away what came before it.

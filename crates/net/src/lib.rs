@@ -12,6 +12,7 @@ pub mod broker;
 pub mod capture;
 pub mod drain;
 pub mod interception;
+pub mod memory;
 pub mod namespace;
 pub mod netlink;
 mod nftables;

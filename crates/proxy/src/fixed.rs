@@ -31,7 +31,7 @@ use crate::configuration::Configuration;
 use crate::run::{ProxyError, runtime};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
-use crate::{inbound, outbound};
+use crate::{inbound, memory, outbound};
 
 /// The configuration, as [`encode`] writes it.
 pub const RESOURCES_FILE: &str = "resources";
@@ -175,6 +175,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         if let Some((address, _)) = options.inbound {
             tokio::task::spawn_local(inbound::serve(worker.clone(), listen(address)?));
         }
+        tokio::task::spawn_local(memory::keep(worker));
         std::future::pending::<Result<(), ProxyError>>().await
     })
 }

@@ -44,7 +44,7 @@ use crate::dns::{self, Names};
 use crate::names::{LearnedNames, now_s};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
-use crate::{gateway, inbound, outbound};
+use crate::{gateway, inbound, memory, outbound};
 use crate::{names_file, packets};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
@@ -195,6 +195,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         let listener = listen(&shared.sockets, INBOUND_PORT)?;
         tokio::task::spawn_local(inbound::serve(worker.clone(), listener));
         tokio::task::spawn_local(gateway::run(worker.clone()));
+        tokio::task::spawn_local(memory::keep(worker.clone()));
         terminate.recv().await;
         let settings = shared.configuration.snapshot().settings.clone();
         let deadline = settings.map_or(DRAIN_MAX, |settings| settings.drain_duration);

@@ -24,7 +24,8 @@ use tokio::task::spawn_local;
 use crate::harness::{Pair, Peer, application, listen, mirror, run};
 use crate::http1::allow;
 use crate::support::{
-    GatewaySide, Mesh, ServerSide, destination, endpoint, origin, rule, shared, workload,
+    GatewaySide, Mesh, ServerSide, Wanted, destination, endpoint, origin, rule, shared,
+    shared_asking, workload,
 };
 
 /// A gateway with a server's proxy behind it, before an application.
@@ -33,6 +34,8 @@ pub(crate) struct Edge {
     pub(crate) registry: Registry,
     pub(crate) worker: Rc<Worker>,
     pub(crate) mesh: Mesh,
+    /// What it has asked its control plane for.
+    pub(crate) wanted: Wanted,
 }
 
 /// A port that was free a moment ago.
@@ -103,12 +106,14 @@ impl Edge {
         spawn_local(inbound::serve(server_worker, socket));
 
         let registry = Registry::default();
+        let wanted = Wanted::default();
+        let (identity, overrides) = (mesh.identity("gateway"), Overrides::default());
         let (gateway_shared, publisher) =
-            shared(&side.effects(), mesh.identity("gateway"), &registry, Overrides::default());
+            shared_asking(&side.effects(), identity, &registry, overrides, wanted.clone());
         let worker = Worker::new(gateway_shared, 2);
         spawn_local(worker.clone().run());
         spawn_local(gateway::run(worker.clone()));
-        Self { publisher, registry, worker, mesh }
+        Self { publisher, registry, worker, mesh, wanted }
     }
 
     /// Puts other listeners in place.

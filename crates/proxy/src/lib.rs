@@ -22,6 +22,7 @@ pub mod gateway;
 mod http1;
 mod http2;
 pub mod inbound;
+mod kept;
 mod memory;
 pub mod names;
 mod names_file;

@@ -121,7 +121,7 @@ async fn connect_new(
     if let Some(place) = take(state, endpoint) {
         return Ok(place);
     }
-    let token = upstream::acquire_connection(state)?;
+    let token = upstream::acquire_connection(state, endpoint)?;
     let connection = upstream::open(worker, state, endpoint, permit).await?;
     let (sender, connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)

@@ -80,7 +80,8 @@ pub(crate) async fn open(
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
-    let token = upstream::acquire_connection(&state).map_err(UpstreamError::from)?;
+    let token =
+        upstream::acquire_stream_connection(&state, &endpoint).map_err(UpstreamError::from)?;
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);

@@ -36,7 +36,7 @@ pub use decision::{AllowedBy, Decision, Denial, Verdict};
 pub use egress::CompiledEgress;
 pub use explain::{ConsideredRule, RuleOutcome};
 pub use outbound::{OutboundDenial, OutboundPolicy, OutboundRefusal, OutboundTarget};
-pub use packets::{PacketDirection, packet_rules};
+pub use packets::{PacketDirection, PacketOrigins, packet_policy, packet_rules};
 pub use permit::Permit;
 pub use question::{Approvals, Question};
 

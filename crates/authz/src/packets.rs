@@ -29,6 +29,15 @@ pub enum PacketDirection {
 /// addresses say.
 const TERMS_MAX: usize = 512;
 
+/// Where what is dropped was written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PacketOrigins {
+    /// Of each of [`PacketRules::deny`].
+    pub deny: Vec<Origin>,
+    /// Of the default, where it is to drop.
+    pub closed: Option<Origin>,
+}
+
 /// What network policies say of packets; none where they have no say. `learned` are the names that addresses were found
 /// under.
 pub fn packet_rules(
@@ -36,22 +45,37 @@ pub fn packet_rules(
     direction: PacketDirection,
     learned: &[(IpAddr, Vec<String>)],
 ) -> Option<PacketRules> {
+    packet_policy(authorization, direction, learned).map(|(rules, _)| rules)
+}
+
+/// As [`packet_rules`], with where each was written.
+pub fn packet_policy(
+    authorization: &Authorization,
+    direction: PacketDirection,
+    learned: &[(IpAddr, Vec<String>)],
+) -> Option<(PacketRules, PacketOrigins)> {
     // Of several each must allow; there is one, since either project adds up what both allow.
     let system = authorization.systems.iter().find(|system| is_of_networks(system))?;
-    let mut rules = PacketRules {
-        closed: matches!(system.without_allow, Fallback::Deny(_)),
-        ..PacketRules::default()
+    let closed = match &system.without_allow {
+        Fallback::Allow => None,
+        Fallback::Deny(origin) => Some(origin.clone()),
     };
+    let mut rules = PacketRules { closed: closed.is_some(), ..PacketRules::default() };
+    let mut origins = PacketOrigins { closed, deny: Vec::new() };
     for policy in system.policies.iter().filter(|policy| !policy.dry_run) {
-        let terms =
-            policy.rules.iter().flat_map(|rule| terms(rule, policy.action, direction, learned));
-        match policy.action {
-            PolicyAction::Allow => rules.allow.extend(terms),
-            PolicyAction::Deny => rules.deny.extend(terms),
-            PolicyAction::Audit | PolicyAction::Custom => {}
+        for rule in &policy.rules {
+            let terms = terms(rule, policy.action, direction, learned);
+            match policy.action {
+                PolicyAction::Allow => rules.allow.extend(terms),
+                PolicyAction::Deny => {
+                    origins.deny.extend(terms.iter().map(|_| rule.origin.clone()));
+                    rules.deny.extend(terms);
+                }
+                PolicyAction::Audit | PolicyAction::Custom => {}
+            }
         }
     }
-    Some(rules)
+    Some((rules, origins))
 }
 
 fn is_of_networks(system: &SystemPolicies) -> bool {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod agent;
 mod certs;
 
+pub(crate) use agent::{AgentArguments, CONTROL_PORT};
 pub(crate) use certs::{
     CertsArguments, CertsCommand, FederateArguments, RevokeArguments, TokenArguments, TokenCommand,
 };
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     Up(UpArguments),
     /// Stop a mesh and everything in it
     Down(DownArguments),
+    /// Run an application on this machine as part of a mesh elsewhere
+    #[command(visible_alias = "join")]
+    Agent(AgentArguments),
     /// Run a command inside a workload
     Exec(ExecArguments),
     /// Print what a workload wrote
@@ -116,6 +121,9 @@ pub(crate) struct ProxyArguments {
     /// Take the identity from the SPIFFE Workload API of this socket (a path, or unix:///PATH)
     #[arg(long, env = "SPIFFE_ENDPOINT_SOCKET", value_name = "SOCKET")]
     pub(crate) spiffe_endpoint_socket: Option<String>,
+    /// The machine is outside of the mesh's network: workloads too are reached through the supervisor
+    #[arg(long)]
+    pub(crate) outside: bool,
 }
 
 #[derive(Subcommand)]
@@ -143,6 +151,9 @@ pub(crate) struct ControlArguments {
     /// A folder with the authority to sign with
     #[arg(long)]
     pub(crate) ca: Option<PathBuf>,
+    /// Number of the inherited listening socket at which machines join
+    #[arg(long)]
+    pub(crate) machines_fd: Option<i32>,
 }
 
 #[derive(Args)]
@@ -159,6 +170,9 @@ pub(crate) struct MeshProcessArguments {
     /// Where ports are published that name no address
     #[arg(long)]
     pub(crate) publish_address: std::net::IpAddr,
+    /// Where machines join
+    #[arg(long)]
+    pub(crate) join_listen: Option<std::net::SocketAddr>,
 }
 
 #[derive(Args)]
@@ -247,6 +261,9 @@ pub(crate) struct UpArguments {
     /// Where on this machine ports are published that name no address
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(crate) publish_address: std::net::IpAddr,
+    /// Let machines outside join, with tokens, at this address of this machine; the port is 15012 when left out
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = join_address)]
+    pub(crate) join_listen: Option<std::net::SocketAddr>,
 }
 
 #[derive(Args)]
@@ -528,6 +545,15 @@ pub(crate) struct LoadArguments {
     pub(crate) timeout: std::time::Duration,
     #[command(flatten)]
     pub(crate) output: OutputArguments,
+}
+
+/// An address, with Istio's port for certificates and configuration where it has none.
+fn join_address(text: &str) -> Result<std::net::SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let alone = || Some(std::net::SocketAddr::new(text.parse().ok()?, CONTROL_PORT));
+    with_port
+        .or_else(alone)
+        .ok_or_else(|| format!("{text:?} is not an address such as 192.0.2.1:15012"))
 }
 
 /// A duration as Go writes it: `300ms`, `1h30m`.

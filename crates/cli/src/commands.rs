@@ -1,5 +1,6 @@
 //! One module per group of commands.
 
+pub(crate) mod agent;
 pub(crate) mod analyze;
 pub(crate) mod api;
 pub(crate) mod certs;

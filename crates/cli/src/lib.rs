@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mesh = &arguments.mesh;
     match arguments.command {
+        Command::Agent(arguments) => commands::agent::run(mesh, &arguments),
         Command::Analyze(arguments) => commands::analyze::run(mesh, &arguments),
         Command::Apply(arguments) => commands::objects::apply(mesh, &arguments),
         Command::Certs(arguments) => commands::certs::certs(mesh, &arguments),

@@ -7,6 +7,7 @@
 
 pub(crate) mod plugged;
 mod record;
+pub(crate) mod tokens;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -142,7 +143,8 @@ impl CertificateAuthority {
         let mut signers = BTreeMap::new();
         for (id, chain) in &record.chains {
             let missing = || CertificateAuthorityError::Record(format!("key of {id} is missing"));
-            let key = secrets.get(&format!("{KEY_PREFIX}{id}")).ok_or_else(missing)?;
+            // Of a root that was retired, as stores of before may name it; the one that signs is asked for below.
+            let Some(key) = secrets.get(&format!("{KEY_PREFIX}{id}")) else { continue };
             let key = std::str::from_utf8(key).map_err(|_| missing())?;
             let signer = SigningRoot::from_pem(provider.clone(), chain, key)?;
             signers.insert(signer.root().id.clone(), signer);
@@ -309,6 +311,14 @@ impl CertificateAuthority {
         store: &Store,
         changes: &[AuthorityChange],
     ) -> Result<(), CertificateAuthorityError> {
+        // What is stored names no root that is gone: its key is removed after that, so that a crash in between leaves a key
+        // that nobody needs, and never a root without its key.
+        for change in changes {
+            if let AuthorityChange::RootRetired { root } = change {
+                self.signers.remove(root);
+                self.reserved_until.remove(root);
+            }
+        }
         self.store(store)?;
         for change in changes {
             match change {
@@ -317,8 +327,6 @@ impl CertificateAuthority {
                 }
                 AuthorityChange::RootRetired { root } => {
                     tracing::info!(%root, "root retired");
-                    self.signers.remove(root);
-                    self.reserved_until.remove(root);
                     store.remove_secret(&format!("{KEY_PREFIX}{}", root.as_str()))?;
                 }
                 AuthorityChange::SignerSwitched { root } => {
@@ -337,6 +345,13 @@ impl CertificateAuthority {
     /// Where a rotation stands.
     pub(crate) fn status(&self, now: SystemTime) -> RotationStatus {
         self.authority.status(now)
+    }
+
+    /// The roots as certificates are verified with them.
+    pub(crate) fn trust_bundle(
+        &self,
+    ) -> Result<heddle_cert::TrustBundle, CertificateAuthorityError> {
+        Ok(self.authority.bundle().map_err(AuthorityError::from)?)
     }
 
     /// The roots as proxies get them.

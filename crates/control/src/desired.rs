@@ -2,6 +2,7 @@
 
 mod container;
 mod environment;
+pub(crate) mod machine;
 pub(crate) mod plain;
 mod traffic;
 mod volumes;

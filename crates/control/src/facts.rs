@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heddle_ident::WorkloadId;
-use heddle_proto::node::{NodeReport, Phase, PublishedPort, TransportProtocol};
+use heddle_proto::node::{NodeReport, Phase, PublishedPort, TransportProtocol, WorkloadReport};
 use serde::{Deserialize, Serialize};
 
 /// The document with the facts.
@@ -30,6 +30,9 @@ pub(crate) struct WorkloadFacts {
     pub(crate) message: String,
     pub(crate) started_at_ms: u64,
     pub(crate) published_ports: Vec<Published>,
+    /// A machine of its own tells of it, and not the mesh's supervisor.
+    #[serde(default)]
+    pub(crate) remote: bool,
 }
 
 /// A port of the host that leads to the workload.
@@ -47,7 +50,7 @@ impl Facts {
         let is_new = self.instance != instance;
         if is_new {
             instance.clone_into(&mut self.instance);
-            self.workloads.clear();
+            self.workloads.retain(|_, facts| facts.remote);
         }
         is_new
     }
@@ -57,27 +60,59 @@ impl Facts {
         let before = self.clone();
         self.set_instance(&report.instance);
         if report.complete {
-            self.workloads.clear();
+            self.workloads.retain(|_, facts| facts.remote);
         }
         for told in &report.workloads {
-            if told.phase() == Phase::Stopped {
-                self.workloads.remove(&told.id);
-            } else if self.workloads.len() < WORKLOADS_MAX || self.workloads.contains_key(&told.id)
-            {
-                let facts = WorkloadFacts {
-                    uid: told.uid.clone(),
-                    phase: phase_text(told.phase()).to_owned(),
-                    ready: told.ready,
-                    restarts: told.restarts,
-                    exit_code: told.exit_code,
-                    message: told.message.chars().take(1000).collect(),
-                    started_at_ms: told.started_at_ms,
-                    published_ports: told.published_ports.iter().map(Published::from).collect(),
-                };
-                self.workloads.insert(told.id.clone(), facts);
-            }
+            self.take(told, false);
         }
         *self != before
+    }
+
+    /// Takes in what a machine says of its own workload; whatever it says of others is nobody's. True: something is
+    /// different.
+    pub(crate) fn apply_machine(&mut self, workload: &WorkloadId, report: &NodeReport) -> bool {
+        let before = self.workloads.get(workload.as_str()).cloned();
+        let told = report.workloads.iter().find(|told| told.id == workload.as_str());
+        match told {
+            Some(told) => self.take(told, true),
+            None if report.complete => drop(self.workloads.remove(workload.as_str())),
+            None => {}
+        }
+        self.workloads.get(workload.as_str()) != before.as_ref()
+    }
+
+    /// A machine is away: nothing is sent there. True: something is different.
+    pub(crate) fn set_away(&mut self, workload: &WorkloadId) -> bool {
+        let Some(facts) = self.workloads.get_mut(workload.as_str()) else { return false };
+        let was_ready = std::mem::replace(&mut facts.ready, false);
+        if was_ready {
+            "the machine is away".clone_into(&mut facts.message);
+        }
+        was_ready
+    }
+
+    /// A machine is gone for good.
+    pub(crate) fn forget(&mut self, workload: &WorkloadId) -> bool {
+        self.workloads.remove(workload.as_str()).is_some()
+    }
+
+    fn take(&mut self, told: &WorkloadReport, remote: bool) {
+        if told.phase() == Phase::Stopped {
+            self.workloads.remove(&told.id);
+        } else if self.workloads.len() < WORKLOADS_MAX || self.workloads.contains_key(&told.id) {
+            let facts = WorkloadFacts {
+                uid: told.uid.clone(),
+                phase: phase_text(told.phase()).to_owned(),
+                ready: told.ready,
+                restarts: told.restarts,
+                exit_code: told.exit_code,
+                message: told.message.chars().take(1000).collect(),
+                started_at_ms: told.started_at_ms,
+                published_ports: told.published_ports.iter().map(Published::from).collect(),
+                remote,
+            };
+            self.workloads.insert(told.id.clone(), facts);
+        }
     }
 
     /// What is known of a workload; none: it does not run.
@@ -118,8 +153,6 @@ fn phase_text(phase: Phase) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use heddle_proto::node::WorkloadReport;
-
     use super::*;
 
     fn told(id: &str, ready: bool, phase: Phase) -> WorkloadReport {
@@ -146,6 +179,25 @@ mod tests {
         assert!(facts.apply(&report(true, vec![told("b", true, Phase::Running)])));
         assert_eq!(facts.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["b"]);
         assert!(facts.apply(&report(false, vec![told("b", false, Phase::Stopped)])));
+        assert_eq!(facts.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_machine_tells_of_itself_only_and_outlives_the_supervisors_runs() {
+        let mut facts = Facts::default();
+        facts.apply(&report(false, vec![told("a", true, Phase::Running)]));
+        let vm = WorkloadId::new("vm");
+        let of_machine = |ready| {
+            report(true, vec![told("vm", ready, Phase::Running), told("a", false, Phase::Failed)])
+        };
+        assert!(facts.apply_machine(&vm, &of_machine(true)));
+        assert!(!facts.apply_machine(&vm, &of_machine(true)));
+        assert!(facts.of(&WorkloadId::new("a")).unwrap().ready, "it is not the machine's");
+        assert!(facts.apply(&report(true, Vec::new())));
+        assert!(facts.set_instance("2"), "the supervisor's");
+        assert_eq!(facts.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["vm"]);
+        assert!(facts.set_away(&vm) && !facts.set_away(&vm));
+        assert!(facts.apply_machine(&vm, &report(true, Vec::new())));
         assert_eq!(facts.iter().count(), 0);
     }
 

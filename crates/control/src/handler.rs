@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use heddle_ident::WorkloadId;
 use heddle_proto::certificate::{
     CertificateRequest, CertificateResponse, InstalledCertificate, InstalledResponse, JoinRequest,
-    JoinResponse,
+    JoinResponse, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
@@ -95,21 +95,66 @@ impl heddle_rpc::server::Handler for Handler {
         let token = Zeroizing::new(request.token);
         let csr = request_from_pem(&request.csr)
             .ok_or_else(|| Status::invalid_argument("csr is not a signing request in PEM"))?;
-        let joined = self.shared.state().join(&token, &csr, SystemTime::now());
-        let (response, bundle) = joined.map_err(|error| {
-            tracing::warn!(why = heddle_diag::error_chain(&error), "a machine may not join");
+        let machine = request.machine.as_ref();
+        let joined = self.shared.state().join(&token, &csr, machine, SystemTime::now());
+        joined.map_err(|error| {
+            let hint = "`heddle certs` shows what became of a token, `heddle certs token create` makes another";
+            tracing::warn!(why = heddle_diag::error_chain(&error), hint, "a machine may not join");
             // Whoever asks learns what is wrong with their own token, and nothing about others'.
             Status::permission_denied(error.to_string())
-        })?;
-        let own = bundle.domains.iter().find(|domain| domain.trust_domain == bundle.trust_domain);
-        Ok(JoinResponse {
-            cert_chain: response.cert_chain,
-            trust_domain: bundle.trust_domain.to_string(),
-            roots: own.iter().flat_map(|own| &own.roots).map(|root| root.to_vec()).collect(),
+        })
+    }
+
+    async fn create_token(
+        &self,
+        peer: Peer,
+        request: TokenRequest,
+    ) -> Result<TokenResponse, Status> {
+        let workload = workload_of(&peer)?;
+        let created =
+            self.shared.state().create_token(&workload, &request.audiences, SystemTime::now());
+        match created {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(unknown(&workload)),
+            Err(error) => {
+                let why = heddle_diag::error_chain(&error);
+                let hint = "certificates are not concerned; the store's folder may be full";
+                tracing::error!(%workload, why, hint, "no token can be signed");
+                Err(Status::internal(error.to_string()))
+            }
+        }
+    }
+
+    async fn refresh(&self, peer: Peer, request: RefreshRequest) -> Result<JoinResponse, Status> {
+        let Peer::Machine(workload) = &peer else {
+            return Err(Status::permission_denied("only a machine that has joined may call this"));
+        };
+        let csr =
+            match request.csr.as_str() {
+                "" => None,
+                text => Some(request_from_pem(text).ok_or_else(|| {
+                    Status::invalid_argument("csr is not a signing request in PEM")
+                })?),
+            };
+        let refreshed =
+            self.shared.state().refresh(workload, &request, csr.as_deref(), SystemTime::now());
+        refreshed.map_err(|error| {
+            tracing::warn!(%workload, why = heddle_diag::error_chain(&error), "a machine is refused");
+            Status::permission_denied(error.to_string())
         })
     }
 
     async fn watch(&self, peer: Peer, request: WatchRequest) -> Result<Self::Desired, Status> {
+        if let Peer::Machine(workload) = peer {
+            let (number, desired) = self.shared.state().machine_came(&workload);
+            let presence = Presence { shared: self.shared.clone(), workload, number };
+            let states = WatchStream::new(desired).filter_map(move |desired| {
+                // Not there yet, or not any more: then nothing shall run.
+                let own = desired.get(&presence.workload).cloned().unwrap_or_default();
+                Some(Ok(own))
+            });
+            return Ok(Box::pin(states));
+        }
         node_of(&peer, &request.node)?;
         let desired = {
             let mut state = self.shared.state();
@@ -121,9 +166,26 @@ impl heddle_rpc::server::Handler for Handler {
     }
 
     async fn report(&self, peer: Peer, report: NodeReport) -> Result<ReportResponse, Status> {
+        if let Peer::Machine(workload) = &peer {
+            self.shared.state().handle_machine_report(workload, &report, SystemTime::now());
+            return Ok(ReportResponse {});
+        }
         node_of(&peer, &report.node)?;
         self.shared.state().handle_report(&report, SystemTime::now());
         Ok(ReportResponse {})
+    }
+}
+
+/// A machine is there as long as it watches.
+struct Presence {
+    shared: Arc<Shared>,
+    workload: WorkloadId,
+    number: u64,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.shared.state().machine_went(&self.workload, self.number, SystemTime::now());
     }
 }
 
@@ -178,7 +240,7 @@ async fn serve_session(
 
 fn workload_of(peer: &Peer) -> Result<WorkloadId, Status> {
     match peer {
-        Peer::Workload(workload) => Ok(workload.clone()),
+        Peer::Machine(workload) | Peer::Workload(workload) => Ok(workload.clone()),
         Peer::Guest | Peer::Node(_) => {
             Err(Status::permission_denied("only the proxy of a workload may call this"))
         }
@@ -189,7 +251,7 @@ fn node_of(peer: &Peer, node: &str) -> Result<(), Status> {
     match peer {
         Peer::Node(own) if own == node => Ok(()),
         Peer::Node(_) => Err(Status::permission_denied("a node speaks for itself only")),
-        Peer::Guest | Peer::Workload(_) => {
+        Peer::Guest | Peer::Machine(_) | Peer::Workload(_) => {
             Err(Status::permission_denied("only a supervisor may call this"))
         }
     }

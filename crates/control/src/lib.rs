@@ -20,6 +20,7 @@ mod digest;
 pub mod explain;
 mod facts;
 mod handler;
+mod machines;
 mod objects;
 mod plan;
 mod sessions;
@@ -54,6 +55,8 @@ pub struct Options {
     /// A folder with an authority that others made (`ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem`); none:
     /// the mesh makes its own, unless a Secret `cacerts` holds one.
     pub authority_folder: Option<PathBuf>,
+    /// The port at which machines join and are served, listening already; none: there is no such port.
+    pub machines: Option<Arc<std::net::TcpListener>>,
     /// Lifetimes of certificates.
     pub lifetimes: Lifetimes,
     /// What is fixed for translation.
@@ -72,6 +75,7 @@ impl Options {
             api_socket: api_socket.into(),
             stream_socket: stream_socket.into(),
             authority_folder: None,
+            machines: None,
             lifetimes: Lifetimes::default(),
             translation: heddle_translate::Options::default(),
         }
@@ -166,6 +170,16 @@ pub async fn serve(
         heddle_rpc::server::Limits::default(),
         std::future::pending(),
     );
+    let machines = match &options.machines {
+        Some(port) => Some(machines_port(port)?),
+        None => None,
+    };
+    let machines = async {
+        match machines {
+            Some(listener) => machines::serve(shared.clone(), listener).await,
+            None => std::future::pending().await,
+        }
+    };
     let failed = |path: &PathBuf| {
         let path = path.clone();
         move |source| ControlError::Serve { path, source }
@@ -175,6 +189,7 @@ pub async fn serve(
         outcome = api::serve(shared.clone(), api_listener) => {
             outcome.map_err(|e| failed(&options.api_socket)(e.into()))
         }
+        outcome = machines => outcome.map_err(failed(&PathBuf::from("the port for machines"))),
         outcome = streams => outcome.map_err(|e| failed(&options.stream_socket)(e.into())),
         () = tick(&shared) => Ok(()),
     };
@@ -183,6 +198,14 @@ pub async fn serve(
         let _ = std::fs::remove_file(socket);
     }
     outcome
+}
+
+fn machines_port(port: &std::net::TcpListener) -> Result<tokio::net::TcpListener, ControlError> {
+    let listener = port.try_clone().and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    });
+    listener.map_err(|source| ControlError::Listen { path: "the port for machines".into(), source })
 }
 
 fn listen(path: &std::path::Path) -> Result<tokio::net::UnixListener, ControlError> {

@@ -7,6 +7,7 @@ pub(crate) mod apply;
 pub(crate) mod describe;
 mod expiry;
 mod join;
+pub(crate) mod machines;
 pub(crate) mod rollback;
 pub(crate) mod trust;
 
@@ -26,10 +27,12 @@ use heddle_tls::CryptoProvider;
 use heddle_translate::ObjectKey;
 use tokio::sync::{Notify, watch};
 
+use crate::authority::tokens::TokenKeys;
 use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetimes};
 use crate::catalog::Catalog;
 use crate::data_key;
 use crate::facts::{self, Facts};
+use crate::machines::own::OwnIdentity;
 use crate::objects::Objects;
 use crate::plan::{self, Consequences, Plan, Stage};
 use crate::sessions::{Session, SessionId, Sessions};
@@ -56,6 +59,8 @@ pub(crate) struct State {
     lifetimes: Lifetimes,
     plugging: trust::Plugging,
     joins: JoinTokens,
+    token_keys: Option<TokenKeys>,
+    machines: machines::Machines,
     /// The last warning about the life of each root.
     warned: BTreeMap<String, u64>,
     desired: watch::Sender<Arc<DesiredState>>,
@@ -98,6 +103,9 @@ impl State {
             now,
         )?;
         let joins = join::load(&store)?;
+        let own = options.machines.as_ref().map(|_| OwnIdentity::new(provider.clone()));
+        let port = options.machines.as_ref().and_then(|port| port.local_addr().ok());
+        let machines = machines::load(&store, own, port)?;
         let mut state = Self {
             store,
             objects,
@@ -113,18 +121,32 @@ impl State {
             lifetimes: options.lifetimes,
             plugging,
             joins,
+            token_keys: None,
+            machines,
             warned: BTreeMap::new(),
             desired: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
         };
         state.catalog.set_bundle(state.authority.bundle()?);
-        let consequences = state.plan.set_objects(state.objects.all(), &state.facts, millis(now));
+        let consequences = state.plan.set_objects(state.all_objects(), &state.facts, millis(now));
         state.store_allocation()?;
         state.follow_trust_domain(now)?;
         state.follow_trust(now);
         state.publish(&consequences);
         state.publish_desired();
+        state.follow_machines(now);
         Ok(state)
+    }
+
+    /// What users have applied, and what stands for machines.
+    fn all_objects(&self) -> Vec<heddle_api::Resource> {
+        let mut objects = self.objects.all();
+        let (pods, replaced) = self.machine_pods();
+        if !pods.is_empty() {
+            objects.retain(|object| !replaced.contains(&ObjectKey::of(object)));
+            objects.extend(pods);
+        }
+        objects
     }
 
     /// Changes whenever something changes that somebody may wait for.
@@ -284,7 +306,9 @@ impl State {
         let rotation = self.authority.is_rotating(now).then(|| millis(now) + 500);
         self.remove_expired_jobs(now);
         let folder = self.plugging.look_again_ms(now);
-        self.plan.next_ms(millis(now)).into_iter().chain(rotation).chain(folder).min()
+        let machines = self.follow_machines(now);
+        let others = rotation.into_iter().chain(folder).chain(machines);
+        self.plan.next_ms(millis(now)).into_iter().chain(others).min()
     }
 
     /// Removes jobs that said how long they are kept.
@@ -386,7 +410,8 @@ impl State {
     }
 
     fn publish_desired(&self) {
-        let desired = self.make_desired();
+        let (desired, machines) = self.make_desired();
+        self.publish_machines(machines);
         self.desired.send_if_modified(|current| {
             let changed = current.version != desired.version;
             if changed {
@@ -396,24 +421,28 @@ impl State {
         });
     }
 
-    fn make_desired(&self) -> DesiredState {
+    /// What shall run here, and on machines.
+    fn make_desired(&self) -> (DesiredState, BTreeMap<WorkloadId, DesiredState>) {
         let translator = self.plan.translator();
         let wanted = self
             .plan
             .pods()
             .filter(|entry| matches!(entry.stage, Stage::Draining { .. } | Stage::Wanted));
         let services = desired::published_services(translator);
+        let mut machines = BTreeMap::new();
         let workloads: Vec<_> = wanted
             .filter_map(|entry| {
-                desired::workload(entry, translator, &self.folder_of(entry), &services)
+                let folder = self.folder_of(entry);
+                let workload = desired::workload(entry, translator, &folder, &services)?;
+                if self.is_machine(&entry.workload) {
+                    machines.insert(entry.workload.clone(), workload);
+                    return None;
+                }
+                Some(workload)
             })
             .collect();
         let has_plain = workloads.iter().any(|workload| !workload.meshed);
-        let services_for_plain = if has_plain {
-            desired::plain::services(translator)
-        } else {
-            desired::plain::Services::default()
-        };
+        let services_for_plain = desired::plain::services(translator, has_plain);
         let ranges = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let state = DesiredState {
             version: String::new(),
@@ -431,7 +460,13 @@ impl State {
             names: services_for_plain.names,
             virtual_addresses: services_for_plain.addresses,
         };
-        state.with_version()
+        let of_machine = |(id, workload)| {
+            let ranges = state.workload_ranges.clone();
+            let own = desired::machine::state(workload, translator, &state.trust_domain, ranges);
+            (id, own)
+        };
+        let machines = machines.into_iter().map(of_machine).collect();
+        (state.with_version(), machines)
     }
 
     /// The folder of the file that a pod, or its workload, was read from.

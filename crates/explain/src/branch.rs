@@ -111,10 +111,14 @@ impl Call<'_> {
         };
         let mut servers = Vec::new();
         for chosen in &chosen {
-            let secured = Secured::of(&destination.tls, chosen.transport, sent.head.host());
+            let secured = match self.handled {
+                Handled::Udp => Secured::Not,
+                _ => Secured::of(&destination.tls, chosen.transport, sent.head.host()),
+            };
             let host = destination.id.host.as_str().to_owned();
             // What the client connected to itself was found as it says, not as the destination is called.
             let host = Some(host).filter(|_| !matches!(*choice, Choice::Original));
+            let host = destination.id.network_name().or(host);
             servers.push(self.judged_server(&secured, chosen, &sent.head, host));
         }
         let view = DestinationView {
@@ -225,6 +229,11 @@ impl Call<'_> {
     pub(crate) fn server(&self, secured: &Secured, chosen: &Chosen, head: &Head) -> ServerView {
         let link = self.link(secured, chosen, head);
         let server = Server { world: self.world, link: &link, head };
+        if self.handled == Handled::Udp {
+            let mut view = server.reached(&chosen.label, chosen.share);
+            view.reason = format!("{} gets the datagrams: no proxy takes them there", chosen.label);
+            return view;
+        }
         if let Some(workload) = &chosen.workload {
             return server.serve(workload, &chosen.label, chosen.share);
         }

@@ -33,7 +33,8 @@ pub(crate) fn explain(world: &World, query: &Query) -> Result<Answer, QueryError
     let declared = declared(&view, &target);
     let says_request = query.method.is_some() || query.path.is_some();
     let speaks = asked.unwrap_or_else(|| match Speaks::to_port(declared) {
-        Speaks::Tcp | Speaks::Tls if says_request => Speaks::Http1,
+        // A request for a port of TLS is made within TLS.
+        Speaks::Tcp if says_request => Speaks::Http1,
         speaks => speaks,
     });
     let head = head(query, &target, speaks);
@@ -44,7 +45,7 @@ pub(crate) fn explain(world: &World, query: &Query) -> Result<Answer, QueryError
     };
     let declared_to_proxy = match declared {
         _ if !caller.has_proxy => Protocol::Detect,
-        Protocol::Tcp if listens() => Protocol::Detect,
+        Protocol::Tcp | Protocol::Tls if listens() => Protocol::Detect,
         declared => declared,
     };
     let handled = speaks.handled(declared_to_proxy);

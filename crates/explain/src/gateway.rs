@@ -204,8 +204,13 @@ impl Gateway {
         found.map_or(wanted, |listener| listener.port)
     }
 
+    /// Whether the port is one of datagrams alone.
+    fn is_only_udp(&self, address: SocketAddr) -> bool {
+        !self.compiled.listens(address) && self.compiled.by_datagram(address).is_some()
+    }
+
     fn has_only_tls(&self, port: u16) -> bool {
-        let listeners = self.compiled.gateway().listeners.iter();
+        let listeners = self.compiled.gateway().listeners.iter().filter(|own| !own.is_udp());
         let mut servers = listeners.filter(|own| own.port == port).flat_map(|own| &own.servers);
         let first = servers.next();
         first.is_some_and(|first| first.tls.is_some() && servers.all(|own| own.tls.is_some()))
@@ -227,6 +232,7 @@ impl Gateway {
         match found.map(|found| (&found.server.protocol, found.passes_tls_through())) {
             Some((_, true)) if !says_request => Speaks::Tls,
             Some((ServerProtocol::Tcp(_), _)) if !says_request => Speaks::Tcp,
+            None if !says_request && self.is_only_udp(address) => Speaks::Udp,
             _ => Speaks::Http1,
         }
     }
@@ -240,7 +246,11 @@ impl Gateway {
         story: &mut Story,
     ) -> (Followed, Handled) {
         let port = arrival.address.port();
-        if !self.compiled.listens(arrival.address) {
+        let listens = match arrival.speaks {
+            Speaks::Udp => self.compiled.by_datagram(arrival.address).is_some(),
+            _ => self.compiled.listens(arrival.address),
+        };
+        if !listens {
             let reason = format!("{} does not listen on port {port}", self.caller.label);
             story.outcome(Phase::Accept, &*reason, None);
             let own = Own::new(Verdict::Unreachable, None, reason);
@@ -278,6 +288,9 @@ impl Gateway {
 
     fn server(&self, arrival: &Arrival, head: &Head) -> Option<FoundServer<'_>> {
         let gateway = &self.compiled;
+        if arrival.speaks == Speaks::Udp {
+            return gateway.by_datagram(arrival.address);
+        }
         let plain = || {
             let by_authority = gateway.by_authority(arrival.address, &head.authority);
             let http = by_authority.map(|(found, _)| found).filter(|_| arrival.speaks.is_http());
@@ -401,10 +414,12 @@ impl Gateway {
                 };
                 call.by_http(routes, story)
             }
-            ServerProtocol::Tcp(_) | ServerProtocol::Tls(_) => match found.streams() {
-                Some(routes) => call.by_stream(routes, story),
-                None => Followed::answered(Own::new(Verdict::NoRoute, None, "no rule matches")),
-            },
+            ServerProtocol::Tcp(_) | ServerProtocol::Tls(_) | ServerProtocol::Udp(_) => {
+                match found.streams() {
+                    Some(routes) => call.by_stream(routes, story),
+                    None => Followed::answered(Own::new(Verdict::NoRoute, None, "no rule matches")),
+                }
+            }
         }
     }
 }
@@ -422,6 +437,7 @@ impl Speaks {
         };
         match found.map(|found| (&found.server.protocol, found.passes_tls_through())) {
             Some((_, true)) => Handled::Tls,
+            Some((ServerProtocol::Udp(_), _)) => Handled::Udp,
             Some((ServerProtocol::Tcp(_) | ServerProtocol::Tls(_), false)) => Handled::Tcp,
             Some((ServerProtocol::Http(_) | ServerProtocol::HttpsRedirect, false))
                 if !plain.is_http() =>

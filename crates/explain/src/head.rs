@@ -40,8 +40,9 @@ impl Speaks {
     pub(crate) fn handled(self, declared: Protocol) -> Handled {
         match (declared, self) {
             (_, Self::Udp) | (Protocol::Udp, _) => Handled::Udp,
-            (Protocol::Tcp, _) | (Protocol::Detect | Protocol::Tls, Self::Tcp) => Handled::Tcp,
+            (Protocol::Tcp, _) | (Protocol::Detect, Self::Tcp) => Handled::Tcp,
             (_, Self::Tls) => Handled::Tls,
+            (Protocol::Tls, _) => Handled::Tcp,
             (_, Self::Http2) => Handled::Http2,
             (_, Self::Grpc) => Handled::Grpc,
             // What is no HTTP at all is refused by the parser.

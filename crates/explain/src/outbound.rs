@@ -6,7 +6,9 @@ use heddle_authz::{OutboundPolicy, OutboundRefusal, OutboundTarget, Transport};
 use heddle_balance::HashedRequest;
 use heddle_diag::Origin;
 use heddle_ir::destination::Destination;
-use heddle_ir::http_route::{AbortStatus, BackendTarget, Fault, HttpRule, RetryOn, RetryPolicy};
+use heddle_ir::http_route::{
+    AbortStatus, BackendTarget, Fault, HttpRule, RetryOn, RetryPolicy, RouteAuthorizer,
+};
 use heddle_ir::outbound::OutboundKey;
 use heddle_ir::protocol::Protocol;
 use heddle_route::{
@@ -173,6 +175,20 @@ impl Call<'_> {
         let destinations = &routes.outbound().destinations;
         let mut followed = self.by_action(&decisions, destinations, story);
         first.name.clone_into(&mut followed.route_name);
+        let preflight = first.cors(self.head);
+        let preflight =
+            matches!(preflight, CorsOutcome::Preflight(_) | CorsOutcome::PreflightUnmatched);
+        if let Some(RouteAuthorizer { authorizer, .. }) = first.rule.authorizer.as_deref()
+            && !preflight
+        {
+            let what = format!(
+                "the external authoriser {} ({}:{})",
+                authorizer.name, authorizer.host, authorizer.port
+            );
+            let outcome = format!("asked before anything else: {what}");
+            story.consider(Phase::Authorize, considered(&authorizer.origin, outcome));
+            followed.depends_on.push(what);
+        }
         if followed.own.is_none() || followed.fault.is_some() {
             Self::tell_limits(first.rule, &mut followed, story);
         }

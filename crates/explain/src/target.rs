@@ -270,7 +270,14 @@ fn authority(host: &str, port: u16, speaks: Option<Speaks>) -> String {
 /// The service of a frontend as `namespace/name`; its host outside of the cluster's domain.
 pub(crate) fn service_label(namespace: &str, name: &str, host: &str) -> String {
     let inside = host.ends_with(&format!(".svc.{CLUSTER_DOMAIN}"));
-    if inside && !namespace.is_empty() { format!("{namespace}/{name}") } else { host.to_owned() }
+    if inside && !namespace.is_empty() {
+        return format!("{namespace}/{name}");
+    }
+    // As `translate` writes a wildcard where a host is needed.
+    match host.strip_prefix("_wildcard.") {
+        Some(suffix) => format!("*.{suffix}"),
+        None => host.to_owned(),
+    }
 }
 
 /// Names of the view that resemble nothing: for a client without scope, services of any namespace by their short name.

@@ -13,7 +13,6 @@ pub struct LocalDrain {
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
     live: Cell<usize>,
-    most: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -26,7 +25,6 @@ impl LocalDrain {
     /// Counts a connection, for as long as the guard lives.
     pub fn enter(self: &Rc<Self>) -> DrainGuard {
         self.live.set(self.live.get() + 1);
-        self.most.set(self.most.get().max(self.live.get()));
         let mut guard = self.watch();
         guard.counted = true;
         guard
@@ -45,11 +43,6 @@ impl LocalDrain {
     /// Connections that live.
     pub fn live(&self) -> usize {
         self.live.get()
-    }
-
-    /// The most connections that lived at a time since this was asked last.
-    pub fn take_most(&self) -> usize {
-        self.most.replace(self.live.get())
     }
 
     /// Whether the thread drains.

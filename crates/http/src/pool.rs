@@ -37,13 +37,14 @@ pub struct Upstream<G> {
     /// Requests sent on it, the present one included.
     pub requests: u32,
     opened: Instant,
-    _guard: G,
+    /// What lives as long as the connection does.
+    pub guard: G,
 }
 
 impl<G> Upstream<G> {
     /// A connection that has just been opened, for its first request.
     pub fn new(connection: Connection, guard: G) -> Self {
-        Self { connection, requests: 1, opened: Instant::now(), _guard: guard }
+        Self { connection, requests: 1, opened: Instant::now(), guard }
     }
 
     /// Whether another request went over it before the present one.

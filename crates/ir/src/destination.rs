@@ -24,6 +24,20 @@ pub struct DestinationId {
     pub subset: Arc<str>,
 }
 
+/// Hosts of destinations under this domain stand for networks outside of the mesh (Linkerd's EgressNetworks): what is sent
+/// there goes to the address that it was sent to. Nobody has a name in it (RFC 6761).
+pub const NETWORKS_DOMAIN: &str = "egress-network.invalid";
+
+impl DestinationId {
+    /// The name under which policies on what a workload does to others find what the routes of a network send on; none for
+    /// everything else, also for what no route of a network has taken (subset `unrouted`). No name of DNS is like it.
+    pub fn network_name(&self) -> Option<String> {
+        let host = self.host.as_str();
+        let of_network = host.strip_suffix(NETWORKS_DOMAIN).is_some_and(|rest| rest.ends_with('.'));
+        (of_network && self.subset.is_empty()).then(|| format!("/{host}"))
+    }
+}
+
 /// One destination.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Destination {

@@ -20,7 +20,7 @@ use crate::secret::SecretKey;
 pub struct Gateway {
     /// Whose.
     pub workload: WorkloadId,
-    /// By port, each port once per address.
+    /// By port, each port once per address, and once more for datagrams.
     pub listeners: Vec<Listener>,
     /// The destinations that routes refer to by index.
     pub destinations: Vec<Arc<Destination>>,
@@ -31,6 +31,9 @@ pub struct Gateway {
 pub struct Listener {
     /// The port.
     pub port: u16,
+    /// The port that clients call, where a Service leads from it to `port`; it is what redirections to "the same port" name.
+    /// 0: `port`.
+    pub client_port: u16,
     /// The address; none: all addresses, IPv4 and IPv6.
     pub bind: Option<IpAddr>,
     /// Connections begin with a PROXY protocol header (version 1 or 2), whose source then counts as the client's.
@@ -68,6 +71,21 @@ pub enum ServerProtocol {
     Tcp(Vec<TcpRule>),
     /// TLS that is not terminated, by rules in order; no match: the connection is reset.
     Tls(Vec<TlsRule>),
+    /// Datagrams of UDP, by rules in order: what one client address and port sends goes to one endpoint for as long as the
+    /// two have something to say; no match: they are dropped. Such servers have listeners of their own.
+    Udp(Vec<TcpRule>),
+}
+
+impl Listener {
+    /// Whether it takes datagrams, not connections.
+    pub fn is_udp(&self) -> bool {
+        self.servers.iter().any(|server| matches!(server.protocol, ServerProtocol::Udp(_)))
+    }
+
+    /// The port that clients call.
+    pub fn called_port(&self) -> u16 {
+        if self.client_port == 0 { self.port } else { self.client_port }
+    }
 }
 
 /// Hosts that share a route table.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use heddle_diag::Origin;
 
+use crate::authorization::ExternalAuthorizer;
 use crate::matching::{PathMatch, TextMatch};
 
 /// How the rules of a table are tried.
@@ -63,6 +64,18 @@ pub struct HttpRule {
     pub stream_timeouts: StreamTimeouts,
     /// Response statuses that count as failures in telemetry and for budgets; empty: 5xx.
     pub failures: Vec<StatusRange>,
+    /// Who is asked for leave before anything else is done with a request; none: nobody.
+    pub authorizer: Option<Arc<RouteAuthorizer>>,
+}
+
+/// An external authoriser of a rule's requests (Gateway API's `ExternalAuth`). It is asked about requests as they came, after
+/// preflights of CORS have been answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteAuthorizer {
+    /// Who is asked, and how.
+    pub authorizer: ExternalAuthorizer,
+    /// Names of the headers that one that is asked over gRPC gets to see, lower case; empty: all.
+    pub request_headers: Vec<Arc<str>>,
 }
 
 /// A copy of a share of the requests. Nobody waits for its answer, and nothing that becomes of it touches the request.
@@ -146,7 +159,7 @@ pub struct HttpMatch {
     pub headers: Vec<HeaderMatch>,
     /// All must match.
     pub query: Vec<QueryMatch>,
-    /// Conditions on the claims of the request's verified token; all must match. Without a token none does.
+    /// Conditions on the claims of the request's verified token; all must match. Without a token every claim is absent.
     pub claims: Vec<ClaimMatch>,
     /// Further conditions on path and method, which may be turned around (Linkerd's condition trees); all must match.
     pub parts: Vec<PartMatch>,

@@ -18,6 +18,20 @@ pub struct Index {
     pub mesh_ranges: Vec<Cidr>,
     /// What happens to destinations outside.
     pub unknown_destinations: UnknownDestinations,
+    /// Networks outside of the mesh with routes of their own, on every port. The first that holds an address counts, where
+    /// no frontend does.
+    pub networks: Vec<NetworkFrontend>,
+}
+
+/// Addresses outside of the mesh with routes of their own (Linkerd's EgressNetwork).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NetworkFrontend {
+    /// [`crate::outbound::OutboundKey::host`] of the tables; none: it has no routes, and nothing after it is asked.
+    pub table: Option<Arc<str>>,
+    /// The addresses; empty: every address.
+    pub ranges: Vec<Cidr>,
+    /// Those that are not meant.
+    pub except: Vec<Cidr>,
 }
 
 /// What happens to a destination that is in no range of the mesh and that no frontend names.

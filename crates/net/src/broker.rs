@@ -37,6 +37,8 @@ pub enum Request {
     Control,
     /// A TCP listener in the host's namespaces. Only the supervisor is granted one.
     Listen(SocketAddr),
+    /// A UDP socket bound in the host's namespaces. Only the supervisor is granted one.
+    ListenUdp(SocketAddr),
     /// The addresses of a name, by the host's resolver.
     Resolve(String),
 }
@@ -174,6 +176,7 @@ fn encode_request(id: u64, request: &Request) -> String {
         Request::Connect(address) => format!("{id} connect {address}"),
         Request::Control => format!("{id} control"),
         Request::Listen(address) => format!("{id} listen {address}"),
+        Request::ListenUdp(address) => format!("{id} listen-udp {address}"),
         Request::Resolve(name) => format!("{id} resolve {name}"),
     }
 }
@@ -185,6 +188,7 @@ fn decode_request(text: &str) -> Option<(u64, Request)> {
         "connect" => Request::Connect(argument.parse().ok()?),
         "control" => Request::Control,
         "listen" => Request::Listen(argument.parse().ok()?),
+        "listen-udp" => Request::ListenUdp(argument.parse().ok()?),
         "resolve" if !argument.is_empty() => Request::Resolve(argument.to_owned()),
         _ => return None,
     };

@@ -10,6 +10,7 @@
 
 pub mod broker;
 pub mod capture;
+pub mod datagrams;
 pub mod drain;
 pub mod interception;
 pub mod memory;

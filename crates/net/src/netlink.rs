@@ -14,7 +14,7 @@ mod transport;
 
 pub use address::Address;
 pub use link::{Link, VethPair};
-pub(crate) use message::Request;
+pub(crate) use message::{Attributes, Reply, Request, replies};
 pub use route::{PolicyRule, Route, RouteKind};
 pub use transport::NetlinkError;
 pub(crate) use transport::{NETFILTER, Transport};

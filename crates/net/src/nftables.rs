@@ -7,5 +7,5 @@
 mod batch;
 mod expression;
 
-pub(crate) use batch::{Batch, Chain, ChainKind, Hook, Policy, Set, SetKey, has_table};
+pub(crate) use batch::{Batch, Chain, ChainKind, Hook, Policy, Set, SetKey, counters, has_table};
 pub(crate) use expression::{Connection, Direction, End, ICMP, ICMPV6, Meta, Rule, SCTP, TCP, UDP};

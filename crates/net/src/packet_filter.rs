@@ -10,7 +10,10 @@
 //! input:   loopback, the proxy's ports, answers? pass · denied? drop · allowed? pass · closed? drop
 //! ```
 
+mod denied;
+
 use std::collections::HashMap;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use heddle_ident::Cidr;
@@ -24,6 +27,8 @@ use crate::nftables::{
     Batch, Chain, ChainKind, Connection, Direction, End, Hook, ICMP, ICMPV6, Meta, Policy, Rule,
     SCTP, Set, SetKey, TCP, UDP,
 };
+
+pub use denied::{DeniedBy, DeniedPacket, DeniedPackets, denied_counts};
 
 const TABLE: &str = "heddle-policy";
 const HOUSEKEEPING: &str = "ipv6-housekeeping";
@@ -57,6 +62,12 @@ pub enum PacketFilterError {
     /// The own namespace cannot be told.
     #[error("cannot find the network namespace")]
     Namespace(#[from] NamespaceError),
+    /// The event loop does not take the socket.
+    #[error("cannot listen to dropped packets")]
+    Listen {
+        /// Why not.
+        source: io::Error,
+    },
     /// The kernel refused.
     #[error("cannot {action} in {namespace:?}")]
     Rules {
@@ -81,23 +92,46 @@ impl PacketFilterError {
     }
 }
 
+/// Whether the kernel does not know what counts and tells (modules of their own before 5.17).
+fn lacks_expressions(error: &NetlinkError) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT))
+}
+
 impl PacketFilter {
     /// Whether nothing is dropped.
     pub fn is_empty(&self) -> bool {
         self.output.is_none() && self.input.is_none()
     }
 
-    /// Makes the namespace follow this description, at one moment.
+    /// Makes the namespace follow this description, at one moment. Whether what is dropped is counted and told
+    /// ([`denied_counts`], [`DeniedPackets`]): it is not where the kernel can do neither.
     ///
     /// Needs CAP_NET_ADMIN in the user namespace that owns the network namespace.
-    pub fn install(&self, namespace: &NetworkNamespace) -> Result<(), PacketFilterError> {
+    pub fn install(&self, namespace: &NetworkNamespace) -> Result<bool, PacketFilterError> {
+        match self.install_rules(namespace, true) {
+            Err(PacketFilterError::Rules { source, .. }) if lacks_expressions(&source) => {
+                self.install_rules(namespace, false).map(|()| false)
+            }
+            // Telling takes a rule more for each that denies.
+            Err(PacketFilterError::TooMany(_)) => {
+                self.install_rules(namespace, false).map(|()| false)
+            }
+            installed => installed.map(|()| true),
+        }
+    }
+
+    fn install_rules(
+        &self,
+        namespace: &NetworkNamespace,
+        accounts: bool,
+    ) -> Result<(), PacketFilterError> {
         let mut sets = Sets::default();
         let mut chains = Vec::new();
         if let Some(rules) = &self.output {
-            chains.push(self.chain("policy-output", Hook::Output, rules, &mut sets));
+            chains.push(self.chain("policy-output", Hook::Output, rules, accounts, &mut sets));
         }
         if let Some(rules) = &self.input {
-            chains.push(self.chain("policy-input", Hook::Input, rules, &mut sets));
+            chains.push(self.chain("policy-input", Hook::Input, rules, accounts, &mut sets));
         }
         let count: usize = chains.iter().map(|chain| chain.rules.len()).sum();
         if count > RULES_MAX {
@@ -110,6 +144,11 @@ impl PacketFilter {
             for set in self.fixed_sets().iter().chain(&sets.made) {
                 batch.add_set(TABLE, set);
             }
+            if accounts {
+                for by in self.denying() {
+                    batch.add_counter(TABLE, &by.name());
+                }
+            }
             for chain in &chains {
                 batch.add_chain(TABLE, chain);
             }
@@ -118,6 +157,16 @@ impl PacketFilter {
             action: "install the rules for packets",
             namespace: namespace.clone(),
             source,
+        })
+    }
+
+    /// Everything that drops.
+    fn denying(&self) -> impl Iterator<Item = DeniedBy> {
+        let ways = [(true, &self.output), (false, &self.input)];
+        ways.into_iter().flat_map(|(leaving, rules)| {
+            let places = 0..rules.as_ref().map_or(0, |rules| rules.deny.len());
+            let default = rules.as_ref().is_some_and(|rules| rules.closed).then_some(None);
+            places.map(Some).chain(default).map(move |rule| DeniedBy { leaving, rule })
         })
     }
 
@@ -134,17 +183,29 @@ impl PacketFilter {
         name: &'static str,
         hook: Hook,
         policy: &PacketRules,
+        accounts: bool,
         sets: &mut Sets,
     ) -> Chain {
-        let end = if hook == Hook::Output { End::Destination } else { End::Source };
+        let leaving = hook == Hook::Output;
+        let end = if leaving { End::Destination } else { End::Source };
         let mut rules = self.passing(hook);
-        for denied in &policy.deny {
-            rules.extend(of_rule(denied, end, sets).into_iter().map(Rule::drop_packet));
+        let deny = |rules: &mut Vec<Rule>, matches: Rule, rule: Option<usize>| {
+            if accounts {
+                rules.extend(denied::dropping(matches, DeniedBy { leaving, rule }));
+            } else {
+                rules.push(matches.drop_packet());
+            }
+        };
+        for (place, denied) in policy.deny.iter().enumerate() {
+            for matches in of_rule(denied, end, sets) {
+                deny(&mut rules, matches, Some(place));
+            }
         }
         if policy.closed {
             for allowed in &policy.allow {
                 rules.extend(of_rule(allowed, end, sets).into_iter().map(Rule::accept));
             }
+            deny(&mut rules, Rule::new(), None);
         }
         Chain {
             name,

@@ -50,6 +50,9 @@ pub struct CertificateResponse {
 /// The path of heddle's call for machines that have a token and nothing else yet, `Join`.
 pub const JOIN_PATH: &str = "/heddle.certificate.v1.JoinService/Join";
 
+/// The path of heddle's call for machines that have joined, `Refresh`.
+pub const REFRESH_PATH: &str = "/heddle.certificate.v1.JoinService/Refresh";
+
 /// A machine proves itself with a one-time token and asks for its first certificate.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct JoinRequest {
@@ -59,12 +62,30 @@ pub struct JoinRequest {
     /// PKCS #10 request in PEM; it names the identity that the token is for.
     #[prost(string, tag = "2")]
     pub csr: String,
+    /// What it runs for the mesh; absent: nothing, it wants the certificate only.
+    #[prost(message, optional, tag = "3")]
+    pub machine: Option<Machine>,
 }
 
-/// The first certificate of a machine, and whom it trusts.
+/// What a machine is in the mesh. Labels, ports and the identity are those of the object that it names: a machine cannot
+/// say them of itself.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Machine {
+    /// The WorkloadGroup that it is an instance of, in the namespace of its identity; empty: none.
+    #[prost(string, tag = "1")]
+    pub workload_group: String,
+    /// The WorkloadEntry that it is, in the namespace of its identity; empty: none. One of the two is given.
+    #[prost(string, tag = "2")]
+    pub workload_entry: String,
+    /// The address at which the mesh reaches it; empty: that of its WorkloadEntry.
+    #[prost(string, tag = "3")]
+    pub address: String,
+}
+
+/// A certificate of a machine, and whom it trusts.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct JoinResponse {
-    /// PEM, leaf first, root last.
+    /// PEM, leaf first, root last; empty where none was asked for.
     #[prost(string, repeated, tag = "1")]
     pub cert_chain: Vec<String>,
     /// The mesh's trust domain.
@@ -73,4 +94,61 @@ pub struct JoinResponse {
     /// The roots of the mesh's trust domain, in DER.
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub roots: Vec<Vec<u8>>,
+    /// The generation of the trust bundle that the roots are of.
+    #[prost(uint64, tag = "4")]
+    pub generation: u64,
+    /// The workload that the machine is, as an id; empty: it named none.
+    #[prost(string, tag = "5")]
+    pub workload: String,
+    /// Ranges of addresses inside of the mesh, which are reached through the control plane's port.
+    #[prost(string, repeated, tag = "6")]
+    pub workload_ranges: Vec<String>,
+    /// The address at which the mesh reaches the machine.
+    #[prost(string, tag = "7")]
+    pub address: String,
+    /// The SHA-256, in hexadecimal digits, of the root that signs: another one asks for renewal.
+    #[prost(string, tag = "8")]
+    pub signer: String,
+}
+
+/// A machine that has joined asks whom it trusts, and for its next certificate.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RefreshRequest {
+    /// PKCS #10 request in PEM; empty: no certificate is due.
+    #[prost(string, tag = "1")]
+    pub csr: String,
+    /// The generation of the trust bundle that it verifies the control plane with.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// The leaf that it proves itself with, in DER.
+    #[prost(bytes = "vec", tag = "3")]
+    pub leaf: Vec<u8>,
+}
+
+/// The path of heddle's call for tokens that prove an identity, `CreateToken`.
+pub const CREATE_TOKEN_PATH: &str = "/heddle.certificate.v1.TokenService/CreateToken";
+
+/// A proxy asks for a token for its application, and for the keys that tokens are validated with.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenRequest {
+    /// Whom the token is for; none: only the keys are asked for.
+    #[prost(string, repeated, tag = "1")]
+    pub audiences: Vec<String>,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenResponse {
+    /// The token (SPIFFE JWT-SVID); empty: none was asked for.
+    #[prost(string, tag = "1")]
+    pub token: String,
+    /// Whose it is, as a SPIFFE id.
+    #[prost(string, tag = "2")]
+    pub identity: String,
+    /// When it ends, in milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub expires_ms: u64,
+    /// By trust domain, the JWK set (RFC 7517) that tokens of its identities are validated with.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub key_sets: std::collections::BTreeMap<String, String>,
 }

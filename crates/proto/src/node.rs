@@ -53,7 +53,7 @@ pub struct DesiredState {
     pub virtual_addresses: Vec<VirtualAddress>,
 }
 
-/// A port of a service, for workloads without a proxy.
+/// A port of a service, for workloads without a proxy; one of UDP is for all.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct VirtualAddress {
     /// `10.96.0.10:80`, `[fd00::a]:80`.
@@ -62,6 +62,9 @@ pub struct VirtualAddress {
     /// Ready endpoints of the same family, in the same form.
     #[prost(string, repeated, tag = "2")]
     pub endpoints: Vec<String>,
+    /// UDP; else TCP.
+    #[prost(bool, tag = "3")]
+    pub udp: bool,
 }
 
 impl DesiredState {

@@ -12,6 +12,7 @@ mod http;
 pub(crate) mod http1;
 pub(crate) mod http2;
 mod note;
+pub(crate) mod routed;
 pub(crate) mod stream;
 
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 
 use heddle_authz::{Approvals, CompiledAuthorization, Denial, Permit, Question, Verdict};
 use heddle_diag::Origin;
-use heddle_ir::authorization::AuthorizerProtocol;
+use heddle_ir::authorization::{AuthorizerProtocol, ExternalAuthorizer};
 use heddle_ir::request::RequestHead;
 use heddle_telemetry::mesh::Direction;
 use heddle_tls::jwt::JwtError;
@@ -188,13 +189,7 @@ impl<'a> Admission<'a> {
         head: &impl RequestHead,
     ) -> Result<(), Answer> {
         let authorizer = question.authorizer;
-        let answered = match &authorizer.protocol {
-            AuthorizerProtocol::Grpc => grpc::ask(self.worker, authorizer, &asked).await,
-            AuthorizerProtocol::Http(settings) => {
-                http::ask(self.worker, authorizer, settings, asked).await
-            }
-        };
-        match answered {
+        match answer_of(self.worker, authorizer, asked).await {
             Ok(Ok(changes)) => self.changes.add(changes),
             Ok(Err(answer)) => {
                 let why = format!("refused by the external authoriser `{}`", authorizer.name);
@@ -230,6 +225,18 @@ impl<'a> Admission<'a> {
     fn admitted(self, permit: Permit) -> Admitted {
         let changes = (!self.changes.is_empty()).then(|| Rc::new(self.changes));
         Admitted { permit, changes }
+    }
+}
+
+/// What an external authoriser says to a request.
+async fn answer_of(
+    worker: &Rc<Worker>,
+    authorizer: &ExternalAuthorizer,
+    asked: Asked,
+) -> asking::Answered {
+    match &authorizer.protocol {
+        AuthorizerProtocol::Grpc => grpc::ask(worker, authorizer, &asked).await,
+        AuthorizerProtocol::Http(settings) => http::ask(worker, authorizer, settings, asked).await,
     }
 }
 

@@ -19,6 +19,7 @@ use heddle_ident::{Host, HostPattern, Locality, NetworkName};
 use heddle_ir::destination::{ClientTls, EndpointSource, LoadBalancing, TlsOrigination};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSetKey};
 use heddle_ir::outbound::OutboundKey;
+use heddle_ir::protocol::Protocol;
 use heddle_ir::workload::MeshTransport;
 use tokio::time::Instant;
 
@@ -193,7 +194,8 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         ClientTls::Disable
     };
     let pool = built_in::connection_pool();
-    let alone = built_in::destination(host.as_str(), host.clone(), port, security, pool);
+    let (name, protocol) = (host.as_str(), Protocol::Detect);
+    let alone = built_in::destination(name, host.clone(), port, protocol, security, pool);
     let mut destination = (*alone.destination).clone();
     destination.load_balancing = LoadBalancing::Random;
     destination.endpoints = EndpointSource::Set(EndpointSetKey { host: host.clone(), port });

@@ -41,6 +41,7 @@ pub(crate) fn destination(
     name: &str,
     host: Host,
     port: u16,
+    protocol: Protocol,
     tls: ClientTls,
     pool: ConnectionPool,
 ) -> Arc<DestinationState> {
@@ -48,7 +49,7 @@ pub(crate) fn destination(
         id: DestinationId { host, port, subset: Arc::default() },
         service_namespace: Arc::default(),
         service_name: name.into(),
-        protocol: Protocol::Detect,
+        protocol,
         endpoints: EndpointSource::OriginalDestination,
         subset_labels: Vec::new(),
         load_balancing: LoadBalancing::Passthrough,

@@ -3,6 +3,7 @@
 //! The data plane only reads snapshots and notes what it lacks ([`Demands`]); compiling, decoding and waiting for the
 //! control plane happen here. Nothing here forwards traffic.
 
+mod application_tokens;
 mod applications;
 mod connector;
 mod driver;

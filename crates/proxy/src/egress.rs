@@ -3,6 +3,8 @@
 //! Where there are no policies on it, nothing is looked at and nothing is kept. `authz` decides; this module collects what
 //! it looks at: the endpoint that was picked, how it is reached, and the names that it was found under.
 
+pub(crate) mod account;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -16,12 +18,15 @@ use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::{Endpoint, EndpointAddress};
 use heddle_ir::inbound::PathNormalization;
 use heddle_ir::request::{ConnectionFacts, RequestHead};
+use heddle_telemetry::Reason;
 use heddle_telemetry::mesh::Direction;
 use heddle_wire::path::normalize;
 
+use crate::egress::account::Denied;
 use crate::names::now_s;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, Snapshot};
+use crate::upstream::proof::ServerProof;
 use crate::upstream::{self, Target, UpstreamError};
 use crate::worker::Worker;
 
@@ -143,6 +148,8 @@ pub(crate) struct Underway {
     judged: Judged,
     state: Arc<DestinationState>,
     target: Target,
+    /// What the server has proven itself with.
+    proof: Option<ServerProof>,
 }
 
 impl Judged {
@@ -188,7 +195,8 @@ impl Judged {
         let Snapshot { targets, egress, generation, .. } = &*self.snapshot;
         let policy = OutboundPolicy::new(targets.index(), egress.as_deref(), *generation);
         let connection = || self.connection(worker, state, target);
-        let decided = match &self.head {
+        let head = self.head.as_ref();
+        let decided = match head {
             None => policy.permit_stream(self.target, connection),
             Some(head) => {
                 let decided = policy.permit_request(self.target, connection, head);
@@ -203,7 +211,11 @@ impl Judged {
             }
         };
         decided.map_err(|denial| match denial {
-            OutboundDenial::Policy(denial) => UpstreamError::Denied(denial.to_string().into()),
+            OutboundDenial::Policy(denial) => {
+                let (source, destination) = (self.accepted.source, address_of(target));
+                let connection = connection();
+                UpstreamError::Denied(Denied::new(&denial, source, destination, &connection, head))
+            }
             OutboundDenial::Refused(refusal) => refusal.into(),
         })
     }
@@ -236,6 +248,8 @@ impl Judged {
         }
         let mut names = worker.shared.names.of(address.ip(), now_s());
         names.extend(self.names.iter().cloned());
+        // What a route of a network sends on, that network's policy has nothing more to say about.
+        names.extend(destination.id.network_name());
         if let Target::Endpoint(..) = target {
             // What is configured as the address of a host is found under it.
             names.push(destination.id.host.as_str().to_owned());
@@ -251,20 +265,31 @@ impl Underway {
         mut judged: Judged,
         state: Arc<DestinationState>,
         target: Target,
+        proof: Option<ServerProof>,
     ) -> Self {
         if let Some(address) = address_of(&target) {
             judged.names = worker.shared.names.of(address.ip(), now_s());
         }
-        Self { judged, state, target }
+        Self { judged, state, target, proof }
     }
 
-    /// Ready when a change of configuration denies what was permitted; that has been told then.
+    /// Ready when a change of configuration denies what was permitted, or the server's certificate is revoked; that has been
+    /// told then.
     pub(crate) async fn newly_denied(mut self, worker: &Worker) {
         let mut changes = worker.shared.configuration.changes();
         changes.mark_unchanged();
         loop {
             // What has been put in place before this looked counts too.
             let snapshot = worker.shared.configuration.snapshot();
+            if let Some(proof) = self.proof.as_ref().filter(|proof| proof.is_revoked()) {
+                worker.events.count(Direction::Outbound, Some(Reason::PeerIdentity));
+                let expected = self.target.endpoint().and_then(|own| own.identity.as_ref());
+                if let Some(error) = proof.error(expected) {
+                    let source = Some(self.judged.accepted.source);
+                    upstream::tell(worker, &self.state, &self.target, source, &error);
+                }
+                return;
+            }
             if snapshot.generation != self.judged.snapshot.generation {
                 self.judged.snapshot = snapshot;
                 // What is configured about the destination decides about new streams; of these only policies are asked.

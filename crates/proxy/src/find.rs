@@ -24,6 +24,7 @@ use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
 use crate::built_in;
+use crate::egress::account::Ledger;
 use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
@@ -122,7 +123,8 @@ pub(crate) async fn table(
         let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
         let name = ResourceName::Outbound(key.clone());
         let configuration = &worker.shared.configuration;
-        found = configuration.wait_for(name, limits.config_wait_max, find).await;
+        // In memory of its own, which most requests do not need.
+        found = Box::pin(configuration.wait_for(name, limits.config_wait_max, find)).await;
     }
     let found = found?;
     found.touch(worker.now_ms(Instant::now()));
@@ -159,7 +161,7 @@ pub(crate) async fn find(
         if known.is_none() {
             let name = ResourceName::Workload(network, address);
             let wait_max = settings.limits.config_wait_max;
-            known = worker.shared.configuration.wait_for(name, wait_max, find).await;
+            known = Box::pin(worker.shared.configuration.wait_for(name, wait_max, find)).await;
         }
         if let Some(workload) = known {
             let state = worker.direct.workload(worker, &workload, destination);
@@ -218,6 +220,8 @@ fn tell(
             }
         }
     };
+    let host = authority.unwrap_or_default();
+    Ledger::of(worker).not_configured(destination, host, &refusal);
     let (direction, reason) = (Direction::Outbound, Reason::DestinationUnknown);
     let parties = Parties { direction, source: None, peer: "", destination: &text };
     let hint = match refusal {
@@ -244,7 +248,7 @@ impl DirectDestinations {
         let make = || {
             let host = name_of(PASSTHROUGH);
             let pool = built_in::connection_pool();
-            built_in::destination(PASSTHROUGH, host, 0, ClientTls::Disable, pool)
+            built_in::destination(PASSTHROUGH, host, 0, Protocol::Detect, ClientTls::Disable, pool)
         };
         passthrough.get_or_insert_with(make).clone()
     }
@@ -281,7 +285,8 @@ fn workload_state(
     let host = name_of(&address.ip().to_string());
     let pool = built_in::connection_pool();
     let name = &*workload.workload_name;
-    let alone = built_in::destination(name, host, address.port(), ClientTls::Auto, pool);
+    let (port, protocol) = (address.port(), Protocol::Detect);
+    let alone = built_in::destination(name, host, port, protocol, ClientTls::Auto, pool);
     let mut destination = (*alone.destination).clone();
     destination.service_namespace = workload.namespace.clone();
     destination.load_balancing = heddle_ir::destination::LoadBalancing::Random;

@@ -153,6 +153,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         sockets: SocketFactory::here(),
         application_sockets: SocketFactory::here(),
         outside: None,
+        is_outside: false,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(MeshMetrics::new(&registry)),
         names: Arc::default(),

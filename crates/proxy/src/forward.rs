@@ -12,4 +12,5 @@ pub(crate) mod http2_attempts;
 pub(crate) mod http2_client;
 pub(crate) mod retries;
 pub(crate) mod stream;
+pub(crate) mod upgraded;
 pub(crate) mod watch;

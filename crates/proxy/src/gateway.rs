@@ -6,6 +6,7 @@
 
 mod certificate;
 mod connection;
+mod datagrams;
 pub(crate) mod edge;
 mod listener;
 mod passthrough;

@@ -17,6 +17,7 @@ use crate::forward::client::{Client, Request};
 use crate::forward::copies;
 use crate::forward::exchange::Asked;
 use crate::forward::stream;
+use crate::forward::upgraded::{self, RequestBody};
 use crate::forward::watch::within;
 use crate::inbound::Peer;
 use crate::upstream::ClientAddresses;
@@ -57,9 +58,19 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     edits: impl Fn() -> I,
 ) -> io::Result<Finished> {
     let mut request = request;
-    let body = request.head(&client.connection).body();
+    let head = request.head(&client.connection);
+    let (body, expects_continue) = (head.body(), head.expects_continue());
     client.connection.buffer.consume(request.head_bytes());
     drop(request);
+    // A switch of protocols is HTTP/1's, and so is a target that HTTP/2 has no words for.
+    if decided.extra.as_http2
+        && !begun.asked.upgrade
+        && let Some(head) = upgraded::request_of(&out)
+    {
+        drop(out);
+        let body = RequestBody { length: body, expects_continue };
+        return Box::pin(upgraded::forward(client, begun, head, body, decided, edits)).await;
+    }
     let keeps = decided.idempotent || decided.retry.attempts > 0;
     let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
     let head_bytes = out.len();

@@ -17,6 +17,7 @@ use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Next};
 use crate::forward::http2;
 use crate::forward::http2_attempts::{self, Upload};
+use crate::forward::upgraded::Responder;
 use crate::inbound::Peer;
 use crate::upstream::ClientAddresses;
 use crate::worker::Worker;
@@ -45,7 +46,8 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let is_grpc = http2::is_grpc(&parts.headers);
     let mut upload = Upload::new(body.into(), if keeps { keep_bytes_max } else { 0 }, is_grpc);
     let (mut ended, grpc_status) =
-        http2_attempts::run(decided, request, edits, &mut upload, respond).await;
+        http2_attempts::run(decided, request, edits, &mut upload, &mut Responder::Http2(respond))
+            .await;
     let request_bytes = upload.bytes;
     let messages = upload.messages.map(|counter| (counter.count(), upload.response_messages));
     if let Next::Answer(answer) = std::mem::take(&mut ended.next) {

@@ -538,12 +538,15 @@ async fn learn_caller(worker: &Worker, peer: &Peer, may_wait: bool) {
     configuration.wait_for(name, WAIT_MAX, find).await;
 }
 
-/// Where the application is reached.
-pub(crate) fn application(worker: &Worker, destination: SocketAddr) -> Target {
-    Target::Application(match worker.shared.overrides.application {
-        Some(address) => SocketAddr::new(address, destination.port()),
-        None => destination,
-    })
+/// Where the application is reached that a connection to this address is for: at the address itself, unless something else
+/// is said of the port. The unspecified address stands for that of the workload.
+pub(crate) fn application(worker: &Worker, inbound: &Inbound, destination: SocketAddr) -> Target {
+    let settings = inbound.ports.iter().find(|port| port.port == destination.port());
+    let own = settings.and_then(|settings| settings.application);
+    let port = own.map_or(destination.port(), |own| own.port());
+    let address = own.map(|own| own.ip()).filter(|address| !address.is_unspecified());
+    let address = address.or(worker.shared.overrides.application).unwrap_or(destination.ip());
+    Target::Application(SocketAddr::new(address, port))
 }
 
 /// The application behind each port, as a thread connects to it.
@@ -562,9 +565,15 @@ impl Applications {
         {
             return state.clone();
         }
-        let pool = inbound.connection_pool.clone();
+        let settings = inbound.ports.iter().find(|settings| settings.port == port);
+        let pool = settings.and_then(|settings| settings.connection_pool.as_ref());
+        let mut pool = pool.unwrap_or(&inbound.connection_pool).clone();
+        // That is for clients; the application is spoken to as its port declares.
+        pool.upgrade_to_http2 = false;
         let host = name_of("localhost");
-        let state = built_in::destination("inbound", host, port, ClientTls::Disable, pool);
+        let protocol = settings.map_or(Protocol::Detect, |settings| settings.protocol);
+        let state =
+            built_in::destination("inbound", host, port, protocol, ClientTls::Disable, pool);
         // Any port can be connected to; what is counted of connections goes on for as long as there are any.
         let in_use = |(_, state): &Application| {
             let all = [Resource::Connections, Resource::PendingRequests, Resource::Requests];

@@ -17,7 +17,9 @@ use heddle_http::{Connection, Transport};
 use heddle_ir::protocol::Protocol;
 use heddle_ir::proxy::Limits;
 use heddle_net::socket::original_destination;
+use heddle_route::RouteDecision;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use crate::detect::{self, First, Patience, Spoken};
 use crate::find::{self, Found};
@@ -33,6 +35,12 @@ const DENIED_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Accepted {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
+}
+
+/// When a request is given up. An injected delay comes before the time that its rule gives it, as in Envoy.
+fn due(decision: &RouteDecision<'_>, started: Instant) -> Option<Instant> {
+    let timeout = decision.rule.timeout?;
+    Some(started + decision.delay.unwrap_or_default() + timeout)
 }
 
 /// A connection of which it is known what it speaks.
@@ -98,7 +106,11 @@ async fn detect(
                 spoken => spoken,
             }
         }
-        Protocol::Tls => detect::client_speaks(&mut client, patience).await,
+        // What is no TLS there is nobody's request to route, as in Istio.
+        Protocol::Tls => match detect::client_speaks(&mut client, patience).await {
+            Spoken::Http1 | Spoken::Http2 if !listens => Spoken::Opaque,
+            spoken => spoken,
+        },
         Protocol::Detect => return detect_undeclared(worker, accepted, client, patience).await,
     };
     Some(Detected { accepted, client, spoken })

@@ -23,7 +23,7 @@ use heddle_net::interception::{DELIVERY_MARK, PROXY_MARK};
 use heddle_net::socket::{ListenOptions, SocketFactory};
 use heddle_route::{Name, NameTable, TargetIndex};
 use heddle_rpc::workload_api::Source;
-use heddle_telemetry::audit::AuditSettings;
+use heddle_telemetry::audit::{AuditLog, AuditSettings};
 use heddle_telemetry::istio::{StandardMetrics, record_build};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_telemetry::metrics::{Registry, RegistrySettings};
@@ -41,7 +41,9 @@ use crate::admin::{Admin, Readiness};
 use crate::config::{Connector, Demands, Driver, Setup};
 use crate::configuration::Configuration;
 use crate::dns::{self, Names};
+use crate::egress::account::Ledger;
 use crate::names::{LearnedNames, now_s};
+use crate::packets::account::{Accounts, Ledgers};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
 use crate::{gateway, inbound, memory, outbound};
@@ -70,6 +72,8 @@ pub struct SidecarOptions {
     pub workload_api: Option<OwnedFd>,
     /// The socket of a Workload API that gives the identity; none: the control plane signs one.
     pub svid_source: Option<PathBuf>,
+    /// The proxy is on a machine outside of the mesh's network: workloads too are reached through the supervisor.
+    pub is_outside: bool,
     /// Where decisions are written that somebody may have to account for.
     pub audit: AuditSettings,
 }
@@ -105,7 +109,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         .open(options.workload.as_str(), &registry)
         .map_err(|error| ProxyError::System("cannot open the audit log", error))?;
     let mesh_metrics = MeshMetrics::new(&registry);
-    let certificate_metrics = mesh_metrics.clone();
+    let (certificate_metrics, of_packets) = (mesh_metrics.clone(), mesh_metrics.clone());
     let names = Arc::new(LearnedNames::default());
     if let Some(file) = &options.names {
         names_file::read(file, &names)
@@ -113,9 +117,9 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     }
     let of_names = names.clone();
     let (sender, receiver) = oneshot::channel();
-    let of_control = (configuration.clone(), identity.clone(), registry.clone());
+    let of_control = (configuration.clone(), identity.clone(), registry.clone(), audit.clone());
     let control = move || -> Result<(), ProxyError> {
-        let (configuration, identity, registry) = of_control;
+        let (configuration, identity, registry, audit) = of_control;
         let runtime = runtime()?;
         runtime.block_on(async move {
             let (client, descriptors) = broker::Client::new(options.supervisor)?;
@@ -141,10 +145,16 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                 tokio::spawn(names_file::keep(file, of_names.clone()));
             }
             let enforced = Arc::new(AtomicBool::new(false));
-            let enforcing =
-                packets::enforce(configuration.clone(), of_names.clone(), enforced.clone());
-            tokio::spawn(enforcing);
-            serve_names(&configuration, client.clone(), of_names)?;
+            let accounts = Arc::new(Accounts::new(Ledgers {
+                audit: audit.clone(),
+                identity: identity.clone(),
+                metrics: of_packets,
+                names: of_names.clone(),
+            }));
+            tokio::spawn(accounts.clone().keep());
+            let (configured, names) = (configuration.clone(), of_names.clone());
+            tokio::spawn(packets::enforce(configured, accounts, names, enforced.clone()));
+            serve_names(&configuration, client.clone(), of_names, (audit, identity.clone()))?;
             serve_admin(&configuration, &identity, &registry, enforced)?;
             // The other end is waited on by the thread that started this one.
             let _ = sender.send(client);
@@ -170,6 +180,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         sockets: SocketFactory::here().with_mark(PROXY_MARK),
         application_sockets: SocketFactory::here().with_mark(DELIVERY_MARK),
         outside: Some(outside),
+        is_outside: options.is_outside,
         metrics: Some(StandardMetrics::new(&registry)),
         mesh_metrics: Some(mesh_metrics),
         names,
@@ -260,6 +271,7 @@ fn serve_names(
     configuration: &Configuration,
     client: broker::Client,
     learned: Arc<LearnedNames>,
+    (audit, identity): (AuditLog, Arc<Identity>),
 ) -> Result<(), ProxyError> {
     let sockets = SocketFactory::here().with_mark(PROXY_MARK);
     let udp = listen_udp(&sockets, DNS_PORT)?;
@@ -268,6 +280,8 @@ fn serve_names(
         configuration: configuration.clone(),
         client,
         learned,
+        audit,
+        identity,
         table: arc_swap::ArcSwap::from_pointee((Arc::default(), NameTable::default())),
     });
     tokio::spawn(async move {
@@ -316,6 +330,8 @@ struct MeshNames {
     configuration: Configuration,
     client: broker::Client,
     learned: Arc<LearnedNames>,
+    audit: AuditLog,
+    identity: Arc<Identity>,
     /// The names of an index, made when first asked after it came.
     table: arc_swap::ArcSwap<(Arc<TargetIndex>, NameTable)>,
 }
@@ -338,7 +354,10 @@ impl Names for MeshNames {
         let query = heddle_authz::Connection::new(heddle_authz::Transport::Plaintext, facts)
             .with_protocol(protocol, None)
             .with_queried_name(name.to_owned());
-        egress.decide_query(&query).err().map(|denial| denial.to_string())
+        let denial = egress.decide_query(&query).err()?;
+        let ledger = Ledger { audit: &self.audit, identity: &self.identity };
+        ledger.name_refused(name, &denial);
+        Some(denial.to_string())
     }
 
     fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration) {

@@ -2,6 +2,7 @@
 
 mod made_of;
 mod open;
+pub(crate) mod proof;
 mod told;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -26,8 +27,10 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::egress::account::Denied;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationLimits, DestinationState};
+use crate::upstream::proof::ServerProof;
 use crate::worker::Worker;
 
 use made_of::MadeOf;
@@ -69,9 +72,9 @@ enum TargetKey {
 /// Why no connection to an endpoint could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
-    /// A policy on what the workload does to others denies it; why, in the words of `authz`.
+    /// A policy on what the workload does to others denies it.
     #[error("egress is not allowed: {0}")]
-    Denied(Box<str>),
+    Denied(Box<Denied>),
     /// What the index says of the destination.
     #[error(transparent)]
     NotAdmitted(#[from] OutboundRefusal),
@@ -134,12 +137,15 @@ pub(crate) struct ConnectionToken {
     token: Option<Token>,
     /// Connections to the same endpoint, this one included.
     open: Rc<Cell<usize>>,
+    /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
+    pub(crate) proof: Option<Box<ServerProof>>,
 }
 
 impl ConnectionToken {
     fn new(state: &DestinationState, endpoint: &UpstreamEndpoint, token: Token) -> Self {
         endpoint.open.set(endpoint.open.get() + 1);
-        Self { limits: state.limits.clone(), token: Some(token), open: endpoint.open.clone() }
+        let (limits, open) = (state.limits.clone(), endpoint.open.clone());
+        Self { limits, token: Some(token), open, proof: None }
     }
 }
 
@@ -209,7 +215,6 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Endpoint(endpoint, _) if is_loopback(&endpoint.address) => {
             return Place::Application;
         }
-        Target::Endpoint(endpoint, _) if endpoint.workload.is_some() => return Place::Inside,
         Target::Endpoint(endpoint, _) => match &endpoint.address {
             EndpointAddress::Address(address) => address,
             EndpointAddress::Name(..) => return Place::Outside,
@@ -217,11 +222,8 @@ fn place_of(worker: &Worker, target: &Target) -> Place {
         Target::Address(address) => address,
     };
     let snapshot = worker.shared.configuration.snapshot();
-    if snapshot.targets.is_in_mesh(address.ip().to_canonical()) {
-        Place::Inside
-    } else {
-        Place::Outside
-    }
+    let is_in_mesh = snapshot.targets.is_in_mesh(address.ip().to_canonical());
+    if is_in_mesh && !worker.shared.is_outside { Place::Inside } else { Place::Outside }
 }
 
 /// An endpoint as a thread connects to it: its idle connections, its TLS sessions.
@@ -497,8 +499,9 @@ async fn connect_new_http1(
         if let Some(upstream) = endpoint.pool.take() {
             return Ok(upstream);
         }
-        if let Ok(token) = acquire_connection(state, endpoint) {
+        if let Ok(mut token) = acquire_connection(state, endpoint) {
             let connection = open(worker, state, endpoint, permit).await?;
+            token.proof = ServerProof::of(worker, endpoint, &connection).map(Box::new);
             return Ok(Upstream::new(connection, token));
         }
         tokio::select! {

@@ -38,6 +38,8 @@ pub struct Shared {
     pub application_sockets: SocketFactory,
     /// Who connects to addresses outside of the mesh in the proxy's place; none: the proxy itself.
     pub outside: Option<broker::Client>,
+    /// Whether workloads of the mesh, too, are reached through them alone.
+    pub is_outside: bool,
     /// Where requests and streams are counted; none: nowhere.
     pub metrics: Option<StandardMetrics>,
     /// Where failures are counted; none: nowhere.

@@ -101,9 +101,18 @@ impl CompiledGateway {
 
     /// The listener of an address and port: one that is bound to the address before one of all addresses.
     fn listener(&self, address: SocketAddr) -> Option<(&Listener, &CompiledListener)> {
+        self.listener_of(address, false)
+    }
+
+    fn listener_of(
+        &self,
+        address: SocketAddr,
+        udp: bool,
+    ) -> Option<(&Listener, &CompiledListener)> {
         let ip = address.ip().to_canonical();
         let listeners = self.gateway.listeners.iter().zip(&self.listeners);
-        let at_port = listeners.filter(|(listener, _)| listener.port == address.port());
+        let at_port = listeners
+            .filter(|(listener, _)| listener.port == address.port() && listener.is_udp() == udp);
         let bound = at_port.clone().find(|(own, _)| own.bind.is_some_and(|bind| bind == ip));
         let is_for_all = |own: &Listener| own.bind.is_none_or(|bind| bind.is_unspecified());
         bound.or_else(|| at_port.clone().find(|(own, _)| is_for_all(own)))
@@ -170,6 +179,13 @@ impl CompiledGateway {
         };
         let (server, compiled) = all.find(|(server, _)| tcp(server))?;
         Some(FoundServer { listener, server, compiled })
+    }
+
+    /// The server that takes datagrams.
+    pub fn by_datagram(&self, address: SocketAddr) -> Option<FoundServer<'_>> {
+        let (listener, compiled) = self.listener_of(address, true)?;
+        let server = listener.servers.first()?;
+        Some(FoundServer { listener, server, compiled: compiled.servers.first()? })
     }
 
     /// The server that takes a plaintext request with this authority, and the routes that count there; none: 404.
@@ -324,6 +340,10 @@ fn server(
         ServerProtocol::HttpsRedirect => Box::default(),
         ServerProtocol::Tcp(rules) => {
             let outbound = Outbound { tcp: rules.clone(), ..empty(Protocol::Tcp) };
+            Box::new([(Box::default(), compile(outbound))])
+        }
+        ServerProtocol::Udp(rules) => {
+            let outbound = Outbound { tcp: rules.clone(), ..empty(Protocol::Udp) };
             Box::new([(Box::default(), compile(outbound))])
         }
         ServerProtocol::Tls(rules) => {

@@ -352,11 +352,11 @@ impl CompiledClaim {
         Self { path: claim.path.iter().cloned().collect(), text, invert: claim.invert }
     }
 
-    /// Claims that are neither texts nor lists of texts match nothing. Without a token there is nothing to turn around.
+    /// Claims that are neither texts nor lists of texts match nothing. Without a token every claim is absent, as Envoy has
+    /// it.
     fn matches(&self, request: &impl RequestHead) -> bool {
-        let Some(token) = request.token() else { return false };
         let is_text = |value: &ClaimValue| matches!(value, ClaimValue::Text(text) if self.text.matches(text.as_bytes()));
-        let holds = match token.claim(&self.path) {
+        let holds = match request.token().and_then(|token| token.claim(&self.path)) {
             Some(ClaimValue::List(values)) => values.iter().any(is_text),
             Some(value) => is_text(value),
             None => false,

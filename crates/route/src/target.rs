@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use heddle_ident::{Host, HostPattern};
-use heddle_ir::index::{Frontend, Index};
+use heddle_ident::{Cidr, Host, HostPattern};
+use heddle_ir::index::{Frontend, Index, NetworkFrontend};
 use heddle_ir::protocol::Protocol;
 
 /// The index of a scope, ready for look-ups.
@@ -103,11 +103,25 @@ impl TargetIndex {
                 |frontend: &&Frontend| frontend.ranges.iter().any(|range| range.contains(address));
             self.index.frontends.iter().filter(holds)
         };
-        own.chain(by_range()).find_map(|frontend| {
+        let found = own.chain(by_range()).find_map(|frontend| {
             let mut ports = frontend.ports.iter();
             let port = ports.find(|port| port.number == destination.port())?;
             Some(FoundFrontend { table: frontend.host.to_string().into(), protocol: port.protocol })
-        })
+        });
+        found.or_else(|| self.network(address))
+    }
+
+    /// The routes of the network outside of the mesh that an address is in.
+    fn network(&self, address: IpAddr) -> Option<FoundFrontend> {
+        if self.index.networks.is_empty() || self.is_in_mesh(address) {
+            return None;
+        }
+        let contain = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(address));
+        let holds = |network: &&NetworkFrontend| {
+            (network.ranges.is_empty() || contain(&network.ranges)) && !contain(&network.except)
+        };
+        let table = self.index.networks.iter().find(holds)?.table.clone()?;
+        Some(FoundFrontend { table, protocol: Protocol::Detect })
     }
 
     /// Whether a frontend has this very host and port: what is told of others must not be asked for, since anybody can make
@@ -182,7 +196,6 @@ pub fn host_of(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use heddle_ident::Cidr;
     use heddle_ir::index::{FrontendPort, RoutedHost};
 
     use super::*;
@@ -248,6 +261,34 @@ mod tests {
         assert_eq!(table("10.0.0.2:81"), None);
         assert_eq!(table("11.0.0.1:80"), None);
         assert!(Host::parse("a.x").is_ok());
+    }
+
+    #[test]
+    fn networks_come_last_and_the_first_that_holds_an_address_counts() {
+        let network = |table: Option<&str>, ranges: &[&str], except: &[&str]| NetworkFrontend {
+            table: table.map(Into::into),
+            ranges: ranges.iter().map(|text| Cidr::parse(text).unwrap()).collect(),
+            except: except.iter().map(|text| Cidr::parse(text).unwrap()).collect(),
+        };
+        let index = TargetIndex::new(Arc::new(Index {
+            frontends: vec![frontend("a.x", &["203.0.113.1"], &[], 80)],
+            mesh_ranges: vec![Cidr::parse("10.0.0.0/8").unwrap()],
+            networks: vec![
+                network(None, &["203.0.113.0/28"], &[]),
+                network(Some("n"), &["203.0.113.0/24"], &["203.0.113.128/25"]),
+                network(Some("all"), &[], &["192.168.0.0/16"]),
+            ],
+            ..Index::default()
+        }));
+        let speaker = |address: &str| index.speaker(None, address.parse().unwrap());
+        assert_eq!(speaker("203.0.113.1:80"), Speaker::Table("a.x".into()));
+        assert_eq!(speaker("203.0.113.1:81"), Speaker::Unknown, "a network without routes");
+        assert_eq!(speaker("203.0.113.77:81"), Speaker::Table("n".into()));
+        assert_eq!(speaker("203.0.113.200:81"), Speaker::Table("all".into()));
+        assert_eq!(speaker("[2001:db8::1]:443"), Speaker::Table("all".into()));
+        assert_eq!(speaker("192.168.1.1:443"), Speaker::Unknown);
+        assert_eq!(speaker("10.0.0.1:443"), Speaker::Workload);
+        assert_eq!(index.declared("203.0.113.77:81".parse().unwrap()), Protocol::Detect);
     }
 
     #[test]

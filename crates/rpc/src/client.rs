@@ -5,8 +5,9 @@ use std::path::Path;
 use std::task::{Context, Poll};
 
 use heddle_proto::certificate::{
-    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    CREATE_CERTIFICATE_PATH, CREATE_TOKEN_PATH, CertificateRequest, CertificateResponse,
+    INSTALLED_PATH, InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    REFRESH_PATH, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -15,7 +16,7 @@ use heddle_proto::node::{
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_stream::Stream;
 use tonic::client::Grpc;
@@ -46,8 +47,11 @@ pub enum ConnectError {
 pub struct Connection(Channel);
 
 impl Connection {
-    /// Speaks over a stream whose preamble was written already.
-    pub async fn over(stream: UnixStream) -> Result<Self, ConnectError> {
+    /// Speaks over a stream whose preamble was written already, or that needs none.
+    pub async fn over<S>(stream: S) -> Result<Self, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         // The name is for the `:authority` header only.
         let endpoint = Endpoint::from_static("http://control.heddle.internal")
             .initial_stream_window_size(4 << 20)
@@ -94,6 +98,22 @@ impl Connection {
         Ok(response.into_inner())
     }
 
+    /// `CreateToken`: a token for the application, and the keys of tokens.
+    pub async fn create_token(&self, request: TokenRequest) -> Result<TokenResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(CREATE_TOKEN_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `Refresh`: whom a machine that has joined trusts, and its next certificate.
+    pub async fn refresh(&self, request: RefreshRequest) -> Result<JoinResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(REFRESH_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
     /// `Installed`: which certificate is in use from now on.
     pub async fn installed(
         &self,
@@ -131,10 +151,10 @@ impl Connection {
 }
 
 /// Gives its stream away once.
-struct Once(Option<UnixStream>);
+struct Once<S>(Option<S>);
 
-impl tower_service::Service<Uri> for Once {
-    type Response = TokioIo<UnixStream>;
+impl<S> tower_service::Service<Uri> for Once<S> {
+    type Response = TokioIo<S>;
     type Error = std::io::Error;
     type Future = Ready<Result<Self::Response, Self::Error>>;
 

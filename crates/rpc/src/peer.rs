@@ -15,6 +15,8 @@ const PREAMBLE_BYTES_MAX: usize = 1024;
 pub enum Peer {
     /// Somebody who has no name yet: a machine with a join token, which may call `Join` and nothing else.
     Guest,
+    /// A machine that has joined, known by its certificate: the supervisor and the proxy of that workload.
+    Machine(WorkloadId),
     /// The supervisor of the node of that name.
     Node(String),
     /// The proxy of that workload.
@@ -45,10 +47,12 @@ pub enum PreambleError {
 }
 
 impl Peer {
-    /// The line that a connection of this peer begins with, line feed included.
+    /// The line that a connection of this peer begins with, line feed included. Machines prove themselves by certificates
+    /// and say nothing.
     pub fn preamble(&self) -> Vec<u8> {
         let preamble = match self {
             Self::Guest => Preamble::Guest,
+            Self::Machine(_) => return Vec::new(),
             Self::Node(name) => Preamble::Node(name.clone()),
             Self::Workload(id) => Preamble::Workload(id.as_str().to_owned()),
         };
@@ -82,6 +86,7 @@ impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Guest => f.write_str("machine with a join token"),
+            Self::Machine(id) => write!(f, "machine of {id}"),
             Self::Node(name) => write!(f, "node {name}"),
             Self::Workload(id) => write!(f, "proxy of {id}"),
         }

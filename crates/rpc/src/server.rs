@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use heddle_proto::certificate::{
-    CREATE_CERTIFICATE_PATH, CertificateRequest, CertificateResponse, INSTALLED_PATH,
-    InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    CREATE_CERTIFICATE_PATH, CREATE_TOKEN_PATH, CertificateRequest, CertificateResponse,
+    INSTALLED_PATH, InstalledCertificate, InstalledResponse, JOIN_PATH, JoinRequest, JoinResponse,
+    REFRESH_PATH, RefreshRequest, TokenRequest, TokenResponse,
 };
 use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{
@@ -19,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::body::Body;
 use tonic::server::Grpc;
 use tonic::transport::server::Connected;
@@ -28,6 +29,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::{MESSAGE_BYTES_MAX, Peer};
+
+/// The largest request of a machine that joins, in bytes: a token, a signing request and some names.
+const JOIN_BYTES_MAX: usize = 32 * 1024;
 
 /// Bounds of a server.
 #[derive(Clone, Copy, Debug)]
@@ -77,12 +81,32 @@ pub trait Handler: Clone + Send + Sync + 'static {
         async { Err(Status::unimplemented("certificates are not followed here")) }
     }
 
+    /// `CreateToken`.
+    fn create_token(
+        &self,
+        peer: Peer,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<TokenResponse, Status>> + Send {
+        let _ = (peer, request);
+        async { Err(Status::unimplemented("no tokens are signed here")) }
+    }
+
     /// `Join`. The peer may be anybody: the token in the request is what counts.
     fn join(
         &self,
         request: JoinRequest,
     ) -> impl Future<Output = Result<JoinResponse, Status>> + Send {
         let _ = request;
+        async { Err(Status::unimplemented("no machine can join here")) }
+    }
+
+    /// `Refresh`. The peer is a machine.
+    fn refresh(
+        &self,
+        peer: Peer,
+        request: RefreshRequest,
+    ) -> impl Future<Output = Result<JoinResponse, Status>> + Send {
+        let _ = (peer, request);
         async { Err(Status::unimplemented("no machine can join here")) }
     }
 
@@ -121,10 +145,35 @@ pub async fn serve(
     outcome
 }
 
+/// How often a machine's connection is asked for a sign of life, and how long that may take.
+const SIGN_OF_LIFE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
+
+/// Serves connections whose peers the caller has found out, as long as it brings some.
+pub async fn serve_accepted<S>(
+    handler: impl Handler,
+    incoming: mpsc::Receiver<Accepted<S>>,
+    streams_max: u32,
+) -> Result<(), tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(streams_max)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .http2_keepalive_interval(Some(SIGN_OF_LIFE.0))
+        .http2_keepalive_timeout(Some(SIGN_OF_LIFE.1))
+        .serve_with_incoming(
+            Dispatch(handler),
+            ReceiverStream::new(incoming).map(Ok::<_, Infallible>),
+        )
+        .await
+}
+
 async fn accept(
     listener: UnixListener,
     limits: Limits,
-    accepted: mpsc::Sender<Result<Accepted, Infallible>>,
+    accepted: mpsc::Sender<Result<Accepted<UnixStream>, Infallible>>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let mut preambles = JoinSet::new();
@@ -153,20 +202,26 @@ async fn accept(
 }
 
 /// A connection whose peer is known.
-pub(crate) struct Accepted {
-    stream: UnixStream,
+#[derive(Debug)]
+pub struct Accepted<S> {
+    stream: S,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Accepted {
+impl<S> Accepted<S> {
+    /// A connection of that peer; the permit is given back when it is over.
+    pub fn new(stream: S, peer: Peer, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, peer, _permit: permit }
+    }
+
     /// A connection of which only its socket says whose it is.
-    pub(crate) fn guest(stream: UnixStream, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn guest(stream: S, permit: OwnedSemaphorePermit) -> Self {
         Self { stream, peer: Peer::Guest, _permit: permit }
     }
 }
 
-impl Connected for Accepted {
+impl<S> Connected for Accepted<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -174,7 +229,7 @@ impl Connected for Accepted {
     }
 }
 
-impl AsyncRead for Accepted {
+impl<S: AsyncRead + Unpin> AsyncRead for Accepted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -184,7 +239,7 @@ impl AsyncRead for Accepted {
     }
 }
 
-impl AsyncWrite for Accepted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Accepted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -246,7 +301,13 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
     match request.uri().path() {
         JOIN_PATH => {
             let call = move |message: JoinRequest| async move { handler.join(message).await };
-            grpc().unary(CallFn(call), request).await
+            // From anybody: no more than a token and a signing request is read.
+            grpc().max_decoding_message_size(JOIN_BYTES_MAX).unary(CallFn(call), request).await
+        }
+        REFRESH_PATH => {
+            let call =
+                move |message: RefreshRequest| async move { handler.refresh(peer, message).await };
+            grpc().max_decoding_message_size(JOIN_BYTES_MAX).unary(CallFn(call), request).await
         }
         DELTA_PATH => {
             let call = move |requests| async move { handler.delta(peer, requests).await };
@@ -257,6 +318,12 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
                 handler.create_certificate(peer, message).await
             };
             grpc().unary(CallFn(call), request).await
+        }
+        CREATE_TOKEN_PATH => {
+            let call = move |message: TokenRequest| async move {
+                handler.create_token(peer, message).await
+            };
+            grpc().max_decoding_message_size(JOIN_BYTES_MAX).unary(CallFn(call), request).await
         }
         INSTALLED_PATH => {
             let call = move |message: InstalledCertificate| async move {

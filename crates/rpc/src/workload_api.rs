@@ -3,20 +3,24 @@
 //! Who is at the other end is told by the socket alone: whoever can open it is the workload. The server hands out what
 //! it is given in a channel and sees no key otherwise.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use heddle_proto::workload_api::{
-    FETCH_X509_BUNDLES_PATH, FETCH_X509_SVID_PATH, PATH_PREFIX, SECURITY_HEADER,
+    FETCH_JWT_BUNDLES_PATH, FETCH_JWT_SVID_PATH, FETCH_X509_BUNDLES_PATH, FETCH_X509_SVID_PATH,
+    JwtBundlesRequest, JwtBundlesResponse, JwtSvid, JwtSvidRequest, JwtSvidResponse,
+    SECURITY_HEADER, VALIDATE_JWT_SVID_PATH, ValidateJwtSvidRequest, ValidateJwtSvidResponse,
     X509BundlesRequest, X509BundlesResponse, X509SvidRequest, X509SvidResponse,
 };
 use http::uri::PathAndQuery;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
 use tonic::body::Body;
@@ -51,6 +55,103 @@ pub struct Source {
     pub views: watch::Receiver<View>,
     /// Told of every call: whoever makes identities begins when the first is asked for.
     pub asked: mpsc::Sender<()>,
+    /// Whoever has tokens signed, and validates them.
+    pub tokens: mpsc::Sender<TokenCall>,
+}
+
+/// What is asked about tokens. An answer that does not come means that nobody can answer now.
+#[derive(Debug)]
+pub enum TokenCall {
+    /// The keys of each trust domain, as JWK sets.
+    Keys(Answer<BTreeMap<String, String>>),
+    /// A token for these audiences.
+    Mint(Vec<String>, Answer<JwtSvid>),
+    /// Whom a token proves to be.
+    Validate(ValidateJwtSvidRequest, Answer<ValidateJwtSvidResponse>),
+}
+
+/// Where an answer goes.
+pub type Answer<T> = oneshot::Sender<Result<T, Status>>;
+
+/// How often keys are asked for, while somebody follows them.
+const KEYS_PERIOD: Duration = Duration::from_mins(1);
+/// The audiences of one token, and the longest of them in bytes.
+const AUDIENCES_MAX: usize = 64;
+const AUDIENCE_BYTES_MAX: usize = 1024;
+/// The largest request in bytes: a token is at most half as long.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Asks about tokens.
+async fn ask<T>(
+    tokens: &mpsc::Sender<TokenCall>,
+    call: impl FnOnce(Answer<T>) -> TokenCall,
+) -> Result<T, Status> {
+    let gone = || Status::unavailable("nobody signs tokens at the moment");
+    let (answer, answered) = oneshot::channel();
+    tokens.send(call(answer)).await.map_err(|_| gone())?;
+    answered.await.unwrap_or_else(|_| Err(gone()))
+}
+
+async fn mint(source: Source, request: JwtSvidRequest) -> Result<JwtSvidResponse, Status> {
+    let audiences = request.audience;
+    let fits = |audience: &String| !audience.is_empty() && audience.len() <= AUDIENCE_BYTES_MAX;
+    if audiences.is_empty() || audiences.len() > AUDIENCES_MAX || !audiences.iter().all(fits) {
+        return Err(Status::invalid_argument("audience must be specified, none of them empty"));
+    }
+    let svid = ask(&source.tokens, |answer| TokenCall::Mint(audiences, answer)).await?;
+    if !request.spiffe_id.is_empty() && request.spiffe_id != svid.spiffe_id {
+        // Section 6.2.2: in this case exactly this status.
+        return Err(Status::permission_denied("the workload does not have this identity"));
+    }
+    Ok(JwtSvidResponse { svids: vec![svid] })
+}
+
+async fn validate(
+    source: Source,
+    request: ValidateJwtSvidRequest,
+) -> Result<ValidateJwtSvidResponse, Status> {
+    if request.audience.is_empty() || request.svid.is_empty() {
+        return Err(Status::invalid_argument("audience and svid must be specified"));
+    }
+    ask(&source.tokens, |answer| TokenCall::Validate(request, answer)).await
+}
+
+/// The keys now, and again whenever they are others.
+fn bundles(
+    source: Source,
+) -> Pin<Box<dyn tokio_stream::Stream<Item = Result<JwtBundlesResponse, Status>> + Send>> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut last = None;
+        loop {
+            let next = match ask(&source.tokens, TokenCall::Keys).await {
+                Ok(sets) => {
+                    let bundles = sets
+                        .into_iter()
+                        .map(|(domain, set)| (format!("spiffe://{domain}"), set.into_bytes()));
+                    Some(JwtBundlesResponse { bundles: bundles.collect() })
+                }
+                // What was said before stays; somebody who has heard nothing yet is told why.
+                Err(status) if last.is_none() => {
+                    let _ = sender.send(Err(status)).await;
+                    return;
+                }
+                Err(_) => None,
+            };
+            if next.is_some() && next != last {
+                last.clone_from(&next);
+                let Some(next) = next else { continue };
+                if sender.send(Ok(next)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = sender.closed() => return,
+                () = tokio::time::sleep(KEYS_PERIOD) => {}
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
 }
 
 /// Serves one workload until `shutdown` ends.
@@ -69,7 +170,7 @@ pub async fn serve(
             };
             let Ok((stream, _)) = stream else {
                 // Out of descriptors, most likely: connections that end make room.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let Ok(permit) = slots.clone().try_acquire_owned() else { continue };
@@ -122,9 +223,17 @@ async fn dispatch(source: Source, request: http::Request<Body>) -> http::Respons
             };
             grpc().server_streaming(CallFn(call), request).await
         }
-        path if path.starts_with(PATH_PREFIX) => {
-            let text = "heddle gives out X.509 identities; tokens (JWT-SVID) it does not";
-            Status::unimplemented(text).into_http()
+        FETCH_JWT_SVID_PATH => {
+            let call = move |message: JwtSvidRequest| mint(source, message);
+            grpc().max_decoding_message_size(REQUEST_BYTES_MAX).unary(CallFn(call), request).await
+        }
+        FETCH_JWT_BUNDLES_PATH => {
+            let call = move |_: JwtBundlesRequest| async move { Ok(bundles(source)) };
+            grpc().server_streaming(CallFn(call), request).await
+        }
+        VALIDATE_JWT_SVID_PATH => {
+            let call = move |message: ValidateJwtSvidRequest| validate(source, message);
+            grpc().max_decoding_message_size(REQUEST_BYTES_MAX).unary(CallFn(call), request).await
         }
         path => Status::unimplemented(format!("{path} is not a call of this server")).into_http(),
     }
@@ -169,6 +278,36 @@ impl Client {
     /// `FetchX509Bundles`.
     pub async fn fetch_x509_bundles(&self) -> Result<Streaming<X509BundlesResponse>, Status> {
         self.stream(X509BundlesRequest {}, FETCH_X509_BUNDLES_PATH).await
+    }
+
+    /// `FetchJWTSVID`.
+    pub async fn fetch_jwt_svid(&self, request: JwtSvidRequest) -> Result<JwtSvidResponse, Status> {
+        self.unary(request, FETCH_JWT_SVID_PATH).await
+    }
+
+    /// `FetchJWTBundles`.
+    pub async fn fetch_jwt_bundles(&self) -> Result<Streaming<JwtBundlesResponse>, Status> {
+        self.stream(JwtBundlesRequest {}, FETCH_JWT_BUNDLES_PATH).await
+    }
+
+    /// `ValidateJWTSVID`.
+    pub async fn validate_jwt_svid(
+        &self,
+        request: ValidateJwtSvidRequest,
+    ) -> Result<ValidateJwtSvidResponse, Status> {
+        self.unary(request, VALIDATE_JWT_SVID_PATH).await
+    }
+
+    async fn unary<T, U>(&self, message: T, path: &'static str) -> Result<U, Status>
+    where
+        T: prost::Message + Send + Sync + 'static,
+        U: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.0.ready().await?;
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(SECURITY_HEADER, MetadataValue::from_static("true"));
+        let path = PathAndQuery::from_static(path);
+        Ok(grpc.unary(request, path, ProstCodec::default()).await?.into_inner())
     }
 
     async fn stream<T, U>(&self, message: T, path: &'static str) -> Result<Streaming<U>, Status>

@@ -8,10 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::agent::Agent;
 use heddle_net::broker::{Error, Grant, Refusal, RefusalKind, Request, Server};
 
 /// A connection that is not open by then is given up.
@@ -22,14 +23,22 @@ const RESOLVE_MAX: Duration = Duration::from_secs(10);
 const CALLS_MAX: usize = 512;
 
 /// Answers requests until the other end is gone. Everything it has opened and not handed over is closed then.
-pub(crate) async fn serve(server: Server) -> Result<(), Error> {
+///
+/// On a machine of another mesh, addresses inside of that are reached through its agent.
+pub(crate) async fn serve(server: Server, agent: Option<Arc<Agent>>) -> Result<(), Error> {
     let slots = Arc::new(Semaphore::new(CALLS_MAX));
     let mut calls = JoinSet::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
         let Some(call) = server.accept().await? else { return Ok(()) };
+        let agent = agent.clone();
         calls.spawn(async move {
-            let reply = grant(&call.request).await;
+            let reply = match (&call.request, &agent) {
+                (Request::Connect(address), Some(agent)) if agent.carries(*address) => {
+                    agent.connect_inside(*address).await.map(Grant::Descriptor)
+                }
+                (request, _) => grant(request).await,
+            };
             // The asker may be gone; then what was opened is closed.
             let _ = call.reply(reply).await;
             drop(slot);
@@ -47,6 +56,10 @@ async fn grant(request: &Request) -> Result<Grant, Refusal> {
         Request::Listen(address) => {
             let listener = TcpListener::bind(address).await?.into_std()?;
             Ok(Grant::Descriptor(listener.into()))
+        }
+        Request::ListenUdp(address) => {
+            let socket = UdpSocket::bind(address).await?.into_std()?;
+            Ok(Grant::Descriptor(socket.into()))
         }
         Request::Resolve(name) => resolve(name).await,
     }
@@ -102,7 +115,7 @@ mod tests {
     async fn with_broker<T>(work: impl AsyncFnOnce(Client) -> T) -> T {
         let (near, far) = pair().unwrap();
         let (client, driver) = Client::new(near).unwrap();
-        let serving = tokio::spawn(serve(Server::new(far).unwrap()));
+        let serving = tokio::spawn(serve(Server::new(far).unwrap(), None));
         let driving = tokio::spawn(driver.run());
         let result = work(client).await;
         driving.abort();

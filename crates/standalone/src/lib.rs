@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod backoff;
 mod client;
 mod exec;
@@ -27,5 +28,5 @@ mod timestamp;
 pub use client::{CaptureReport, CapturedDirection, Client, ClientError, LogRequest};
 pub use exec::ExecRequest;
 pub use mesh::{Ended, Mesh, StartError, start};
-pub use options::Options;
+pub use options::{Application, LocalWorkload, Options};
 pub use state::StateDirectory;

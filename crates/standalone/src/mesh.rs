@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -10,6 +11,7 @@ use heddle_net::broker::Server;
 use heddle_net::namespace::Namespaces;
 use heddle_net::process::{Child, ExitStatus, Split, SplitError, split};
 
+use crate::agent::Agent;
 use crate::options::Options;
 use crate::state::{Lock, StateDirectory, StateError};
 use crate::{host, own_log, supervisor};
@@ -54,6 +56,7 @@ pub struct Mesh {
     channel: Option<OwnedFd>,
     stop_max: Duration,
     lock: Lock,
+    agent: Option<Arc<Agent>>,
 }
 
 /// Starts a mesh. Must be called while this process has one thread.
@@ -70,9 +73,13 @@ pub fn start(options: Options) -> Result<Mesh, StartError> {
         Split::Inside(channel) => {
             std::process::exit(inside(options, &state, lock, channel.into(), broker_pid))
         }
-        Split::Outside(outside) => {
-            Ok(Mesh { init: outside.init, channel: Some(outside.channel.into()), stop_max, lock })
-        }
+        Split::Outside(outside) => Ok(Mesh {
+            init: outside.init,
+            channel: Some(outside.channel.into()),
+            stop_max,
+            lock,
+            agent: None,
+        }),
     }
 }
 
@@ -103,12 +110,19 @@ fn inside(
 }
 
 impl Mesh {
+    /// The same for a machine of another mesh: addresses inside of that are reached through its agent.
+    #[must_use]
+    pub fn with_agent(mut self, agent: Arc<Agent>) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
     /// Serves the mesh until it has ended. When `stop` ends first, the mesh is told to stop in order; what has
     /// not ended in time then is ended by the kernel.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> io::Result<Ended> {
         let Some(channel) = self.channel.take() else { return Err(io::ErrorKind::Other.into()) };
         let server = Server::new(channel)?;
-        let serving = host::serve(server);
+        let serving = host::serve(server, self.agent.take());
         tokio::pin!(serving, stop);
         let mut stopping = false;
         let mut served = false;

@@ -91,6 +91,9 @@ pub struct PublishedStatus {
     /// The Service that it is a port of (`namespace/name`); empty: a container's own.
     #[serde(default)]
     pub service: String,
+    /// Whether it takes datagrams of UDP; else connections of TCP.
+    #[serde(default)]
+    pub udp: bool,
     /// Why it is not open; none when it is.
     pub error: Option<String>,
 }

@@ -12,6 +12,7 @@ mod fabric;
 mod files;
 mod launch;
 mod link;
+mod local;
 mod logs;
 mod names;
 mod node;
@@ -245,7 +246,9 @@ async fn serve(
     tasks.spawn(exec::listen(Arc::clone(&services)).map_err(io_error("listen for commands"))?);
     let (control_orders, orders) = watch::channel(control::Order::default());
     let mut control = JoinSet::new();
-    control.spawn(control::run(Arc::clone(&services), orders));
+    if !services.options.control_arguments.is_empty() {
+        control.spawn(control::run(Arc::clone(&services), orders));
+    }
     let (desired, wanted) = watch::channel(None);
     tasks.spawn(node::run(Arc::clone(&services), desired));
     let (workload_orders, orders) = watch::channel(reconcile::Order::default());

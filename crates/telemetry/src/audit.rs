@@ -77,7 +77,9 @@ pub struct AuditRecord<'a> {
     pub time: SystemTime,
     /// What.
     pub outcome: Outcome,
-    /// What it was decided by: `authorization`, `token`, `external-authorizer`, `mutual-tls`.
+    /// What it was decided by: `authorization`, `token`, `external-authorizer`, `mutual-tls`; of what the workload does to
+    /// others `egress`, `registry` (nothing configures the destination) and `name` (a question to the name server); `packets`
+    /// where the kernel decided.
     pub by: &'a str,
     /// In words, for the operator.
     pub reason: &'a str,
@@ -87,7 +89,7 @@ pub struct AuditRecord<'a> {
     pub workload: &'a str,
     /// Who asked: its proven identity.
     pub identity: &'a str,
-    /// `mutual-tls`, `tls`, `plaintext`.
+    /// `mutual-tls`, `tls`, `plaintext`; of packets the protocol: `udp`, `icmp`, `icmpv6`, `sctp`, `tcp`, `ip`.
     pub transport: &'a str,
     /// `issuer/subject` of its token.
     pub token: &'a str,
@@ -95,6 +97,10 @@ pub struct AuditRecord<'a> {
     pub source: Option<SocketAddr>,
     /// Where it was going.
     pub destination: Option<SocketAddr>,
+    /// Outbound: what the destination is called, as far as that is known.
+    pub host: &'a str,
+    /// How many were decided alike, where they are counted and not each told.
+    pub count: Option<u64>,
     /// The request; none for a stream.
     pub request: Option<AuditedRequest<'a>>,
     /// The rule, or the setting, that decided.
@@ -139,6 +145,11 @@ impl AuditRecord<'_> {
             if let Some(address) = address {
                 json.field(key, &address.to_string());
             }
+        }
+        optional(&mut json, "host", self.host);
+        if let Some(count) = self.count {
+            json.key("count");
+            json.raw(&count.to_string());
         }
         if let Some(request) = &self.request {
             json.key("request");
@@ -242,6 +253,8 @@ mod tests {
             token: "",
             source: "10.0.0.1:4000".parse().ok(),
             destination: "10.0.0.2:80".parse().ok(),
+            host: "",
+            count: None,
             request: Some(AuditedRequest { method: "GET", host: "c", path, id: "" }),
             rule: Some(rule),
             audit: None,

@@ -28,6 +28,17 @@ pub static PEERS: GroupDefinition = GroupDefinition {
     expires: true,
 };
 
+/// Packets around the proxy that the kernel dropped as policies say, by direction and by the policy.
+pub static PACKETS: GroupDefinition = GroupDefinition {
+    labels: &["direction", "policy"],
+    metrics: &[Metric {
+        name: "heddle_packets_denied_total",
+        help: "Packets that pass no proxy and that the kernel dropped, by the policy that says so.",
+        kind: Kind::Counter,
+    }],
+    expires: true,
+};
+
 /// A proxy's certificates, by identity.
 pub static CERTIFICATES: GroupDefinition = GroupDefinition {
     labels: &["identity"],
@@ -87,6 +98,7 @@ impl Direction {
 pub struct MeshMetrics {
     connections: Group,
     peers: Group,
+    packets: Group,
     certificates: Group,
     roots: Group,
 }
@@ -97,6 +109,7 @@ impl MeshMetrics {
         Self {
             connections: registry.group(&CONNECTIONS),
             peers: registry.group(&PEERS),
+            packets: registry.group(&PACKETS),
             certificates: registry.group(&CERTIFICATES),
             roots: registry.group(&ROOTS),
         }
@@ -112,6 +125,12 @@ impl MeshMetrics {
     pub fn record_peer_refused(&self, direction: Direction, reason: &'static str) {
         let series = self.peers.series(&[direction.as_str(), reason]);
         series.counter(0).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts packets that the kernel dropped; `policy` is `kind/namespace/name`.
+    pub fn record_packets_denied(&self, direction: Direction, policy: &str, count: u64) {
+        let series = self.packets.series(&[direction.as_str(), policy]);
+        series.counter(0).iter().for_each(|counter| counter.add(count));
     }
 
     /// Counts a certificate that came, and states when it expires.
@@ -160,6 +179,7 @@ mod tests {
         let groups = [
             &CONNECTIONS,
             &PEERS,
+            &PACKETS,
             &CERTIFICATES,
             &ROOTS,
             &crate::audit::LINES,

@@ -28,7 +28,7 @@ use crate::sessions::EndpointSessions;
 use crate::verify::{
     ClientSide, Expected, Peer, PeerVerificationError, PeerVerifier, ServerSide, Usage,
 };
-use crate::{TlsError, alpn};
+use crate::{TlsError, alpn, machine};
 
 /// Tickets a server sends after a handshake. One replaces the one that a resumption used up; more would cost
 /// a kilobyte each on every connection.
@@ -163,6 +163,26 @@ impl MeshIdentity {
         &self.hbone
     }
 
+    /// Accepts machines at the control plane's port: those with a certificate, and guests without one. `root` is shown
+    /// beside the chain, for those who know its hash only. Make it once per generation.
+    pub fn machine_server(&self, root: &[u8]) -> Result<MeshServer, TlsError> {
+        let shown = self.svid.chain.iter().map(|der| &**der).chain([root]);
+        let chain = shown.map(|der| CertificateDer::from(der.to_vec())).collect();
+        let certified = CertifiedKey::new(chain, self.svid.key.signing());
+        let certified = Arc::new(SingleCertAndKey::from(certified));
+        let side = ServerSide { verifier: self.verifier.clone(), admits_guests: true };
+        let provider = self.verifier.provider().clone();
+        let mut config = ServerConfig::builder_with_details(provider, time(&self.clock))
+            .with_protocol_versions(&[&version::TLS13])?
+            .with_client_cert_verifier(Arc::new(side))
+            .with_cert_resolver(certified);
+        config.alpn_protocols = owned(&[machine::CONTROL_PROTOCOL, machine::RELAY_PROTOCOL]);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let (verifier, clock) = (self.verifier.clone(), self.clock.clone());
+        Ok(MeshServer { config: Arc::new(config), verifier, clock })
+    }
+
     /// Connects to peers that `expected` accepts, offering `protocols` (see [`alpn`]). Cheap, but not free:
     /// make it once per destination and generation, and one [`MeshClient::for_endpoint`] per endpoint.
     pub fn client(
@@ -206,7 +226,7 @@ impl MeshServer {
         protocols: &[&[u8]],
     ) -> Result<Self, rustls::Error> {
         let provider = verifier.provider().clone();
-        let side = ServerSide { verifier: verifier.clone() };
+        let side = ServerSide { verifier: verifier.clone(), admits_guests: false };
         let mut config = ServerConfig::builder_with_details(provider, time(&clock))
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(Arc::new(side))

@@ -7,6 +7,7 @@
 mod authenticate;
 mod key_set;
 mod locations;
+mod svid;
 mod token;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use heddle_ir::authentication::JwtRule;
 pub use authenticate::{Authenticated, TokenEdit, authenticate, sanitize};
 pub use key_set::{KeySet, KeySetError};
 pub use locations::{without_cookie, without_query};
+pub use svid::{JwtSvidError, TokenKey, TokenKeyError, verify_svid};
 pub use token::{ParsedToken, TOKEN_BYTES_MAX};
 
 /// How far the clocks of an issuer and of a proxy may be apart, as in Envoy.

@@ -25,6 +25,7 @@ mod identity;
 mod join;
 pub mod jwt;
 mod keys;
+mod machine;
 mod origination;
 mod provider;
 mod sessions;
@@ -46,6 +47,7 @@ pub use data_key::{DATA_KEY_BYTES, DataKey, DataKeyError};
 pub use identity::{Identity, MeshClient, MeshIdentity, MeshServer};
 pub use join::{NewToken, token_hash};
 pub use keys::{ApplicationKey, ApplicationKeys, Keys, WorkloadKey};
+pub use machine::{CONTROL_PROTOCOL, JoinTrust, RELAY_PROTOCOL, control_identity, join_client};
 pub use origination::{
     ClientTls, ClientTlsMode, NameMismatch, OriginationConfig, OriginationError, SYSTEM_ROOT_FILES,
 };

@@ -25,7 +25,7 @@ mod error;
 mod rustls_verifier;
 
 pub use error::PeerVerificationError;
-pub(crate) use rustls_verifier::{ClientSide, ServerSide};
+pub(crate) use rustls_verifier::{ClientSide, ServerSide, system_time};
 
 /// Chains that were verified before and need no second signature check, per direction.
 const VERIFIED_MAX: usize = 1_024;
@@ -273,7 +273,7 @@ pub(crate) fn check_time(
 }
 
 /// The one SPIFFE id of a leaf.
-fn identity_of(facts: &LeafFacts) -> Result<SpiffeId, PeerVerificationError> {
+pub(crate) fn identity_of(facts: &LeafFacts) -> Result<SpiffeId, PeerVerificationError> {
     match facts.uri_names.as_slice() {
         [uri] => SpiffeId::parse(uri).map_err(|source| PeerVerificationError::InvalidSpiffeId {
             presented: uri.clone(),

@@ -7,6 +7,7 @@ mod l7;
 mod peer;
 mod ports;
 mod report;
+mod voids;
 
 use heddle_api::cilium::{
     AuthenticationMode, EgressDenyRule, EgressRule, EndpointSelector, IngressDenyRule, IngressRule,

@@ -105,6 +105,9 @@ heddle_diag::codes! {
     SHADOWED_MATCH = "HED0234", "an older route takes these requests", [],
         "An older route has the same match for the same host on the same listener or Service port. Where matches say equally \
          much the older route decides, also when the newer one is meant as its replacement. Change or delete the older one.";
+    CLAIMS_UNCHECKED = "HED0235", "claims that nobody verifies", ["IST0149"],
+        "A match on the claims of a token holds for tokens that a RequestAuthentication of the gateway's workload has \
+         verified. Without one every request is taken for one without a token.";
 
     UNKNOWN_RULE_HOST = "HED0301", "DestinationRule for an unknown host", ["IST0174"],
         "No Service or ServiceEntry has the host, so the rule does nothing. A short name is completed with the namespace of \
@@ -250,8 +253,12 @@ heddle_diag::codes! {
         "A clusterwide rule without conditions takes workloads of all namespaces, those that the cluster itself needs among \
          them: DNS, webhooks, metrics. Leave `kube-system` out with a condition on the namespace.";
     RULES_VOID = "HED0422", "rules on requests without effect", [],
-        "What entries allow is added up: one that allows a port to everybody allows every request on it, whatever another \
-         entry says about requests. Put the rules into the more general entry, or limit it to other peers.";
+        "What entries allow is added up, over all policies that select a workload: one that allows a port as it is allows \
+         every request on it, whatever another entry for the same peers says about requests. Put the rules into the more \
+         general entry, or limit it to other peers.";
+    ENTITY_AS_LABEL = "HED0423", "an entity written as a label", [],
+        "`reserved:world` and its like stand for sets of peers. As a text in place of labels they are nothing that can be \
+         read; `fromEntities` and `toEntities` take them by their names.";
 
     CERTIFICATE_EXPIRES = "HED0430", "certificate expires", [],
         "A certificate in the object comes to its end: in less than 30 days (information), 7 days (warning), 1 day (error), or \

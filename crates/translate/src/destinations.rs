@@ -345,6 +345,17 @@ impl<'a> Destinations<'a> {
 }
 
 impl Destinations<'_> {
+    /// Another destination, made of one that is there.
+    pub(crate) fn add_like(
+        &mut self,
+        index: usize,
+        make: impl FnOnce(&Destination) -> Destination,
+    ) -> Option<usize> {
+        let made = make(self.list.get(index)?);
+        self.list.push(Arc::new(made));
+        Some(self.list.len() - 1)
+    }
+
     /// A destination without any policy, in plaintext; none for what has no host.
     pub(crate) fn add_bare(
         &mut self,
@@ -447,7 +458,7 @@ fn destination(
         endpoints,
         subset_labels: subset_labels.unwrap_or_default(),
         load_balancing,
-        connection_pool: policies.connection_pool(&mesh, &mut unused),
+        connection_pool: policies.connection_pool_of(&mesh, port.protocol),
         outlier_detection: policies.outlier_detection(profile, &mut unused),
         tls: security.tls,
         subject_alt_names: if names.is_empty() { service.subject_alt_names.clone() } else { names },

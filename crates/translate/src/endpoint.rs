@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use heddle_api::istio::WorkloadEntry;
-use heddle_api::{IntOrText, Object, Resource as AnyObject, kubernetes};
+use heddle_api::{IntOrText, Meta, Object, Resource as AnyObject, kubernetes};
 use heddle_ident::{Host, Locality, NetworkName, SpiffeId};
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
 use heddle_ir::inbound::MutualTlsMode;
@@ -16,8 +16,9 @@ use crate::engine::{Derivation, Reader, Topic};
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::pod;
-use crate::service::{Endpoints, ServiceKey, ServicePort};
+use crate::service::{Endpoints, ServiceKey, ServicePort, identified_text};
 use crate::workload::{Facts, MutualTlsKey, WorkloadKey};
+use crate::workloads::{ENTRY_PORTS, ENTRY_WEIGHT};
 
 /// The endpoints of a service port.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -28,7 +29,7 @@ const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
 impl Derivation for EndpointsKey {
     fn derive(&self, reader: &Reader<'_>) -> Option<Arc<EndpointSet>> {
-        let service = reader.read(&ServiceKey(self.0.host.as_str().into()))?;
+        let service = reader.read(&ServiceKey(identified_text(&self.0.host)))?;
         let port = service.ports.iter().find(|port| port.number == self.0.port)?;
         let mut endpoints = match &port.endpoints {
             Endpoints::OriginalDestination | Endpoints::Requested | Endpoints::Nowhere => {
@@ -220,7 +221,7 @@ fn pod_endpoint(
     } else {
         addresses.first()
     };
-    let number = target_number(port, Some(&facts))?;
+    let number = entry_port(&pod.meta, &port.name).or_else(|| target_number(port, Some(&facts)))?;
     let address = SocketAddr::new(*address?, number);
     let health = if pod.meta.deletion_timestamp.is_some() {
         EndpointHealth::Draining
@@ -229,7 +230,19 @@ fn pod_endpoint(
     } else {
         EndpointHealth::Unhealthy
     };
-    Some(workload_endpoint(reader, &key, &facts, address, health))
+    let endpoint = workload_endpoint(reader, &key, &facts, address, health);
+    let weight = pod.meta.annotations.get(ENTRY_WEIGHT).and_then(|weight| weight.parse().ok());
+    Some(Endpoint {
+        weight: weight.map_or(endpoint.weight, |weight: u32| weight.max(1)),
+        ..endpoint
+    })
+}
+
+/// Where a port of a service is found on a machine that a pod stands for; none: where it is found on any pod.
+fn entry_port(meta: &Meta, name: &str) -> Option<u16> {
+    let ports = meta.annotations.get(ENTRY_PORTS)?.split(',');
+    let mut ports = ports.filter_map(|entry| entry.split_once('='));
+    ports.find(|(own, _)| *own == name)?.1.parse().ok()
 }
 
 fn workload_endpoint(

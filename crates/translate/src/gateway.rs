@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use heddle_ir::destination::Destination;
-use heddle_ir::gateway::{Gateway, Listener, Server};
+use heddle_ir::gateway::{Gateway, Listener, Server, ServerProtocol};
 use heddle_ir::outbound::ScopeId;
+use heddle_ir::protocol::Protocol;
 
 use crate::client::Client;
 use crate::destinations::Destinations;
@@ -70,11 +71,17 @@ impl Derivation for GatewayKey {
         // What is written is the port that clients call; where a Service leads to another one, that is listened on.
         let services = services_of(reader, &facts);
         let ports = services.iter().flat_map(|service| &service.ports);
-        let targets: BTreeMap<u16, u16> = ports
-            .filter_map(|port| Some((port.number, target_number(port, Some(&facts))?)))
+        let targets: BTreeMap<(u16, bool), u16> = ports
+            .filter_map(|port| {
+                let is_udp = port.protocol == Protocol::Udp;
+                Some(((port.number, is_udp), target_number(port, Some(&facts))?))
+            })
             .collect();
         for listener in &mut gateway.listeners {
-            listener.port = targets.get(&listener.port).copied().unwrap_or(listener.port);
+            let called = (listener.port, listener.is_udp());
+            if let Some(target) = targets.get(&called).filter(|target| **target != called.0) {
+                (listener.client_port, listener.port) = (called.0, *target);
+            }
         }
         Some(Arc::new(gateway))
     }
@@ -89,12 +96,14 @@ pub(crate) fn of_workload(listeners: &Listeners, workload: heddle_ident::Workloa
     }
 }
 
-/// Servers of one address and port share a listener; the order within it is that of the dialects and their objects.
+/// Servers of one address and port share a listener, those of datagrams one of their own; the order within it is that of the dialects and their objects.
 fn by_port(served: Vec<Served>) -> Vec<Listener> {
-    let mut listeners: BTreeMap<(u16, Option<IpAddr>), Listener> = BTreeMap::new();
+    let mut listeners: BTreeMap<(u16, Option<IpAddr>, bool), Listener> = BTreeMap::new();
     for Served { port, bind, proxy_protocol, server } in served {
-        let listener = listeners.entry((port, bind)).or_insert_with(|| Listener {
+        let is_udp = matches!(server.protocol, ServerProtocol::Udp(_));
+        let listener = listeners.entry((port, bind, is_udp)).or_insert_with(|| Listener {
             port,
+            client_port: 0,
             bind,
             proxy_protocol,
             servers: Vec::new(),

@@ -9,6 +9,7 @@ pub(crate) mod backend;
 pub(crate) mod certificates;
 pub(crate) mod class;
 pub(crate) mod conflicts;
+pub(crate) mod external_auth;
 pub(crate) mod filters;
 pub(crate) mod grants;
 pub(crate) mod grpc;

@@ -13,6 +13,7 @@ use crate::client::is_mesh;
 use crate::engine::{Derivation, Kind, Reader, Topic};
 use crate::istio::sidecar::{Scoping, SidecarKey};
 use crate::istio::virtual_service::{self, ClaimsKey};
+use crate::linkerd::egress_routes;
 use crate::mesh::MeshKey;
 use crate::names::{full_name, short_names};
 use crate::outbound::{OutboundQuery, spoken};
@@ -38,6 +39,7 @@ impl Derivation for IndexKey {
             routed_hosts: routed_hosts(reader, &self.0, &view, &visible),
             mesh_ranges: reader.options().mesh_ranges.clone(),
             unknown_destinations: unknown,
+            networks: egress_routes::frontends(reader, &scope.namespace),
         }))
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod authorization_policy;
 mod authorization_values;
 pub(crate) mod authorizer;
+pub(crate) mod claims_report;
 pub(crate) mod client_tls;
 mod delegate;
 pub(crate) mod destination_rule_report;

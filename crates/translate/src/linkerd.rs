@@ -8,6 +8,7 @@ pub(crate) mod authentication;
 pub(crate) mod balancer;
 mod condition;
 pub(crate) mod egress_network;
+pub(crate) mod egress_routes;
 mod identity;
 pub(crate) mod inbound;
 pub(crate) mod inbound_route;

@@ -14,7 +14,7 @@ use crate::gateway_api::mesh::{self, Acting, Class, acting};
 use crate::istio::sidecar::{Scoping, SidecarKey};
 use crate::istio::virtual_service::{Claim, ClaimsKey};
 use crate::istio::{http_rule, l4_rule};
-use crate::linkerd::{self, service_profile};
+use crate::linkerd::{self, egress_routes, service_profile};
 use crate::mesh::MeshKey;
 use crate::object::by_age;
 use crate::report::Report;
@@ -31,6 +31,9 @@ impl Derivation for OutboundQuery {
         let key = &self.0;
         let scope = Scope::parse(&key.scope)?;
         let client = Client::of(&scope, key.port);
+        if let Some(network) = egress_routes::of_table(reader, &key.host, &scope.namespace) {
+            return egress_routes::outbound(reader, client, key, &network).map(Arc::new);
+        }
         let service = reader.read(&ServiceKey(key.host.clone()));
         let service = service.and_then(|service| {
             let port = service.port(key.port, &scope.namespace)?.clone();

@@ -64,16 +64,6 @@ const DESTINATION_RULE: Table = &[
     ("workloadSelector", Applied),
     ("subsets", Applied),
     ("trafficPolicy", Applied),
-    ("trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
-    ("subsets[].trafficPolicy.connectionPool.http.h2UpgradePolicy", Unsupported(NO_UPGRADE)),
-    (
-        "subsets[].trafficPolicy.portLevelSettings[].connectionPool.http.h2UpgradePolicy",
-        Unsupported(NO_UPGRADE),
-    ),
 ];
 
 const ENVOY_FILTER: Table = &[
@@ -108,14 +98,6 @@ const SIDECAR: Table = &[
     ("egress", Applied),
     ("egress[].port.targetPort", Ignored("deprecated")),
     ("ingress", Applied),
-    (
-        "ingress[].defaultEndpoint",
-        Unsupported("connections to the port go to the port itself; the application listens there"),
-    ),
-    (
-        "ingress[].connectionPool",
-        Unsupported("the limits of `inboundConnectionPool` hold for every port"),
-    ),
     ("ingress[].port.targetPort", Ignored("deprecated")),
     ("inboundConnectionPool", Applied),
     ("outboundTrafficPolicy", Applied),
@@ -129,6 +111,19 @@ const WORKLOAD_ENTRY: Table = &[
     ("locality", Applied),
     ("weight", Applied),
     ("serviceAccount", Applied),
+];
+
+const WORKLOAD_GROUP: Table = &[
+    ("metadata", Applied),
+    ("template", Applied),
+    ("template.address", Ignored("each machine says its own address when it joins")),
+    ("probe", Applied),
+    (
+        "probe.exec",
+        Unsupported(
+            "whoever writes objects runs nothing on a machine: it counts as ready when its application runs",
+        ),
+    ),
 ];
 
 const PEER_AUTHENTICATION: Table =
@@ -150,8 +145,6 @@ const REQUEST_AUTHENTICATION: Table = &[
     ("targetRefs", Applied),
 ];
 
-const NO_UPGRADE: &str = "a request keeps the client's HTTP version; it is not upgraded yet";
-
 const NO_BUNDLE_URL: &str = "bundles are not fetched: write its certificates as `pem`, or `heddle certs federate DOMAIN FILE`";
 const NO_CERT_SIGNERS: &str =
     "the mesh's own authority signs, no signer of Kubernetes: this certificate is not trusted";
@@ -171,7 +164,7 @@ const MESH_CONFIG: Table = &[
     ("defaultDestinationRuleExportTo", Applied),
     ("connectTimeout", Applied),
     ("tcpKeepalive", Applied),
-    ("h2UpgradePolicy", Unsupported(NO_UPGRADE)),
+    ("h2UpgradePolicy", Applied),
     ("protocolDetectionTimeout", Applied),
     ("defaultConfig.drainDuration", Applied),
     ("pathNormalization", Applied),
@@ -204,6 +197,7 @@ const TABLES: &[(&str, Table)] = &[
     ("Sidecar", SIDECAR),
     ("VirtualService", VIRTUAL_SERVICE),
     ("WorkloadEntry", WORKLOAD_ENTRY),
+    ("WorkloadGroup", WORKLOAD_GROUP),
 ];
 
 /// Istio's kinds that are decoded and not enforced yet, and what enforces them one day.
@@ -213,7 +207,6 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     ("Telemetry", "telemetry settings are not read yet"),
     ("TrafficExtension", "extensions are not run"),
     ("WasmPlugin", "extensions are not run"),
-    ("WorkloadGroup", "machines do not register themselves; write a WorkloadEntry for each"),
 ];
 
 /// What becomes of a field of a kind in general.

@@ -136,9 +136,20 @@ impl Service {
     pub(crate) fn identifying_host(&self) -> Option<Host> {
         match &self.host {
             HostPattern::Exact(host) => Some(host.clone()),
-            HostPattern::Suffix(suffix) => Host::parse(&format!("_wildcard.{suffix}")).ok(),
+            HostPattern::Suffix(suffix) => Host::parse(&format!("{WILDCARD}{suffix}")).ok(),
             HostPattern::Any => None,
         }
+    }
+}
+
+/// What stands for the star of a wildcard in [`Service::identifying_host`].
+const WILDCARD: &str = "_wildcard.";
+
+/// The text under which the service of an identifying host is found.
+pub(crate) fn identified_text(host: &Host) -> Arc<str> {
+    match host.as_str().strip_prefix(WILDCARD) {
+        Some(suffix) => format!("*.{suffix}").into(),
+        None => host.as_str().into(),
     }
 }
 

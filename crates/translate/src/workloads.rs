@@ -30,6 +30,11 @@ use crate::object::ObjectKey;
 use crate::service::ALLOCATED_ADDRESSES;
 pub use crate::workload::is_proxy;
 
+/// Annotation of a pod that stands for a machine: where the ports of services are found on it, by their names
+/// (`http=8080,grpc=9090`), as a WorkloadEntry says it.
+pub const ENTRY_PORTS: &str = "internal.heddle.io/entry-ports";
+/// Annotation of a pod that stands for a machine: its share of traffic, as a WorkloadEntry says it.
+pub const ENTRY_WEIGHT: &str = "internal.heddle.io/entry-weight";
 /// Addresses of pods.
 pub const POD_RANGE_V4: &str = "10.244.0.0/16";
 /// Addresses of pods, IPv6.

@@ -95,10 +95,23 @@ async fn create_token(api: &ControlApi, arguments: &TokenArguments) -> Result<Ex
         Output::Text => {
             out(&format!("{}\n", text("token")))?;
             eprintln!("good once, for {}, until {}", text("identity"), text("expires"));
+            eprintln!("{}", how_to_join(&arguments.account, &answer));
         }
         Output::Json | Output::Yaml => out(&format!("{answer}\n"))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do with a token.
+fn how_to_join(account: &str, answer: &Value) -> String {
+    let Some(port) = answer["port"].as_str() else {
+        return "hint: machines reach this mesh once it is started with --join-listen ADDRESS:PORT"
+            .to_owned();
+    };
+    let root = answer["root"].as_str().unwrap_or("");
+    format!(
+        "heddle agent --control-plane {port} --ca-sha256 {root} --for {account} --workload-group GROUP --address ADDRESS --token-file FILE -- COMMAND"
+    )
 }
 
 /// The answer of the control plane for people.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ pub(crate) const LOG_VARIABLE: &str = "HEDDLE_LOG";
 pub(crate) const AUDIT_VARIABLE: &str = "HEDDLE_AUDIT";
 
 /// Makes standard error the log, through a writer that a slow reader cannot stall.
-fn start_log() -> Result<SinkGuard> {
+pub(crate) fn start_log() -> Result<SinkGuard> {
     let (sink, guard) = Sink::spawn("log", std::io::stderr(), SinkSettings::default())
         .context("cannot start the log")?;
     let mut settings = LogSettings::default();
@@ -44,6 +45,7 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
                 certificate_lifetime: Duration::from_millis(arguments.certificate_lifetime_ms),
                 ca: arguments.ca,
                 publish_address: arguments.publish_address,
+                join_listen: arguments.join_listen,
             };
             up::background(&arguments.directory, &settings)
         }
@@ -72,7 +74,15 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
         Ok(text) => AuditSettings::parse(&text).context(AUDIT_VARIABLE)?,
         Err(_) => AuditSettings::default(),
     };
-    let options = SidecarOptions { workload, supervisor, names, workload_api, svid_source, audit };
+    let options = SidecarOptions {
+        workload,
+        supervisor,
+        names,
+        workload_api,
+        svid_source,
+        is_outside: arguments.outside,
+        audit,
+    };
     run_sidecar(options).context("the proxy ended")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -80,7 +90,10 @@ pub(crate) fn proxy(arguments: ProxyArguments) -> Result<ExitCode> {
 fn control(arguments: &ControlArguments) -> Result<ExitCode> {
     let _log = start_log()?;
     let lifetime = Duration::from_millis(arguments.certificate_lifetime_ms);
-    serve_control(&arguments.directory, lifetime, arguments.ca.clone())?;
+    let machines = arguments.machines_fd.map(heddle_net::process::inherited_descriptor).transpose();
+    let machines = machines.context("the listening socket for machines is not there")?;
+    let machines = machines.map(|socket| Arc::new(std::net::TcpListener::from(socket)));
+    serve_control(&arguments.directory, lifetime, arguments.ca.clone(), machines)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,6 +101,7 @@ fn serve_control(
     directory: &Path,
     certificate_lifetime: Duration,
     authority_folder: Option<PathBuf>,
+    machines: Option<Arc<std::net::TcpListener>>,
 ) -> Result<()> {
     let state = StateDirectory::new(directory).context("cannot use the state directory")?;
     let options = heddle_control::Options {
@@ -95,6 +109,7 @@ fn serve_control(
         api_socket: state.control_socket(),
         stream_socket: state.stream_socket(),
         authority_folder,
+        machines,
         lifetimes: Lifetimes { leaf: certificate_lifetime, ..Lifetimes::default() },
         translation: heddle_translate::Options::default(),
     };

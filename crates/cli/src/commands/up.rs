@@ -1,8 +1,9 @@
 //! `up` and `down`: a mesh on this machine, from its first process to its last.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<PathBuf>,
     /// Where ports are published that name no address.
     pub(crate) publish_address: IpAddr,
+    /// Where machines join; none: nowhere.
+    pub(crate) join_listen: Option<SocketAddr>,
 }
 
 /// The options of a mesh in a state directory.
@@ -83,6 +86,7 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
         certificate_lifetime: arguments.certificate_lifetime,
         ca: usable_authority(arguments.ca.as_deref())?,
         publish_address: arguments.publish_address,
+        join_listen: arguments.join_listen,
     };
     let started = start(&directory, &settings)?;
     runtime()?.block_on(async {
@@ -125,7 +129,21 @@ pub(crate) fn background(directory: &Path, settings: &Settings) -> Result<ExitCo
 }
 
 pub(crate) fn start(directory: &Path, settings: &Settings) -> Result<heddle_standalone::Mesh> {
-    heddle_standalone::start(options(directory, settings)).map_err(|error| {
+    let mut options = options(directory, settings);
+    if let Some(address) = settings.join_listen {
+        let listener = std::net::TcpListener::bind(address).map_err(|error| {
+            let error = anyhow::Error::new(error)
+                .context(format!("cannot listen for machines on {address}"));
+            hinted(error, "--join-listen names an address of this machine and a free port")
+        })?;
+        options.machines = Some(Arc::new(listener));
+    }
+    start_with(options)
+}
+
+/// Starts a mesh, or a machine's part of one.
+pub(crate) fn start_with(options: Options) -> Result<heddle_standalone::Mesh> {
+    heddle_standalone::start(options).map_err(|error| {
         let hint = error.hint();
         let error = anyhow::Error::new(error).context("cannot start a mesh");
         match hint {
@@ -168,6 +186,12 @@ async fn detached(
         .arg(arguments.certificate_lifetime.as_millis().to_string())
         .arg("--publish-address")
         .arg(arguments.publish_address.to_string())
+        .args(
+            arguments
+                .join_listen
+                .iter()
+                .flat_map(|at| ["--join-listen".to_owned(), at.to_string()]),
+        )
         .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
@@ -327,9 +351,13 @@ pub(crate) fn published(status: &MeshStatus) -> Vec<Result<String, String>> {
             };
             let line = match &port.error {
                 None => {
-                    let scheme = if port.wanted_port % 1000 == 443 { "https" } else { "http" };
+                    let scheme = match port.wanted_port {
+                        _ if port.udp => "udp",
+                        wanted if wanted % 1000 == 443 => "https",
+                        _ => "http",
+                    };
                     let (host, number) = (port.host_address, port.host_port);
-                    let host = std::net::SocketAddr::new(host, number);
+                    let host = SocketAddr::new(host, number);
                     Ok(format!("{scheme}://{host} leads to {name}{why}"))
                 }
                 Some(error) => Err(error.clone()),

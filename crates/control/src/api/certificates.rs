@@ -62,11 +62,15 @@ pub(super) async fn token(
     Json(request): Json<TokenRequest>,
 ) -> Answer {
     let lifetime = Duration::from_millis(request.lifetime_ms);
-    let made = shared.state().make_token(&request.r#for, lifetime, SystemTime::now());
+    let mut state = shared.state();
+    let made = state.make_token(&request.r#for, lifetime, SystemTime::now());
     let (secret, token) = made.map_err(|error| bad(&error))?;
     Ok(Json(json!({
         "token": secret.as_str(),
         "identity": token.identity.to_string(),
         "expires": text(millis(token.expires_at)),
+        // What a machine knows the control plane by.
+        "root": state.signing_root(),
+        "port": state.machines_port(),
     })))
 }

@@ -1,5 +1,5 @@
 //! Services for workloads without a proxy: nobody beside them knows virtual addresses, so the kernel and the resolver
-//! are told.
+//! are told. Of UDP, which no proxy takes, the kernel is told for the others too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -24,8 +24,8 @@ pub(crate) struct Services {
     pub(crate) addresses: Vec<VirtualAddress>,
 }
 
-/// All services of the mesh.
-pub(crate) fn services(translator: &Translator) -> Services {
+/// All services of the mesh; where there is no such workload, only what of them is UDP.
+pub(crate) fn services(translator: &Translator, has_plain: bool) -> Services {
     let domain = &translator.options().cluster_domain;
     let mut names = BTreeMap::new();
     let mut addresses = Vec::new();
@@ -41,11 +41,15 @@ pub(crate) fn services(translator: &Translator) -> Services {
         let mut ready = BTreeSet::new();
         let mut own: Vec<VirtualAddress> = Vec::new();
         for port in &service.spec.ports {
+            let udp = port.protocol == Some(Protocol::Udp);
+            if !udp && !has_plain {
+                continue;
+            }
             let key = EndpointSetKey { host: host.clone(), port: port.port };
             let endpoints = endpoints(translator, key);
             ready.extend(endpoints.iter().map(SocketAddr::ip));
-            if matches!(port.protocol, None | Some(Protocol::Tcp)) {
-                own.extend(virtual_addresses(&service.spec, port.port, &endpoints));
+            if port.protocol != Some(Protocol::Sctp) {
+                own.extend(virtual_addresses(&service.spec, (port.port, udp), &endpoints));
             }
         }
         let size: usize = own.iter().map(|address| address.endpoints.len()).sum();
@@ -64,13 +68,16 @@ pub(crate) fn services(translator: &Translator) -> Services {
         });
         names.insert(name, ips.map(|ip| ip.to_string()).collect());
     }
+    if !has_plain {
+        names.clear();
+    }
     let names = names.into_iter().map(|(name, addresses)| NameRecord { name, addresses });
     Services { names: names.collect(), addresses }
 }
 
 fn virtual_addresses(
     service: &Service,
-    port: u16,
+    (port, udp): (u16, bool),
     endpoints: &[SocketAddr],
 ) -> impl Iterator<Item = VirtualAddress> {
     cluster_ips(service).map(move |ip| {
@@ -78,6 +85,7 @@ fn virtual_addresses(
         VirtualAddress {
             address: format!("{}{port}", text_of(ip)),
             endpoints: same.take(ENDPOINTS_MAX).map(ToString::to_string).collect(),
+            udp,
         }
     })
 }

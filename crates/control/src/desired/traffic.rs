@@ -100,9 +100,11 @@ pub(super) fn published(
     for service in selecting {
         let name = format!("{}/{}", service.meta.namespace, service.meta.name);
         for port in &service.spec.ports {
-            if !matches!(port.protocol, None | Some(Protocol::Tcp)) {
-                continue;
-            }
+            let protocol = match port.protocol {
+                None | Some(Protocol::Tcp) => TransportProtocol::Tcp,
+                Some(Protocol::Udp) => TransportProtocol::Udp,
+                Some(Protocol::Sctp) => continue,
+            };
             let target = match &port.target_port {
                 None => Some(port.port),
                 Some(IntOrText::Int(number)) => u16::try_from(*number).ok(),
@@ -118,7 +120,7 @@ pub(super) fn published(
                 host_address: String::new(),
                 host_port: host_port.into(),
                 workload_port: target.into(),
-                protocol: TransportProtocol::Tcp.into(),
+                protocol: protocol.into(),
                 service: name.clone(),
             }));
         }
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn services_publish_their_ports_as_a_cluster_would() {
         let balancer = "{type: LoadBalancer, selector: {app: a}, ports: [{port: 80, targetPort: web}, {name: u, port: 53, protocol: UDP}]}";
-        assert_eq!(published_for(balancer), [(80, 8081)]);
+        assert_eq!(published_for(balancer), [(80, 8081), (53, 53)]);
         let both = "{type: LoadBalancer, selector: {app: a}, ports: [{port: 80, nodePort: 30080}]}";
         assert_eq!(published_for(both), [(80, 80), (30080, 80)]);
         let node = "{type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: 8081, nodePort: 31000}]}";

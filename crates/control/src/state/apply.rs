@@ -275,9 +275,9 @@ impl State {
     }
 
     /// Derives everything from the objects again, and makes the difference known.
-    fn replan(&mut self, now: SystemTime) -> Result<(), ControlError> {
+    pub(super) fn replan(&mut self, now: SystemTime) -> Result<(), ControlError> {
         let mut consequences = std::mem::take(&mut self.pending);
-        let objects = self.objects.all();
+        let objects = self.all_objects();
         consequences.merge(self.plan.set_objects(objects, &self.facts, millis(now)));
         let stored = self.store_allocation();
         // The roots first, so that nobody proves an identity that others do not know yet.

@@ -15,8 +15,10 @@ impl State {
         let holders = self.authority.holders();
         let mut leaves = Vec::new();
         for entry in self.plan.pods() {
-            let ids = super::holders(&entry.workload, &entry.uid);
-            let own = ids.iter().zip(["proxy", "application"]);
+            let machine = super::machines::machine_holder(&entry.workload);
+            let ids = super::holders(&entry.workload, &entry.uid).into_iter().chain([machine]);
+            let ids: Vec<HolderId> = ids.collect();
+            let own = ids.iter().zip(["proxy", "application", "machine"]);
             for (holder, of) in own.filter_map(|(id, of)| Some((find(&holders, id)?, of))) {
                 // The last of an identity is the newest; older ones are listed until their holder lets go of them.
                 for leaf in holder.leaves.iter().filter(|leaf| leaf.not_after >= now) {

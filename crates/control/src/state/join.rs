@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use heddle_cert::{HolderId, JoinError, JoinToken, JoinTokens, TokenHash};
-use heddle_ident::{ParseSpiffeIdError, SpiffeId};
-use heddle_ir::trust::TrustBundle;
-use heddle_proto::certificate::CertificateResponse;
+use heddle_ident::{ParseSpiffeIdError, SpiffeId, WorkloadId};
+use heddle_proto::certificate::{JoinResponse, Machine};
 use heddle_store::{Store, StoreError};
 use heddle_tls::{DataKeyError, NewToken, requested_identity, token_hash};
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::State;
+use super::machines::{MachineError, machine_holder};
 use crate::ControlError;
 use crate::authority::CertificateAuthorityError;
 use crate::timestamp::{millis, text};
@@ -45,6 +45,15 @@ pub(crate) enum TokenError {
     /// It is not good for what was asked.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// What the machine says it is cannot be.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// It has not joined, or not any more.
+    #[error("{0} is no machine that has joined; it needs a token")]
+    NotAMachine(WorkloadId),
+    /// The state could not be changed.
+    #[error(transparent)]
+    Control(#[from] Box<ControlError>),
     /// No randomness.
     #[error("no token can be drawn")]
     NoRandomness(#[from] DataKeyError),
@@ -96,24 +105,34 @@ impl State {
         Ok((text, token))
     }
 
-    /// Signs a machine's request for what its token is good for, and for nothing else.
+    /// Signs a machine's request for what its token is good for, and for nothing else; what it runs becomes a part of the
+    /// mesh.
     pub(crate) fn join(
         &mut self,
         presented: &str,
         request: &[u8],
+        machine: Option<&Machine>,
         now: SystemTime,
-    ) -> Result<(CertificateResponse, TrustBundle), TokenError> {
+    ) -> Result<JoinResponse, TokenError> {
         let hash = token_hash(presented).ok_or(TokenError::NotAToken)?;
         let asked = requested_identity(request).ok_or(TokenError::NoIdentity)?;
+        // Tried first: whoever has no good token learns nothing about objects, and who writes a wrong name keeps the token.
+        self.joins.clone().redeem(now, hash, &asked)?;
+        let machine = machine.map(|machine| self.check_machine(&asked, machine)).transpose()?;
         self.joins.redeem(now, hash, &asked)?;
         // Used up before anything is given for it, also if the process is killed in between.
         self.store_tokens()?;
-        let holder = HolderId::new(Arc::from(format!("join/{hash}")));
+        let holder = match &machine {
+            Some((id, _)) => machine_holder(id),
+            None => HolderId::new(Arc::from(format!("join/{hash}"))),
+        };
         let response = self.authority.sign(&self.store, now, &holder, &asked, request)?;
         tracing::info!(token = %hash, identity = %asked, "a machine has joined");
-        let bundle = self.authority.bundle()?;
+        if let Some((id, record)) = &machine {
+            self.admit(id, record.clone(), now).map_err(Box::new)?;
+        }
         self.touch();
-        Ok((response, bundle))
+        self.join_response(response, machine.as_ref().map(|(id, record)| (id, record)))
     }
 
     /// Every token that is remembered, without its text, which nobody has.

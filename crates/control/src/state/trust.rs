@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use heddle_api::Resource as AnyObject;
 use heddle_cert::{ParseSerialError, Root, Serial};
 use heddle_diag::error_chain;
-use heddle_ident::TrustDomain;
+use heddle_ident::{TrustDomain, WorkloadId};
+use heddle_proto::certificate::TokenResponse;
 use heddle_tls::{CryptoProvider, PluggedIn};
 use heddle_translate::ObjectKey;
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use super::State;
 use crate::authority::CertificateAuthorityError;
 use crate::authority::plugged::{self, FILES, Files, PluggedFolderError};
+use crate::authority::tokens::{TokenKeys, TokenSigningError};
 use crate::timestamp::millis;
 use crate::{ControlError, Options};
 
@@ -166,6 +168,23 @@ impl State {
         Ok(())
     }
 
+    /// A token for a workload's application, and the keys of tokens; none: there is no such workload.
+    pub(crate) fn create_token(
+        &mut self,
+        workload: &WorkloadId,
+        audiences: &[String],
+        now: SystemTime,
+    ) -> Result<Option<TokenResponse>, TokenSigningError> {
+        let Some((identity, _)) = self.identity_of(workload) else { return Ok(None) };
+        let domain = identity.trust_domain();
+        let keys = match self.token_keys.take() {
+            Some(keys) if keys.domain() == domain => keys,
+            Some(_) | None => TokenKeys::open(&self.store, domain)?,
+        };
+        let keys = self.token_keys.insert(keys);
+        keys.answer(&self.store, &identity, audiences, now).map(Some)
+    }
+
     /// The crypto provider, for reading what is sent.
     pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
@@ -199,8 +218,12 @@ impl State {
             let id = entry.workload.as_str();
             id == name || id.split_once("/Pod/").is_some_and(|(_, short)| short == name)
         });
-        let ids: Vec<_> =
-            entries.flat_map(|entry| super::holders(&entry.workload, &entry.uid)).collect();
+        let ids: Vec<_> = entries
+            .flat_map(|entry| {
+                let machine = super::machines::machine_holder(&entry.workload);
+                super::holders(&entry.workload, &entry.uid).into_iter().chain([machine])
+            })
+            .collect();
         let held = holders.iter().filter(|holder| ids.contains(&holder.holder));
         let leaves = held.flat_map(|holder| &holder.leaves);
         leaves.filter(|leaf| leaf.not_after >= now).map(|leaf| leaf.serial).collect()

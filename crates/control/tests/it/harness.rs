@@ -29,6 +29,7 @@ pub(crate) struct Mesh {
     directory: Arc<tempfile::TempDir>,
     lifetimes: Lifetimes,
     authority_folder: Option<PathBuf>,
+    machines: Option<Arc<std::net::TcpListener>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -41,9 +42,36 @@ impl Mesh {
     pub(crate) async fn start_with(lifetimes: Lifetimes) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let authority_folder = None;
-        let mut mesh = Self { directory, lifetimes, authority_folder, stop: None, thread: None };
+        let mut mesh = Self {
+            directory,
+            lifetimes,
+            authority_folder,
+            machines: None,
+            stop: None,
+            thread: None,
+        };
         mesh.run().await;
         mesh
+    }
+
+    /// With a port at which machines join.
+    pub(crate) async fn start_with_machines() -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut mesh = Self {
+            directory,
+            lifetimes: Lifetimes::default(),
+            authority_folder: None,
+            machines: Some(Arc::new(listener)),
+            stop: None,
+            thread: None,
+        };
+        mesh.run().await;
+        mesh
+    }
+
+    pub(crate) fn machines_port(&self) -> std::net::SocketAddr {
+        self.machines.as_ref().unwrap().local_addr().unwrap()
     }
 
     /// With an authority out of a folder.
@@ -51,7 +79,14 @@ impl Mesh {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let lifetimes = Lifetimes::default();
         let authority_folder = Some(folder);
-        let mut mesh = Self { directory, lifetimes, authority_folder, stop: None, thread: None };
+        let mut mesh = Self {
+            directory,
+            lifetimes,
+            authority_folder,
+            machines: None,
+            stop: None,
+            thread: None,
+        };
         mesh.run().await;
         mesh
     }
@@ -61,6 +96,7 @@ impl Mesh {
         let mut options = Options::new(path("store"), path("api.sock"), path("stream.sock"));
         options.lifetimes = self.lifetimes;
         options.authority_folder = self.authority_folder.clone();
+        options.machines = self.machines.clone();
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
         let thread = std::thread::spawn(move || {

@@ -5,6 +5,7 @@
 mod certificates;
 mod harness;
 mod lifecycle;
+mod machines;
 mod objects;
 mod streams;
 mod trust;

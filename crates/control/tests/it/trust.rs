@@ -182,7 +182,7 @@ impl Machine {
         let id = SpiffeId::parse(&format!("spiffe://cluster.local/ns/vms/sa/{account}")).unwrap();
         let (key, csr) = self.keys.make_key(&id).unwrap();
         let csr = request(&csr).csr;
-        let asked = JoinRequest { token: token.to_owned(), csr };
+        let asked = JoinRequest { token: token.to_owned(), csr, machine: None };
         let answer = self.connection.join(asked).await.map_err(|e| e.message().to_owned())?;
         let provider = default_provider();
         let mut chain = heddle_tls::certificates_from_pem(answer.cert_chain.join("").as_bytes())

@@ -9,6 +9,8 @@ mod conformance_manifests;
 mod conformance_world;
 mod corpus;
 mod gateway_api;
+mod istio;
 mod linkerd;
+mod second_opinion;
 mod shared;
 mod stories;

@@ -1,10 +1,11 @@
 //! Rows of the Gateway API's conformance suite (`conformance-cases.json`) in a running mesh: every request over HTTP/1.1,
-//! HTTP/2 and gRPC that a Gateway without TLS gets. Those with TLS, `heddle explain`'s tests have.
+//! HTTP/2 and gRPC that a Gateway gets; those with TLS, and streams and datagrams, are in [`tls`].
 //!
 //! Each Gateway is a proxy that heddle runs, with its port on this machine; the servers are this program ([`played`]).
 
 mod manifests;
 mod played;
+mod tls;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use heddle_testkit::Mesh;
 use http::Request;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::mesh;
@@ -139,7 +140,10 @@ fn pairs(value: &Value) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
 }
 
-async fn over_http1(to: SocketAddr, row: &Value) -> std::io::Result<Got> {
+async fn over_http1(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    row: &Value,
+) -> std::io::Result<Got> {
     let request = &row["request"];
     let text = |field: &str, other: &str| request[field].as_str().unwrap_or(other).to_owned();
     let (method, path, host) =
@@ -149,10 +153,12 @@ async fn over_http1(to: SocketAddr, row: &Value) -> std::io::Result<Got> {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let mut stream = TcpStream::connect(to).await?;
     stream.write_all(head.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
+    let ended = stream.read_to_end(&mut answer).await;
+    if answer.is_empty() {
+        return Err(ended.err().unwrap_or_else(|| std::io::ErrorKind::UnexpectedEof.into()));
+    }
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
@@ -162,7 +168,10 @@ async fn over_http1(to: SocketAddr, row: &Value) -> std::io::Result<Got> {
     Ok(Got { status, headers: headers.collect(), told })
 }
 
-async fn over_http2(to: SocketAddr, row: &Value) -> Result<Got, h2::Error> {
+async fn over_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    row: &Value,
+) -> Result<Got, h2::Error> {
     let known =
         [("echoRequest", "Echo"), ("echoTwoRequest", "EchoTwo"), ("echoThreeRequest", "EchoThree")];
     let method = known.iter().find(|(field, _)| row[field].is_object()).map(|(_, method)| *method);
@@ -173,8 +182,6 @@ async fn over_http2(to: SocketAddr, row: &Value) -> Result<Got, h2::Error> {
         None => row["request"]["path"].as_str().unwrap_or("/").to_owned(),
     };
     let host = metadata["authority"].as_str().unwrap_or("any.example");
-    let stream =
-        TcpStream::connect(to).await.map_err(|_| h2::Error::from(h2::Reason::CONNECT_ERROR))?;
     let (sender, connection) = h2::client::handshake(stream).await?;
     tokio::spawn(connection);
     let mut sender = sender.ready().await?;
@@ -212,10 +219,16 @@ async fn ask(to: SocketAddr, row: &Value) -> Result<Got, String> {
     let limit = Duration::from_secs(10);
     let http1 = row["request"].is_object() && row["request"]["protocol"] != "H2C_PRIOR_KNOWLEDGE";
     let got = tokio::time::timeout(limit, async {
+        let stream = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
+        if row["tls"].is_object() {
+            let stream = tls::connect(stream, &row["tls"]).await;
+            let stream = stream.map_err(|error| error.to_string())?;
+            return over_http1(stream, row).await.map_err(|error| error.to_string());
+        }
         if http1 {
-            over_http1(to, row).await.map_err(|error| error.to_string())
+            over_http1(stream, row).await.map_err(|error| error.to_string())
         } else {
-            over_http2(to, row).await.map_err(|error| error.to_string())
+            over_http2(stream, row).await.map_err(|error| error.to_string())
         }
     });
     got.await.map_err(|_| "no answer".to_owned())?

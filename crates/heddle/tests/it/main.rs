@@ -5,12 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod attacks;
 mod authz_rows;
 mod bad_input;
+mod certificates;
 mod egress;
 mod gateway_rows;
 mod http_features;
+mod istio_counts;
 mod life;
+mod machines;
 mod ordinary_user;
 mod policy;
 mod published;

@@ -6,7 +6,8 @@ use crate::{client, mesh};
 
 const FILE: &str = include_str!("real_clients.yaml");
 /// Where `cargo xtask test` puts the packages of `requirements.txt`.
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/test-venv/bin/python3");
+pub(crate) const PYTHON: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/test-venv/bin/python3");
 
 /// Runs a Python program inside the client, which must succeed.
 fn python(mesh: &Mesh, program: &str) -> String {

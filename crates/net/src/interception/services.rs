@@ -1,13 +1,14 @@
-//! Virtual addresses of services, for a workload that has no proxy to know them.
+//! Virtual addresses of services that no proxy takes care of: all of a workload that has none, and of every workload those
+//! of UDP.
 //!
 //! As in a cluster without a mesh: the kernel puts an endpoint in the place of the virtual address, drawn at random for
-//! each connection. TCP only.
+//! each connection, or for what one socket sends to the address as long as it does.
 
 use std::net::SocketAddr;
 
 use super::InterceptionError;
 use crate::namespace::NetworkNamespace;
-use crate::nftables::{Batch, Chain, ChainKind, Hook, Policy, Rule, TCP};
+use crate::nftables::{Batch, Chain, ChainKind, Hook, Policy, Rule, TCP, UDP};
 
 const TABLE: &str = "heddle-services";
 /// At most so many endpoints in all; what comes later is left out.
@@ -20,6 +21,8 @@ pub struct VirtualAddress {
     pub address: SocketAddr,
     /// Where they get; of the same family. None: connections find nobody.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether it is one of UDP; else of TCP.
+    pub udp: bool,
 }
 
 /// Makes connections of a namespace to these addresses go to their endpoints, in place of what an earlier call said.
@@ -43,12 +46,13 @@ pub fn serve_virtual_addresses(
 
 fn chain(addresses: &[VirtualAddress]) -> Chain {
     let mut rules = Vec::new();
-    for VirtualAddress { address, endpoints } in addresses {
+    for VirtualAddress { address, endpoints, udp } in addresses {
+        let protocol = if *udp { UDP } else { TCP };
         let same = |endpoint: &&SocketAddr| endpoint.is_ipv4() == address.is_ipv4();
         let mut left = u32::try_from(endpoints.iter().filter(same).count()).unwrap_or(0);
         for endpoint in endpoints.iter().filter(same) {
             // Each takes its share of what those before it have left: all get the same in the end.
-            let rule = Rule::new().protocol(TCP).destination_address(address.ip());
+            let rule = Rule::new().protocol(protocol).destination_address(address.ip());
             let rule = rule.destination_port(address.port());
             let rule = if left > 1 { rule.one_of(left) } else { rule };
             rules.push(rule.redirected_to(*endpoint));

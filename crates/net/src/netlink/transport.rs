@@ -133,6 +133,11 @@ impl Transport {
         self.exchange(vec![request], |_| operation(), |_| {})
     }
 
+    /// The socket, for what the kernel sends without being asked.
+    pub(crate) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Sends one request and hands each message of the answer to `take`.
     pub(crate) fn dump(
         &mut self,

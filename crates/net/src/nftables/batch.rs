@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use heddle_ident::Cidr;
 
 use super::Rule;
+use super::expression::COUNTER_OBJECT;
 use crate::namespace::NetworkNamespace;
-use crate::netlink::{NETFILTER, NetlinkError, Request, Transport};
+use crate::netlink::{Attributes, NETFILTER, NetlinkError, Reply, Request, Transport};
 
 const SUBSYSTEM: u16 = 0xa << 8;
 const NEW_TABLE: u16 = SUBSYSTEM;
@@ -17,6 +18,8 @@ const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_SET_ELEMENT: u16 = SUBSYSTEM | 0xc;
+const NEW_OBJECT: u16 = SUBSYSTEM | 0x12;
+const GET_OBJECT: u16 = SUBSYSTEM | 0x13;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
@@ -182,6 +185,13 @@ impl Batch {
         }
     }
 
+    /// A counter that begins at 0.
+    pub(crate) fn add_counter(&mut self, table: &str, name: &str) {
+        let mut request = message(NEW_OBJECT, CREATE);
+        request.text(1, table).text(2, name).u32_network(3, COUNTER_OBJECT).nested(4, |_| {});
+        self.push(format!("make the counter {name}"), request);
+    }
+
     pub(crate) fn add_chain(&mut self, table: &str, chain: &Chain) {
         let mut request = message(NEW_CHAIN, CREATE);
         request.text(1, table).text(3, chain.name);
@@ -235,6 +245,29 @@ pub(crate) fn has_table(namespace: &NetworkNamespace, table: &str) -> Result<boo
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What the counters of a table have counted, in packets; a table that is not there has none.
+pub(crate) fn counters(
+    namespace: &NetworkNamespace,
+    table: &str,
+) -> Result<Vec<(String, u64)>, NetlinkError> {
+    let mut request = message(GET_OBJECT, 0);
+    request.text(1, table).u32_network(3, COUNTER_OBJECT);
+    let mut found = Vec::new();
+    let take = |reply: Reply<'_>| {
+        let attributes = Attributes(reply.payload.get(4..).unwrap_or_default());
+        let packets = attributes.first(4).and_then(|data| Attributes(data).first(2));
+        let packets = packets.and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        let (of, name) = (attributes.text(1), attributes.text(2));
+        if let (Some(of), Some(name), Some(packets)) = (of, name, packets)
+            && of == table
+        {
+            found.push((name.to_owned(), packets));
+        }
+    };
+    open(namespace)?.dump(request, || format!("read the counters of {table}"), take)?;
+    Ok(found)
 }
 
 impl Set {

@@ -27,6 +27,9 @@ const NOT_EQUAL: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
+/// The kind of object that counts.
+pub(super) const COUNTER_OBJECT: u32 = 1;
+
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
@@ -103,9 +106,12 @@ enum Expression {
     Compare { operator: u32, value: Vec<u8> },
     ConnectionLoad { key: u32 },
     ConnectionMarkSet,
+    Count { counter: String },
     DestinationTranslation { family: u8 },
     Immediate { value: Vec<u8> },
     ImmediateSecond { value: Vec<u8> },
+    Limit { per_second: u64, burst: u32 },
+    Log { group: u16, prefix: String, bytes: u32 },
     Lookup { set: String, invert: bool },
     MetaLoad { key: u32 },
     MetaMarkSet,
@@ -268,6 +274,24 @@ impl Rule {
         self.with_value(mark.to_ne_bytes().to_vec(), Expression::ConnectionMarkSet)
     }
 
+    /// Counts the packet with a counter of the table.
+    pub(crate) fn count(mut self, counter: &str) -> Self {
+        self.expressions.push(Expression::Count { counter: counter.to_owned() });
+        self
+    }
+
+    /// Matches only so many packets.
+    pub(crate) fn limit(mut self, per_second: u64, burst: u32) -> Self {
+        self.expressions.push(Expression::Limit { per_second, burst });
+        self
+    }
+
+    /// Hands the beginning of the packet to whoever listens to the group, with a word that tells the rule.
+    pub(crate) fn log(mut self, group: u16, prefix: &str, bytes: u32) -> Self {
+        self.expressions.push(Expression::Log { group, prefix: prefix.to_owned(), bytes });
+        self
+    }
+
     pub(crate) fn no_track(mut self) -> Self {
         self.expressions.push(Expression::NoTrack);
         self
@@ -358,8 +382,11 @@ impl Expression {
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::ConnectionLoad { .. } | Self::ConnectionMarkSet => "ct",
+            Self::Count { .. } => "objref",
             Self::DestinationTranslation { .. } => "nat",
             Self::Immediate { .. } | Self::ImmediateSecond { .. } | Self::Verdict(_) => "immediate",
+            Self::Limit { .. } => "limit",
+            Self::Log { .. } => "log",
             Self::Lookup { .. } => "lookup",
             Self::MetaLoad { .. } | Self::MetaMarkSet => "meta",
             Self::NoTrack => "notrack",
@@ -387,6 +414,19 @@ impl Expression {
             }
             Self::ConnectionMarkSet => {
                 data.u32_network(2, 3).u32_network(4, REGISTER);
+            }
+            Self::Count { counter } => {
+                data.u32_network(1, COUNTER_OBJECT).text(2, counter);
+            }
+            // The unit is a second, what is counted packets.
+            Self::Limit { per_second, burst } => {
+                data.bytes(1, &per_second.to_be_bytes()).bytes(2, &1_u64.to_be_bytes());
+                data.u32_network(3, *burst).u32_network(4, 0);
+            }
+            // Asks for each packet at once: what is too many is limited before.
+            Self::Log { group, prefix, bytes } => {
+                data.bytes(1, &group.to_be_bytes()).text(2, prefix);
+                data.u32_network(3, *bytes).bytes(4, &1_u16.to_be_bytes());
             }
             // Type 1: the destination; then family, address and port.
             Self::DestinationTranslation { family } => {

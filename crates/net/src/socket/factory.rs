@@ -1,7 +1,7 @@
 //! The source of the proxy's TCP and UDP sockets.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -204,6 +204,17 @@ impl SocketFactory {
         };
         let socket = self.in_place(bind).map_err(io::Error::other)??;
         UdpSocket::from_std(socket.into())
+    }
+
+    /// A UDP socket that sends to one address and hears nobody else.
+    pub async fn connect_udp(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = self.bind_udp(SocketAddr::new(any, 0))?;
+        socket.connect(address).await?;
+        Ok(socket)
     }
 
     /// Gives an accepted connection the options of a connected one: no delay, keep-alive.

@@ -55,7 +55,7 @@ fn virtual_addresses() {
             let same = |at: &IpAddr| at.is_ipv4() == address.is_ipv4();
             let endpoint = other.addresses().into_iter().find(same).unwrap();
             let endpoints = ports.iter().map(|port| SocketAddr::new(endpoint, *port)).collect();
-            addresses.push(VirtualAddress { address, endpoints });
+            addresses.push(VirtualAddress { address, endpoints, udp: false });
         }
         serve_virtual_addresses(&addresses, &one.namespace).unwrap();
         for VirtualAddress { address, .. } in &addresses {
@@ -77,7 +77,7 @@ fn virtual_addresses() {
         // As many as may be are taken, and replaced by none.
         let many: Vec<SocketAddr> =
             (0..SERVICE_ENDPOINTS_MAX).map(|_| addresses[0].endpoints[0]).collect();
-        let many = VirtualAddress { address: addresses[0].address, endpoints: many };
+        let many = VirtualAddress { address: addresses[0].address, endpoints: many, udp: false };
         serve_virtual_addresses(&[many], &one.namespace).unwrap();
         serve_virtual_addresses(&[], &one.namespace).unwrap();
         let connecting = application.connect(addresses[0].address, PATIENCE);

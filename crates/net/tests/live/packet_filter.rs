@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use heddle_ident::Cidr;
 use heddle_ir::packet::{AddressTest, PacketProtocol, PacketRule, PacketRules};
 use heddle_net::interception::{DELIVERY_MARK, Interception, OwnPackets, PROXY_MARK, ProxyPorts};
-use heddle_net::packet_filter::PacketFilter;
+use heddle_net::packet_filter::{
+    DeniedBy, DeniedPacket, DeniedPackets, PacketFilter, denied_counts,
+};
 use heddle_net::socket::{SocketFactory, original_destination};
 use tokio::net::UdpSocket;
 
@@ -19,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("packet_filter::connections_around_the_proxy_are_judged", streams),
     ("packet_filter::the_proxys_own_way_stays_open", proxied),
     ("packet_filter::a_change_cuts_what_it_denies", changes),
+    ("packet_filter::what_is_dropped_is_counted_and_told", accounted),
     ("packet_filter::what_enters_is_judged_by_who_sends_it", incoming),
 ];
 
@@ -82,6 +85,73 @@ fn datagrams() {
         filter(None, None).install(&one.namespace).unwrap();
         let client = bind(&one.application(), "0.0.0.0:0");
         assert!(echoes(&client, &servers[2].1, (other.ipv4, 5000).into()).await);
+    });
+}
+
+fn accounted() {
+    let (one, other) = two_workloads();
+    block_on(async {
+        let deny = rule(Vec::new(), PacketProtocol::Udp, &[(4010, 4010)]);
+        let denied = filter(
+            Some(closed(vec![deny.clone()], Vec::new())),
+            Some(closed(vec![deny], Vec::new())),
+        );
+        // Where the kernel can neither count nor tell there is nothing to see.
+        if !denied.install(&one.namespace).unwrap() {
+            return;
+        }
+        let (leaving, default) = (true, None);
+        let by_rule = DeniedBy { leaving, rule: Some(0) };
+        let by_default = DeniedBy { leaving, rule: default };
+        let entering = DeniedBy { leaving: false, rule: None };
+        let told = one.namespace.scoped(|| DeniedPackets::listen(&one.namespace)).unwrap().unwrap();
+        let others = other.addresses();
+        let mut seen = Vec::new();
+        for (address, any) in others.iter().zip(["0.0.0.0:0", "[::]:0"]) {
+            let client = bind(&one.application(), any);
+            for (port, by) in [(4010, by_rule), (5000, by_default)] {
+                let to = SocketAddr::new(*address, port);
+                assert!(client.send_to(b"question", to).await.is_err());
+                let packet = loop {
+                    if let Some(at) = seen
+                        .iter()
+                        .position(|own: &DeniedPacket| own.by == by && own.destination == *address)
+                    {
+                        break seen.remove(at);
+                    }
+                    seen.extend(
+                        tokio::time::timeout(PATIENCE, told.next()).await.unwrap().unwrap(),
+                    );
+                };
+                assert_eq!((packet.protocol, packet.ports.unwrap().1), (17, port));
+                assert_eq!(packet.ports.unwrap().0, client.local_addr().unwrap().port());
+                assert!(one.addresses().contains(&packet.source), "{packet:?}");
+            }
+        }
+        // More than is told is counted, and what enters by itself.
+        let client = bind(&one.application(), "0.0.0.0:0");
+        for _ in 0..100 {
+            assert!(client.send_to(b"question", (other.ipv4, 4010)).await.is_err());
+        }
+        let stranger = bind(&other.application(), "0.0.0.0:0");
+        stranger.send_to(b"question", (one.ipv4, 5000)).await.unwrap();
+        let counts = || denied_counts(&one.namespace).unwrap();
+        let of = |by: DeniedBy| {
+            counts().iter().find(|(own, _)| *own == by).map_or(0, |(_, count)| *count)
+        };
+        assert_eq!(of(by_rule), 102);
+        assert!(of(by_default) >= 2);
+        let entered = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if of(entering) > 0 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        entered.await.unwrap();
+        filter(None, None).install(&one.namespace).unwrap();
+        assert_eq!(counts(), []);
     });
 }
 

@@ -9,9 +9,11 @@ use heddle_ir::secret::{Secret, SecretKey, SecretKind};
 use crate::wire::{choice, codes, message};
 
 message!(Gateway { 1 workload, 2 listeners, 3 destinations });
-message!(Listener { 1 port, 2 bind, 3 proxy_protocol, 4 servers });
+message!(Listener { 1 port, 2 bind, 3 proxy_protocol, 4 servers, 5 client_port });
 message!(Server { 1 origin, 2 name, 3 hosts, 4 tls, 5 protocol, 6 rate_limits });
-choice!(ServerProtocol { 1 Http(2 hosts), 2 HttpsRedirect, 3 Tcp(3 rules), 4 Tls(4 rules) });
+choice!(ServerProtocol {
+    1 Http(2 hosts), 2 HttpsRedirect, 3 Tcp(3 rules), 4 Tls(4 rules), 5 Udp(5 rules),
+});
 message!(VirtualHost { 1 hosts, 2 table });
 choice!(ServerTls { 1 AutoPassthrough, 2 Passthrough, 3 Terminate(2 termination) });
 message!(TlsTermination {

@@ -4,8 +4,8 @@ use heddle_ir::http_route::{
     AbortStatus, BackendTarget, ClaimMatch, CorsPolicy, DirectResponse, Fault, FaultAbort,
     FaultDelay, HeaderEdits, HeaderMatch, HttpAction, HttpMatch, HttpRule, Mirror, PartMatch,
     PathRewrite, QueryMatch, Redirect, RedirectPort, RequestPart, RetryOn, RetryPolicy, Rewrite,
-    RouteTable, RuleOrder, SessionLocation, SessionPersistence, StatusRange, StreamTimeouts,
-    WeightedBackend,
+    RouteAuthorizer, RouteTable, RuleOrder, SessionLocation, SessionPersistence, StatusRange,
+    StreamTimeouts, WeightedBackend,
 };
 use heddle_ir::matching::{PathMatch, TextMatch};
 
@@ -22,8 +22,9 @@ message!(RouteTable { 1 order, 2 rules, 3 tiers });
 message!(HttpRule {
     1 origin, 2 name, 3 matches, 4 action, 5 request_headers, 6 response_headers, 7 rewrite,
     8 timeout, 9 retry, 10 cors, 11 fault, 12 mirrors, 13 session, 14 stream_timeouts,
-    15 failures,
+    15 failures, 16 authorizer,
 });
+message!(RouteAuthorizer { 1 authorizer, 2 request_headers });
 message!(Mirror { 1 origin, 2 target, 3 share_ppm, 4 authority_suffix });
 message!(SessionPersistence { 1 origin, 2 name, 3 location, 4 absolute_timeout, 5 idle_timeout });
 choice!(SessionLocation { 1 Cookie { 2 path, 3 permanent }, 2 Header });

@@ -4,7 +4,9 @@ use heddle_ir::inbound::{
     ClientAddress, Forwarders, Inbound, InboundPort, MutualTls, MutualTlsMode, PathNormalization,
     ServiceReference,
 };
-use heddle_ir::index::{Frontend, FrontendPort, Index, RoutedHost, UnknownDestinations};
+use heddle_ir::index::{
+    Frontend, FrontendPort, Index, NetworkFrontend, RoutedHost, UnknownDestinations,
+};
 use heddle_ir::outbound::{Outbound, OutboundKey, TcpBackend, TcpRule, TlsRule};
 use heddle_ir::protocol::Protocol;
 
@@ -36,7 +38,10 @@ message!(MutualTls { 1 mode, 2 origin });
 codes!(MutualTlsMode { 1 Disable, 2 Permissive, 3 Strict });
 codes!(PathNormalization { 1 Base, 2 DecodeAndMergeSlashes, 3 MergeSlashes, 4 None });
 
-message!(Index { 1 frontends, 2 routed_hosts, 3 mesh_ranges, 4 unknown_destinations });
+message!(Index {
+    1 frontends, 2 routed_hosts, 3 mesh_ranges, 4 unknown_destinations, 5 networks,
+});
+message!(NetworkFrontend { 1 table, 2 ranges, 3 except });
 codes!(UnknownDestinations { 1 PassThrough, 2 Refuse });
 message!(Frontend { 1 host, 2 addresses, 3 ranges, 4 ports, 5 headless });
 message!(FrontendPort { 1 number, 2 protocol });

@@ -26,6 +26,15 @@ impl Change {
         }
     }
 
+    /// The change that an edit is.
+    pub(super) fn of(edit: &HeaderEdit<'_>) -> Self {
+        match *edit {
+            HeaderEdit::Add(name, value) => Self::Add(name.to_owned(), value.to_vec()),
+            HeaderEdit::Remove(name) => Self::Remove(name.to_owned()),
+            HeaderEdit::Set(name, value) => Self::Set(name.to_owned(), value.to_vec()),
+        }
+    }
+
     /// The same on headers that are held as a list.
     pub(super) fn apply(&self, headers: &mut Vec<(String, Vec<u8>)>) {
         if let Self::Remove(name) | Self::Set(name, _) = self {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use heddle_ir::authorization::{AuthorizerHttp, ExternalAuthorizer};
+use heddle_ir::matching::TextMatch;
 
 use super::asking::{Answered, Asked, AuthorizerError, PARTIAL_BODY, is_of_message, takes};
 use super::changes::{Change, Changes};
@@ -74,7 +75,10 @@ fn leave(settings: &AuthorizerHttp, reply: Reply) -> Changes {
         if takes(&settings.downstream_headers_on_allow, &name) {
             changes.response.push(Change::Add(name.clone(), value.clone()));
         }
-        if takes(&settings.upstream_headers_on_allow, &name) {
+        // Where all are meant, what describes the answer's own body is not: it would say wrong things of the request's.
+        let of_body = name.starts_with("content-")
+            && settings.upstream_headers_on_allow.contains(&TextMatch::Present);
+        if !of_body && takes(&settings.upstream_headers_on_allow, &name) {
             // Several values of one header stay together.
             let again = changes
                 .request
@@ -105,8 +109,6 @@ fn refusal(settings: &AuthorizerHttp, reply: Reply) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use heddle_ir::matching::TextMatch;
-
     use super::*;
 
     fn reply(status: u16, headers: &[(&str, &str)]) -> Reply {

@@ -8,7 +8,7 @@ use heddle_wire::http1::{BodyLength, ChunkPiece, ChunkedScanner, RequestHead, Ve
 use heddle_wire::path;
 
 use super::asking::{Asked, Body, Parties};
-use super::{Admission, Admitted, Party, Step};
+use super::{Admission, Admitted, Party, Step, View};
 use crate::forward::answer::Answer;
 use crate::forward::client::{Client, Request};
 use crate::worker::Worker;
@@ -60,6 +60,16 @@ fn as_seen<'a>(
 }
 
 fn asked(admission: &Admission<'_>, head: &RequestHead<'_>) -> Asked {
+    asked_of(admission.worker, admission.party, &admission.view(head), head)
+}
+
+/// A request as an authoriser is told of it.
+pub(super) fn asked_of(
+    worker: &Worker,
+    party: Party<'_>,
+    view: &View<'_, RequestHead<'_>>,
+    head: &RequestHead<'_>,
+) -> Asked {
     let bytes = head.bytes();
     let forwarded = head.fields().filter(|field| !head.is_nominated(field));
     let headers = forwarded.map(|field| {
@@ -70,17 +80,17 @@ fn asked(admission: &Admission<'_>, head: &RequestHead<'_>) -> Asked {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     };
-    let parties = Parties::of(admission.worker, admission.party);
+    let parties = Parties::of(worker, party);
     let size = match head.body() {
         BodyLength::None => 0,
         BodyLength::Length(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
         BodyLength::Chunked | BodyLength::UntilClose => -1,
     };
-    Asked { size, ..Asked::of(&admission.view(head), protocol, headers.collect(), parties) }
+    Asked { size, ..Asked::of(view, protocol, headers.collect(), parties) }
 }
 
 /// Reads the body, or its beginning.
-async fn read_body(
+pub(super) async fn read_body(
     client: &mut Client,
     request: &mut Request,
     limit: AuthorizerBody,

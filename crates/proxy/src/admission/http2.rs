@@ -10,7 +10,7 @@ use heddle_authz::CompiledAuthorization;
 use heddle_ir::authorization::AuthorizerBody;
 
 use super::asking::{Asked, Body, Parties};
-use super::{Admission, Admitted, Party, Step};
+use super::{Admission, Admitted, Party, Step, View};
 use crate::forward::answer::Answer;
 use crate::forward::http2::Head;
 use crate::worker::Worker;
@@ -50,8 +50,7 @@ pub(crate) async fn admit(
         };
         let mut asked = asked(&admission, parts, &head);
         if let Some(limit) = question.authorizer.body {
-            let reading = tokio::time::timeout(BODY_MAX, body.read(limit));
-            let read = reading.await.unwrap_or_else(|_| Err(Answer::bad_request(408)))?;
+            let read = body.read_in_time(limit).await?;
             asked = asked.with_body(read);
         }
         admission.ask(&question, asked, &head).await?;
@@ -59,16 +58,32 @@ pub(crate) async fn admit(
 }
 
 fn asked(admission: &Admission<'_>, parts: &Parts, head: &Head<'_>) -> Asked {
+    asked_of(admission.worker, admission.party, &admission.view(head), parts)
+}
+
+/// A request as an authoriser is told of it.
+pub(super) fn asked_of(
+    worker: &Worker,
+    party: Party<'_>,
+    view: &View<'_, Head<'_>>,
+    parts: &Parts,
+) -> Asked {
     let headers = parts.headers.iter();
     let headers =
         headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let parties = Parties::of(admission.worker, admission.party);
+    let parties = Parties::of(worker, party);
     let length = parts.headers.get("content-length").and_then(|value| value.to_str().ok());
     let size = length.and_then(|length| length.parse().ok()).unwrap_or(-1);
-    Asked { size, ..Asked::of(&admission.view(head), "HTTP/2", headers.collect(), parties) }
+    Asked { size, ..Asked::of(view, "HTTP/2", headers.collect(), parties) }
 }
 
 impl Received {
+    /// Reads the body, or its beginning, as long as that does not take too long.
+    pub(super) async fn read_in_time(&mut self, limit: AuthorizerBody) -> Result<Body, Answer> {
+        let reading = tokio::time::timeout(BODY_MAX, self.read(limit));
+        reading.await.unwrap_or_else(|_| Err(Answer::bad_request(408)))
+    }
+
     /// Reads the body, or its beginning.
     async fn read(&mut self, limit: AuthorizerBody) -> Result<Body, Answer> {
         let max = limit.body_bytes_max as usize;

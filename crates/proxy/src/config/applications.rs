@@ -12,12 +12,15 @@ use heddle_diag::error_chain;
 use heddle_ident::SpiffeId;
 use heddle_proto::certificate::{CertificateResponse, InstalledCertificate};
 use heddle_proto::workload_api::{X509BundlesResponse, X509Svid, X509SvidResponse};
-use heddle_rpc::workload_api::{Answers, Source, View};
+use heddle_rpc::workload_api::{Answers, Source, TokenCall, View};
 use heddle_tls::{ApplicationKey, ApplicationKeys, CryptoProvider, Identity};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::issue::{REST, SigningRequest, own_is_revoked, policy, read_chain, signing_request};
+
+/// Questions about tokens that wait for the control thread.
+const TOKEN_CALLS_MAX: usize = 16;
 
 /// Issuance for one application.
 pub(super) struct ApplicationIssuer {
@@ -41,8 +44,9 @@ impl ApplicationIssuer {
         identity: Arc<Identity>,
         provider: Arc<CryptoProvider>,
         seed: u64,
-    ) -> (Self, Source) {
+    ) -> (Self, Source, mpsc::Receiver<TokenCall>) {
         let (views, receiver) = watch::channel(None);
+        let (tokens, token_calls) = mpsc::channel(TOKEN_CALLS_MAX);
         let (asked, is_asked) = mpsc::channel(1);
         let keys = ApplicationKeys::new(provider.clone());
         let own = Self {
@@ -59,7 +63,7 @@ impl ApplicationIssuer {
             views,
             asked: is_asked,
         };
-        (own, Source { views: receiver, asked })
+        (own, Source { views: receiver, asked, tokens }, token_calls)
     }
 
     fn now(&self) -> SystemTime {
@@ -250,7 +254,7 @@ mod tests {
     fn an_application_gets_an_identity_of_its_own_key_once_it_asks_and_again_when_it_is_renewed() {
         let clock = Arc::new(ManualClock::new(start()));
         let identity = Arc::new(Identity::new(default_provider(), clock.clone()));
-        let (mut issuer, source) = ApplicationIssuer::new(identity, default_provider(), 1);
+        let (mut issuer, source, _tokens) = ApplicationIssuer::new(identity, default_provider(), 1);
         let (own, other) = (root("td"), root("partner"));
         let domain = TrustDomain::parse("td").unwrap();
         let bundle =

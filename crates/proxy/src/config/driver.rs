@@ -15,7 +15,7 @@ use heddle_ident::{SpiffeId, WorkloadId};
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_proto::certificate::CertificateResponse;
 use heddle_proto::discovery::{DeltaDiscoveryResponse, Node};
-use heddle_rpc::workload_api::Source;
+use heddle_rpc::workload_api::{Source, TokenCall};
 use heddle_sync::{Client, Effects};
 use heddle_telemetry::mesh::MeshMetrics;
 use heddle_tls::{CryptoProvider, Identity};
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::Connector;
+use super::application_tokens::ApplicationTokens;
 use super::applications::ApplicationIssuer;
 use super::issue::{Issuer, SigningRequest};
 use super::svid_source::SvidSource;
@@ -73,6 +74,8 @@ pub(crate) struct Driver {
     held: Held,
     issuer: Issuer,
     applications: ApplicationIssuer,
+    tokens: ApplicationTokens,
+    token_calls: mpsc::Receiver<TokenCall>,
     /// Where an identity comes from that the control plane does not sign; none once it runs.
     svid_source: Option<SvidSource>,
     /// Who it is told to take; none: the control plane signs.
@@ -94,7 +97,7 @@ impl Driver {
         wanted: mpsc::Receiver<ResourceName>,
     ) -> (Self, Source) {
         let (identity, provider) = (setup.identity.clone(), setup.provider.clone());
-        let (applications, source) =
+        let (applications, source, token_calls) =
             ApplicationIssuer::new(identity.clone(), provider.clone(), setup.seed);
         let (svid_source, expect) = setup
             .svid_source
@@ -115,6 +118,8 @@ impl Driver {
             client: Client::new(node),
             held: Held::new(publisher, setup.seed),
             applications,
+            tokens: ApplicationTokens::default(),
+            token_calls,
             svid_source,
             expect,
             issuer: Issuer::new(setup.identity, setup.provider, setup.seed, setup.metrics),
@@ -149,6 +154,9 @@ impl Driver {
                 Some((whose, attempt, answer)) = self.certificate_answers.1.recv() => {
                     self.handle_answer(whose, attempt, answer);
                     self.step_certificate();
+                }
+                Some(call) = self.token_calls.recv() => {
+                    self.tokens.answer(call, self.link.connection());
                 }
                 () = self.applications.asked() => {
                     self.applications.begin();

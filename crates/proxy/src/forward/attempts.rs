@@ -24,6 +24,7 @@ use crate::forward::watch::{CutShort, Standing, Watch, within};
 use crate::outbound::Accepted;
 use crate::outbound::session::RequestSession;
 use crate::snapshot::DestinationState;
+use crate::upstream::proof::Both;
 use crate::upstream::{
     self, LimitToken, PooledConnection, Target, UpstreamEndpoint, UpstreamError, UpstreamProtocol,
 };
@@ -65,6 +66,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) standing: Option<&'a dyn Standing>,
     /// A request of HTTP/2 goes on as HTTP/1.
     pub(crate) as_http1: bool,
+    /// A request of HTTP/1 goes on as HTTP/2.
+    pub(crate) as_http2: bool,
 }
 
 /// How a request ended.
@@ -221,7 +224,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             &mut server.connection,
             tries.watch.progress(),
         );
-        let delivered = tries.watch.within(decided.extra.standing, decided.due, delivering).await;
+        let both = Both(&decided.extra.standing, &server.guard.proof);
+        let delivered = tries.watch.within(Some(&both), decided.due, delivering).await;
         drop(active);
         return ended.finish(&delivered, decided, &endpoint, upstream);
     }
@@ -324,9 +328,16 @@ impl Tries<'_> {
             &limits,
             asked.version,
         );
-        let outcome = match self.watch.within(extra.standing, due, requesting).await {
+        let both = Both(&self.retries.decided.extra.standing, &upstream.guard.proof);
+        let outcome = match self.watch.within(Some(&both), due, requesting).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Attempt(error)),
+            Err(CutShort::Denied) if both.is_revoked() => {
+                let proof = upstream.guard.proof.as_deref();
+                let expected = target.endpoint().and_then(|own| own.identity.as_ref());
+                let error = proof.and_then(|proof| proof.error(expected));
+                Err(error.map_or(Failure::CutShort(CutShort::Denied), Failure::Upstream))
+            }
             Err(why) => Err(Failure::CutShort(why)),
         };
         if let Some(progress) = self.watch.progress() {

@@ -23,6 +23,7 @@ use crate::forward::client::LentResponseIndex;
 use crate::forward::http2_attempts::poll_send;
 use crate::forward::http2_client;
 use crate::forward::retries::Retries;
+use crate::forward::upgraded;
 use crate::outbound::Accepted;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::{self, LimitToken, Target, UpstreamProtocol};
@@ -67,8 +68,13 @@ pub(crate) struct Source<'a> {
 
 /// A request without its body.
 pub(crate) enum Head {
-    /// As it is written; and whether it is a HEAD.
-    Http1(Vec<u8>, bool),
+    /// As it is written.
+    Http1 {
+        head: Vec<u8>,
+        is_head: bool,
+        /// How the body is framed as it is given; none: it is given without framing.
+        framed: Option<BodyLength>,
+    },
     /// And whether its version may be changed for an endpoint.
     Http2(Request<()>, bool),
 }
@@ -178,8 +184,22 @@ async fn send(
         Target::Address(_) | Target::Application(_) => None,
     };
     let status = match head {
-        Head::Http1(head, is_head) => {
-            send_http1(&decided, &permit, &target, head, is_head, &body).await
+        Head::Http1 { head, is_head, framed } => {
+            let as_http2 = upgraded::is_for(state).then(|| upgraded::request_of(&head)).flatten();
+            match (as_http2, framed) {
+                (Some(request), _) => {
+                    let data = framed
+                        .map_or(Some(body.clone()), |length| upgraded::data_of(length, &body))?;
+                    send_http2(&decided, &permit, &target, request, data, None).await
+                }
+                (None, Some(_)) => {
+                    send_http1(&decided, &permit, &target, head, is_head, &body).await
+                }
+                (None, None) => {
+                    let head = as_http1(upgraded::request_of(&head)?, &body);
+                    send_http1(&decided, &permit, &target, head, is_head, &body).await
+                }
+            }
         }
         Head::Http2(request, true) if bridge::is_for(state, request.headers()) => {
             let is_head = request.method() == http::Method::HEAD;

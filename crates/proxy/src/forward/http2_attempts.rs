@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource, grpc_as_http_status};
@@ -21,13 +20,14 @@ use crate::forward::attempts::{Decided, Ended, Next, answer_to};
 use crate::forward::either::{self, Attempt, RequestSink, ResponseBody};
 use crate::forward::http2::{edit, is_grpc};
 use crate::forward::retries::Retries;
+use crate::forward::upgraded::{ClientSink, Responder};
 use crate::forward::watch::{CutShort, Watch};
 use crate::upstream::{self, LimitToken, Target, UpstreamError};
 
 pub(crate) use upload::Upload;
 
 /// How a direction of a stream broke.
-pub(super) enum Broken {
+pub(crate) enum Broken {
     Source(h2::Error),
     Sink,
 }
@@ -71,6 +71,8 @@ struct Download {
     body: ResponseBody,
     waiting: Option<Bytes>,
     bytes: u64,
+    /// All of it has come; its end is on its way.
+    ended: bool,
     grpc_status: Option<u32>,
     /// The messages of a gRPC call.
     messages: Option<MessageCounter>,
@@ -81,11 +83,14 @@ impl Download {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut SendStream<Bytes>,
+        sink: &mut ClientSink<'_>,
     ) -> Poll<Result<(), Broken>> {
         loop {
+            if self.ended {
+                return sink.poll_end(cx, None);
+            }
             if self.waiting.is_some() {
-                ready!(poll_send(cx, sink, &mut self.waiting)).map_err(|_| Broken::Sink)?;
+                ready!(sink.poll_piece(cx, &mut self.waiting))?;
                 continue;
             }
             match ready!(self.body.poll_data(cx)) {
@@ -100,14 +105,10 @@ impl Download {
                 Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
                 None => {
                     let trailers = ready!(self.body.poll_trailers(cx)).map_err(Broken::Source)?;
-                    let sent = match trailers {
-                        Some(trailers) => {
-                            self.grpc_status = grpc_status(&trailers).or(self.grpc_status);
-                            sink.send_trailers(trailers)
-                        }
-                        None => sink.send_data(Bytes::new(), true),
-                    };
-                    return Poll::Ready(sent.map_err(|_| Broken::Sink));
+                    let code = trailers.as_ref().and_then(grpc_status);
+                    self.grpc_status = code.or(self.grpc_status);
+                    self.ended = true;
+                    return sink.poll_end(cx, trailers);
                 }
             }
         }
@@ -136,8 +137,8 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     decided: &Decided<'_>,
     request: &Request<()>,
     edits: impl Fn() -> I,
-    upload: &mut Upload,
-    respond: &mut SendResponse<Bytes>,
+    upload: &mut Upload<'_>,
+    respond: &mut Responder<'_>,
 ) -> (Ended, Option<u32>) {
     let mut ended = Ended { state: Some(decided.state.clone()), ..Ended::default() };
     let Ok(_request) = LimitToken::acquire(decided.state, Resource::Requests) else {
@@ -200,7 +201,7 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
             edit(response.headers_mut(), change);
         }
         let ends = body.is_end();
-        let Ok(sink) = respond.send_response(response, ends) else {
+        let Ok(sink) = respond.send(response, ends) else {
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
             return (ended, in_head);
         };
@@ -210,7 +211,9 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         let watch = upload.watch.clone();
         let messages = upload.messages.map(|_| MessageCounter::default());
         let grpc_status = in_head;
-        let download = Download { body, waiting: None, bytes: 0, grpc_status, messages, watch };
+        let (waiting, ended_body) = (None, false);
+        let download =
+            Download { body, waiting, bytes: 0, ended: ended_body, grpc_status, messages, watch };
         let delivered = deliver(decided, ended, attempt, upload, download, sink).await;
         if let (true, Some(code)) = (tells_later, delivered.1) {
             let counted = seen_as_http(status, Some(code));
@@ -232,9 +235,9 @@ async fn deliver(
     decided: &Decided<'_>,
     mut ended: Ended,
     mut attempt: Attempt,
-    upload: &mut Upload,
+    upload: &mut Upload<'_>,
     mut download: Download,
-    mut sink: SendStream<Bytes>,
+    mut sink: ClientSink<'_>,
 ) -> (Ended, Option<u32>) {
     let (is_grpc, mut uploading) = (download.messages.is_some(), !upload.finished);
     let watch = upload.watch.clone();
@@ -246,7 +249,7 @@ async fn deliver(
         if let Poll::Ready(outcome) = download.poll(cx, &mut sink) {
             return Poll::Ready(outcome);
         }
-        sink.poll_reset(cx).map(|_| Err(Broken::Sink))
+        sink.poll_gone(cx).map(|()| Err(Broken::Sink))
     });
     let outcome = watch.within(decided.extra.standing, decided.due, delivering).await;
     ended.response_bytes = download.bytes;
@@ -259,12 +262,12 @@ async fn deliver(
             ended.flags = ended.flags.with(ResponseFlag::DownstreamConnectionTermination);
         }
         Ok(Err(Broken::Source(error))) => {
-            sink.send_reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
+            sink.reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR));
             ended.flags = ended.flags.with(ResponseFlag::UpstreamRemoteReset);
         }
         Err(why) => {
             if !(why == CutShort::Denied && is_grpc && tell_denied(&mut sink)) {
-                sink.send_reset(Reason::CANCEL);
+                sink.reset(Reason::CANCEL);
             }
             attempt.sink.cancel();
             ended.flags = ended.flags.with(why.flag());
@@ -276,14 +279,14 @@ async fn deliver(
 }
 
 /// Ends a gRPC response that was cut off in the way that its client understands; false: it has ended already.
-fn tell_denied(sink: &mut SendStream<Bytes>) -> bool {
+fn tell_denied(sink: &mut ClientSink<'_>) -> bool {
     let denied = Answer::denied();
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", u16::from(denied.grpc_code()).into());
     if let Ok(message) = HeaderValue::from_bytes(&denied.body) {
         trailers.insert("grpc-message", message);
     }
-    sink.send_trailers(trailers).is_ok()
+    sink.end_with(trailers)
 }
 
 struct Tries<'a> {
@@ -295,8 +298,8 @@ impl Tries<'_> {
         &self,
         target: &mut Target,
         request: &Request<()>,
-        upload: &mut Upload,
-        respond: &mut SendResponse<Bytes>,
+        upload: &mut Upload<'_>,
+        respond: &mut Responder<'_>,
         ended: &mut Ended,
     ) -> Result<(Attempt, http::response::Parts, ResponseBody), Failure> {
         let Decided { worker, state, leave, .. } = *self.retries.decided;
@@ -321,7 +324,7 @@ impl Tries<'_> {
             if let Poll::Ready(outcome) = attempt.response.poll(cx) {
                 return Poll::Ready(outcome);
             }
-            respond.poll_reset(cx).map(|_| Err(Failure::Client))
+            respond.poll_gone(cx).map(|()| Err(Failure::Client))
         });
         let outcome = watch.within(extra.standing, due, waiting).await;
         if let Some(progress) = watch.progress() {
@@ -345,7 +348,7 @@ impl Tries<'_> {
         &mut self,
         target: &Target,
         failure: &Failure,
-        upload: &mut Upload,
+        upload: &mut Upload<'_>,
     ) -> Option<Answer> {
         let (outcome, observation, answer) = match failure {
             Failure::Client => return Some(Answer::connection_terminated()),

@@ -17,6 +17,7 @@ use crate::forward::http2::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, RESET_STREAMS_MAX, STREAM_WINDOW_BYTES,
 };
 use crate::snapshot::DestinationState;
+use crate::upstream::proof::ServerProof;
 use crate::upstream::{self, LimitToken, UpstreamEndpoint, UpstreamError};
 use crate::worker::Worker;
 
@@ -123,6 +124,7 @@ async fn connect_new(
     }
     let token = upstream::acquire_connection(state, endpoint)?;
     let connection = upstream::open(worker, state, endpoint, permit).await?;
+    let proof = ServerProof::of(worker, endpoint, &connection);
     let (sender, connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -146,7 +148,12 @@ async fn connect_new(
     tokio::task::spawn_local(async move {
         // The token lives as long as the connection.
         let _token = token;
-        keeping.run().await;
+        let Some(proof) = proof else { return keeping.run().await };
+        // Nobody hears more of a server whose certificate is revoked: its streams end with the connection.
+        tokio::select! {
+            () = keeping.run() => {}
+            () = proof.revoked() => {}
+        }
     });
     place.ok_or(UpstreamError::Http2Refused)
 }

@@ -18,7 +18,7 @@ use heddle_wire::path;
 use http::request::Parts;
 
 use crate::admission::http2::Received;
-use crate::admission::{self, Admitted};
+use crate::admission::{self, Admitted, Party};
 use crate::forward::answer::Answer;
 use crate::forward::client::{Client, Request};
 use crate::forward::http2::Head;
@@ -78,6 +78,7 @@ pub(crate) struct Entered<'a> {
     admitted: Admitted,
     /// What tells that it is newly denied.
     standing: Option<Admission<'a>>,
+    party: Party<'a>,
 }
 
 /// A request that has entered, and the routes that decide about it.
@@ -98,6 +99,11 @@ impl Entered<'_> {
     /// What tells that it is newly denied.
     pub(crate) fn standing(&self) -> Option<&dyn Standing> {
         self.standing.as_ref().map(|standing| standing as &dyn Standing)
+    }
+
+    /// Who sent it.
+    pub(crate) fn party(&self) -> Party<'_> {
+        self.party
     }
 
     /// What its token says.
@@ -216,7 +222,8 @@ impl Edge {
         let believes_proxies = policy.inbound().client_address.trusted_hops > 0;
         let edits = self.edits(worker, head, client, believes_proxies);
         let standing = None;
-        let entered = Entered { path, https, client, edits, admitted, standing };
+        let party = self.peer.party();
+        let entered = Entered { path, https, client, edits, admitted, standing, party };
         Ok(Some((Box::new(entered), outbound)))
     }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use heddle_http::drain::{DrainGuard, LocalDrain};
 use heddle_net::socket::{ListenOptions, SocketFactory};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::datagrams;
 use crate::outbound::{Accepted, canonical};
 use crate::snapshot::Snapshot;
 use crate::worker::Worker;
@@ -28,8 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// How long connections of a closed listener drain when the control plane has not said.
 const DRAIN_MAX: Duration = Duration::from_secs(45);
 
-/// A socket: a port, and the address it is bound to; none: all addresses.
-type Place = (u16, Option<IpAddr>);
+/// A socket: a port, the address it is bound to (none: all addresses), and whether it is one of datagrams.
+type Place = (u16, Option<IpAddr>, bool);
 
 /// A socket that is listened on.
 struct Listening {
@@ -100,34 +101,69 @@ fn places(snapshot: &Snapshot) -> Vec<Place> {
     let Some(gateway) = &snapshot.gateway else { return Vec::new() };
     let listeners = &gateway.compiled.gateway().listeners;
     let place = |listener: &heddle_ir::gateway::Listener| {
-        (listener.port, listener.bind.filter(|bind| !bind.is_unspecified()))
+        let bind = listener.bind.filter(|bind| !bind.is_unspecified());
+        (listener.port, bind, listener.is_udp())
     };
     let mut places: Vec<Place> = listeners.iter().map(place).collect();
     places.sort_unstable();
     places.dedup();
-    let everywhere: Vec<u16> =
-        places.iter().filter(|(_, bind)| bind.is_none()).map(|(port, _)| *port).collect();
-    places.retain(|(port, bind)| bind.is_none() || !everywhere.contains(port));
+    let everywhere: Vec<(u16, bool)> = places
+        .iter()
+        .filter(|(_, bind, _)| bind.is_none())
+        .map(|(port, _, udp)| (*port, *udp))
+        .collect();
+    places.retain(|(port, bind, udp)| bind.is_none() || !everywhere.contains(&(*port, *udp)));
     places
 }
 
-fn listen(sockets: &SocketFactory, (port, bind): Place) -> io::Result<TcpListener> {
+/// What is listened on.
+enum Socket {
+    Connections(TcpListener),
+    Datagrams(UdpSocket),
+}
+
+fn listen(sockets: &SocketFactory, (port, bind, udp): Place) -> io::Result<Socket> {
     let options = ListenOptions::default();
+    let open = |address: IpAddr| {
+        let address = SocketAddr::new(address, port);
+        if udp {
+            sockets.bind_udp(address).map(Socket::Datagrams)
+        } else {
+            sockets.listen(address, options).map(Socket::Connections)
+        }
+    };
     if let Some(address) = bind {
-        return sockets.listen(SocketAddr::new(address, port), options);
+        return open(address);
     }
-    match sockets.listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), options) {
+    match open(Ipv6Addr::UNSPECIFIED.into()) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
         // A host without IPv6.
-        Err(_) => sockets.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), options),
-        Ok(listener) => Ok(listener),
+        Err(_) => open(Ipv4Addr::UNSPECIFIED.into()),
+        Ok(socket) => Ok(socket),
     }
 }
 
-fn begin(worker: &Rc<Worker>, listener: TcpListener) -> Listening {
+fn begin(worker: &Rc<Worker>, socket: Socket) -> Listening {
     let (stop, stopped) = oneshot::channel();
     let (closing, closed) = oneshot::channel();
-    tokio::task::spawn_local(accept(worker.clone(), listener, stopped, closing));
+    match socket {
+        Socket::Connections(listener) => {
+            tokio::task::spawn_local(accept(worker.clone(), listener, stopped, closing));
+        }
+        Socket::Datagrams(socket) => {
+            let worker = worker.clone();
+            tokio::task::spawn_local(async move {
+                let guard = worker.drain.watch();
+                tokio::select! {
+                    _ = stopped => {}
+                    () = draining(&guard) => {}
+                    () = datagrams::serve(&worker, &socket) => {}
+                }
+                drop(socket);
+                drop(closing);
+            });
+        }
+    }
     Listening { stop, closed }
 }
 

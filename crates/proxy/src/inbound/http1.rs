@@ -21,6 +21,7 @@ use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
+use crate::forward::upgraded;
 use crate::http1::{self, Begun, Finished};
 use crate::rate_limits::CompiledLimits;
 use crate::worker::Worker;
@@ -99,11 +100,16 @@ pub(crate) async fn serve_request(
                 state: &state,
                 leave: Leave::Given(&admitted.permit),
                 retry: &policy.retry,
-                original: application(worker, peer.accepted.destination),
+                original: application(worker, policy, peer.accepted.destination),
                 hash: None,
                 due: None,
                 idempotent,
-                extra: Extra { log, standing: Some(&admission), ..Extra::default() },
+                extra: Extra {
+                    log,
+                    standing: Some(&admission),
+                    as_http2: upgraded::is_for(&state),
+                    ..Extra::default()
+                },
             };
             let edits = || admitted.response_edits();
             http1::forward(client, &begun, request, out, &decided, edits).await?

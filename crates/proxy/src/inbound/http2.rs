@@ -17,6 +17,7 @@ use crate::admission::{self, http2::Received};
 use crate::egress::Leave;
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Extra};
+use crate::forward::bridge;
 use crate::forward::http2::{self, Head, Stream};
 use crate::http1::is_idempotent;
 use crate::http2::{Finished, answered, begin_log, end_log, forward, record};
@@ -103,11 +104,16 @@ pub(crate) async fn serve_request(
         state: &state,
         leave: Leave::Given(&admitted.permit),
         retry: &policy.retry,
-        original: application(worker, peer.accepted.destination),
+        original: application(worker, policy, peer.accepted.destination),
         hash: None,
         due: None,
         idempotent: is_idempotent(head.method.as_str()),
-        extra: Extra { log, standing: Some(&admission), ..Extra::default() },
+        extra: Extra {
+            log,
+            standing: Some(&admission),
+            as_http1: bridge::is_for(&state, &head.headers),
+            ..Extra::default()
+        },
     };
     let target = admitted.target(normal.as_deref().unwrap_or(head.uri.path()));
     let target = target.as_deref().or(normal.as_deref());

@@ -78,7 +78,7 @@ pub(crate) async fn open(
     let permit = admission::stream::admit(worker, accepted.party(facts), &inbound).await;
     let permit = permit.map_err(StreamError::Denied)?;
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
-    let target = application(worker, accepted.destination);
+    let target = application(worker, inbound.inbound(), accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
     let token =
         upstream::acquire_stream_connection(&state, &endpoint).map_err(UpstreamError::from)?;

@@ -1,6 +1,7 @@
 //! HTTP/1 requests of the workload.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,19 +17,24 @@ use heddle_route::{CorsHeaders, CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::istio::RequestRecorder;
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
-use heddle_wire::http1::{self as wire, HeaderEdit, RequestEdits, RequestHead, TargetForm};
+use heddle_wire::http1::{
+    self as wire, BodyLength, HeaderEdit, RequestEdits, RequestHead, TargetForm,
+};
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::session::RequestSession;
 use super::{Accepted, request_id};
 use crate::access_log::RequestLog;
+use crate::admission::routed::Asking;
+use crate::admission::{Change, Changes};
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
 use crate::forward::attempts::{Decided, Ended, Extra};
 use crate::forward::client::{Client, ClientLimits, Request};
 use crate::forward::copies::{self, Copies, Source};
+use crate::forward::upgraded;
 use crate::gateway::{Edge, Entered};
 use crate::http1::{self, Begun, Finished};
 use crate::record::{self, Pair};
@@ -131,8 +137,17 @@ pub(crate) async fn serve_request(
                 None => http1::answer(client, &begun, request, Answer::no_route()).await,
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &head);
-                    let routed =
-                        Routed { worker, accepted, entered, decision, outbound, session, log };
+                    let asked = OnceCell::new();
+                    let routed = Routed {
+                        worker,
+                        accepted,
+                        entered,
+                        decision,
+                        outbound,
+                        session,
+                        log,
+                        asked,
+                    };
                     routed.serve(client, &begun, request, &mut extra).await
                 }
             }
@@ -152,6 +167,8 @@ struct Routed<'a> {
     outbound: &'a crate::snapshot::OutboundState,
     session: Option<Box<RequestSession<'a>>>,
     log: Option<&'a RequestLog>,
+    /// What the route's authoriser has changed.
+    asked: OnceCell<Box<Changes>>,
 }
 
 /// A request as it goes on.
@@ -185,6 +202,14 @@ impl Routed<'_> {
                 return http1::answer(client, begun, request, preflight(Vec::new())).await;
             }
         };
+        if let Some(authorizer) = self.decision.rule.authorizer.as_deref() {
+            let Self { worker, accepted, entered, .. } = *self;
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match Box::pin(asking.http1(client, &mut request)).await {
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return http1::answer(client, begun, request, answer).await,
+            }
+        }
         if let Some(delay) = self.decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -244,6 +269,7 @@ impl Routed<'_> {
         edits: &RequestEdits<'_>,
         own: &OwnEdits<'_>,
         departure: &Departure,
+        framed: Option<BodyLength>,
     ) -> Option<Rc<Copies>> {
         let (worker, decision) = (self.worker, &self.decision);
         let authority = edits.authority.unwrap_or_else(|| head.authority_text());
@@ -251,10 +277,15 @@ impl Routed<'_> {
         Copies::of(source, decision, self.outbound, authority, |authority| {
             let mut out = Vec::new();
             let edits = RequestEdits { authority: Some(authority), ..*edits };
-            let headers =
-                || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+            let headers = || {
+                let asked = self.asked.get().into_iter();
+                let asked = asked.flat_map(|asked| asked.request.iter().map(Change::edit));
+                let routed = decision.request_edits().map(wire_edit);
+                own.first().chain(asked).chain(routed).chain(own.iter())
+            };
             wire::write_request(head, &edits, headers, &mut out);
-            Some(copies::Head::Http1(out, head.method_text() == "HEAD"))
+            let is_head = head.method_text() == "HEAD";
+            Some(copies::Head::Http1 { head: out, is_head, framed })
         })
     }
 
@@ -279,21 +310,29 @@ impl Routed<'_> {
         let mut path = String::new();
         let rewritten = decision.write_path(head.path_text(), &mut path);
         let path = rewritten.then_some(&*path).or_else(|| self.entered.and_then(Entered::path));
-        let query = self.entered.and_then(Entered::query);
+        let asked = self.asked.get();
+        let query = asked.and_then(|asked| asked.query.as_deref());
+        let query = query.or_else(|| self.entered.and_then(Entered::query));
         let target = query.map(|query| format!("{}?{query}", path.unwrap_or(head.path_text())));
         let edits = RequestEdits {
             path: target.as_deref().or(path),
             authority: decision.authority(),
             close: false,
         };
-        let headers =
-            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let asked = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
+        let headers = || {
+            let routed = decision.request_edits().map(wire_edit);
+            own.first().chain(asked()).chain(routed).chain(own.iter())
+        };
         wire::write_request(head, &edits, headers, &mut out);
         own.tell(self.log);
         let copies = if head.upgrade().is_some() {
             None
         } else {
-            self.copies(head, &edits, &own, departure)
+            // What is upgraded has lost its framing when it is copied.
+            let upgraded = upgraded::is_for(state);
+            let framed = (!upgraded).then(|| head.body());
+            self.copies(head, &edits, &own, departure, framed)
         };
         let idempotent = http1::is_idempotent(head.method_text());
         Written { out, hash: hashed.hash, idempotent, copies }
@@ -321,7 +360,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(self.accepted.destination),
             hash,
-            due: decision.rule.timeout.map(|timeout| begun.started + timeout),
+            due: super::due(decision, begun.started),
             idempotent,
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
@@ -331,6 +370,7 @@ impl Routed<'_> {
                 log: self.log,
                 standing: self.entered.and_then(Entered::standing),
                 as_http1: false,
+                as_http2: upgraded::is_for(state),
             },
         };
         let edits = || {
@@ -340,7 +380,13 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = self.entered.into_iter().flat_map(Entered::response_edits);
-            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let asked = self.asked.get().into_iter();
+            let asked = asked.flat_map(|asked| asked.response.iter().map(Change::edit));
+            entered
+                .chain(asked)
+                .chain(decision.response_edits().map(wire_edit))
+                .chain(own)
+                .chain(session)
         };
         http1::forward(client, begun, request, out, &decided, edits).await
     }
@@ -359,7 +405,7 @@ pub(crate) struct OwnEdits<'a> {
 const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 
 /// A head as it has entered at a gateway.
-fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
+pub(crate) fn seen<'h>(head: RequestHead<'h>, entered: Option<&'h Entered<'_>>) -> RequestHead<'h> {
     let Some(entered) = entered else { return head };
     let head = head.with_scheme(entered.https);
     match entered.path() {

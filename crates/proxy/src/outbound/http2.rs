@@ -1,6 +1,6 @@
 //! HTTP/2 requests of the workload.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ use super::http1::{OwnEdits, aborted, owned, plain, preflight, recorder_of, wire
 use super::session::RequestSession;
 use crate::access_log::RequestLog;
 use crate::admission::http2::Received;
+use crate::admission::routed::Asking;
+use crate::admission::{Change, Changes};
 use crate::egress::{Departure, Leave};
 use crate::find::{Finder, Found};
 use crate::forward::answer::Answer;
@@ -89,7 +91,8 @@ pub(crate) async fn serve_request(
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
     let entered = entered.as_deref();
-    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
+    let query = entered.and_then(Entered::query);
+    let request = Asked { worker: &worker, accepted, entered, query, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(reached, state)) => {
@@ -129,7 +132,9 @@ pub(crate) async fn serve_request(
                 None => answered(&head, &Answer::no_route(), &mut respond),
                 Some(mut decision) => {
                     let session = RequestSession::begin(&mut decision, &request.seen());
-                    let routed = Routed { request, decision, outbound, started, session, log };
+                    let asked = OnceCell::new();
+                    let routed =
+                        Routed { request, decision, outbound, started, session, log, asked };
                     routed.serve(body, &mut respond, &mut extra).await
                 }
             }
@@ -148,6 +153,8 @@ struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
     entered: Option<&'a Entered<'a>>,
+    /// The query as it goes on, where that is another one; empty: none.
+    query: Option<&'a str>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -168,9 +175,8 @@ impl<'a> Asked<'a> {
         authority: Option<&str>,
         edits: impl Iterator<Item = HeaderEdit<'e>>,
     ) -> Option<Request<()>> {
-        let query = self.entered.and_then(Entered::query);
         let received = self.head.uri.path();
-        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(received)));
+        let target = self.query.map(|query| format!("{}?{query}", path.unwrap_or(received)));
         let mut request = http2::rewritten(self.head, target.as_deref().or(path), authority)?;
         for change in edits {
             http2::edit(request.headers_mut(), change);
@@ -204,12 +210,14 @@ struct Routed<'a> {
     started: tokio::time::Instant,
     session: Option<Box<RequestSession<'a>>>,
     log: Option<&'a RequestLog>,
+    /// What the route's authoriser has changed.
+    asked: OnceCell<Box<Changes>>,
 }
 
 impl Routed<'_> {
     async fn serve(
         &self,
-        body: Received,
+        mut body: Received,
         respond: &mut SendResponse<Bytes>,
         extra: &mut ResponseFlags,
     ) -> Finished {
@@ -227,6 +235,14 @@ impl Routed<'_> {
                 return answered(head, &preflight(Vec::new()), respond);
             }
         };
+        if let Some(authorizer) = decision.rule.authorizer.as_deref() {
+            let Asked { worker, accepted, entered, .. } = self.request;
+            let asking = Asking { worker, accepted, entered, authorizer };
+            match Box::pin(asking.http2(head, &mut body)).await {
+                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+                Err(answer) => return answered(head, &answer, respond),
+            }
+        }
         if let Some(delay) = decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
             tokio::time::sleep(delay).await;
@@ -292,14 +308,20 @@ impl Routed<'_> {
         let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
         own.tell(self.log);
-        let request_edits =
-            || own.first().chain(decision.request_edits().map(wire_edit)).chain(own.iter());
+        let asked = self.asked.get();
+        let changes = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
+        let request_edits = || {
+            let routed = decision.request_edits().map(wire_edit);
+            own.first().chain(changes()).chain(routed).chain(own.iter())
+        };
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
         let base = authority.unwrap_or_else(|| authority_of(head));
+        let query = asked.and_then(|asked| asked.query.as_deref()).or(self.request.query);
+        let asks = Asked { query, ..self.request };
         let source = Source { worker, departure: &departure, accepted };
         let copies = Copies::of(source, decision, self.outbound, base, |authority| {
-            let request = self.request.rewritten(path, Some(authority), request_edits())?;
+            let request = asks.rewritten(path, Some(authority), request_edits())?;
             Some(copies::Head::Http2(request, entered.is_some()))
         });
         let decided = Decided {
@@ -309,7 +331,7 @@ impl Routed<'_> {
             retry: &decision.rule.retry,
             original: Target::Address(accepted.destination),
             hash: hashed.hash,
-            due: decision.rule.timeout.map(|timeout| self.started + timeout),
+            due: super::due(decision, self.started),
             idempotent: is_idempotent(head.method.as_str()),
             extra: Extra {
                 timeouts: Some(&decision.rule.stream_timeouts),
@@ -319,6 +341,7 @@ impl Routed<'_> {
                 log: self.log,
                 standing: entered.and_then(Entered::standing),
                 as_http1: entered.is_some() && bridge::is_for(state, &head.headers),
+                as_http2: false,
             },
         };
         let response_edits = || {
@@ -328,9 +351,15 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = entered.into_iter().flat_map(Entered::response_edits);
-            entered.chain(decision.response_edits().map(wire_edit)).chain(own).chain(session)
+            let told = asked.into_iter();
+            let told = told.flat_map(|asked| asked.response.iter().map(Change::edit));
+            entered
+                .chain(told)
+                .chain(decision.response_edits().map(wire_edit))
+                .chain(own)
+                .chain(session)
         };
-        let request = || self.request.rewritten(path, authority, request_edits());
-        self.request.forward(&decided, request, body, respond, response_edits).await
+        let request = || asks.rewritten(path, authority, request_edits());
+        asks.forward(&decided, request, body, respond, response_edits).await
     }
 }

@@ -22,6 +22,7 @@ use crate::find::Found;
 use crate::forward::stream::{self, Opened};
 use crate::record::{self, Pair};
 use crate::snapshot::DestinationState;
+use crate::upstream::proof::ServerProof;
 use crate::upstream::{self, Target, UpstreamError, UpstreamProtocol};
 use crate::worker::Worker;
 
@@ -207,15 +208,22 @@ async fn connect(
         let known = known.map(|endpoint| &**endpoint);
         record::outbound(metrics, kind, &snapshot, Some(destination), known, mutual_tls, false)
     });
-    let upstream = Upstream::new(opened?, token);
+    let opened = opened?;
+    let proof = ServerProof::of(worker, &endpoint, &opened);
+    let upstream = Upstream::new(opened, token);
     let addresses = (accepted.source, accepted.destination);
     let log = StreamLog::begin(worker, addresses, state, &target, None);
-    let underway = Some(Box::new(Underway::new(worker, judged, state.clone(), target)));
+    let underway = Some(Box::new(Underway::new(worker, judged, state.clone(), target, proof)));
     let (state, generation) = (state.clone(), permit.generation());
     Ok(Opened { upstream, state, recorder, underway, generation, log, _active: active })
 }
 
-fn pick(worker: &Worker, accepted: Accepted, state: &DestinationState) -> Option<Target> {
+/// The endpoint for a connection, or for the datagrams of a client.
+pub(crate) fn pick(
+    worker: &Worker,
+    accepted: Accepted,
+    state: &DestinationState,
+) -> Option<Target> {
     let policy = &state.destination.load_balancing;
     let pick = Pick {
         hash: HashedRequest::of_stream(policy, accepted.source.ip()),

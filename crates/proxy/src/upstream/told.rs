@@ -9,6 +9,7 @@ use heddle_telemetry::mesh::Direction;
 use heddle_tls::PeerVerificationError;
 
 use super::{Target, UpstreamError};
+use crate::egress::account;
 use crate::events::Parties;
 use crate::names::now_s;
 use crate::snapshot::DestinationState;
@@ -54,6 +55,7 @@ pub(crate) fn tell(
     source: Option<SocketAddr>,
     error: &UpstreamError,
 ) {
+    account::refused(worker, state, target, error);
     let (host, port) = (&state.destination.id.host, state.destination.id.port);
     let direction = match target {
         Target::Application(_) => Direction::Inbound,

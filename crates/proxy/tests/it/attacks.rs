@@ -348,3 +348,71 @@ fn lengths_and_framing_that_http2_does_not_have_reach_nobody() {
         }
     });
 }
+
+#[test]
+fn a_length_that_lies_reaches_no_server_of_http1_behind_a_gateway() {
+    run(async {
+        let hidden = "GET /admin HTTP/1.1\r\nHost: a\r\n\r\n";
+        let length = hidden.len().to_string();
+        let honest: &[(&str, &str)] = &[("content-length", &length)];
+        let cases: &[&[(&str, &str)]] = &[
+            honest,
+            // What HTTP/1 would read as the end of the body, with a request of its own behind it.
+            &[("content-length", "0")],
+            &[("content-length", "5")],
+            &[("content-length", "33333")],
+            &[("content-length", "0"), ("content-length", &length)],
+            &[("content-length", "0x0")],
+            &[("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "identity")],
+            &[("te", "chunked")],
+            &[("connection", "transfer-encoding"), ("transfer-encoding", "chunked")],
+            &[("upgrade", "h2c")],
+            &[("x", "a\r\ncontent-length: 0")],
+            &[("x", "a\ncontent-length: 0")],
+            &[("x: y\r\ncontent-length", "0")],
+            &[("content-length ", "0")],
+        ];
+        for case in cases {
+            let (app, seen) = listening().await;
+            let port = crate::gateway::free_port().await;
+            let plain = crate::gateway::server(
+                &["*"],
+                None,
+                crate::gateway::http(&["*"], vec![crate::support::rule()]),
+            );
+            let _edge = crate::gateway::Edge::new(
+                app,
+                vec![crate::gateway::listener(port, vec![plain])],
+                |_| {},
+            )
+            .await;
+            let mut peer = Peer::new(crate::gateway::connect(port).await);
+            let mut headers =
+                vec![(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+            headers.extend_from_slice(case);
+            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            bytes.extend(frame(4, 0, 0, &[]));
+            bytes.extend(frame(1, 4, 1, &literals(&headers)));
+            bytes.extend(frame(0, 1, 1, hidden.as_bytes()));
+            peer.send(&bytes).await;
+            let kind = loop {
+                let head = peer.exactly(9).await;
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                peer.exactly(length).await;
+                if matches!(head[3], 1 | 3 | 7) {
+                    break head[3];
+                }
+            };
+            let seen = String::from_utf8_lossy(&seen.borrow()).into_owned();
+            if *case == honest {
+                assert_eq!(kind, 1);
+                assert!(seen.starts_with("POST / HTTP/1.1\r\n"), "{seen}");
+                continue;
+            }
+            assert!(kind != 1, "{case:?} was answered");
+            // The head may have gone on before the body showed that it lies; then nothing is taken for its end.
+            assert!(!seen.contains("/admin"), "{case:?}: {seen:?}");
+        }
+    });
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use h2::Reason;
 use heddle_ir::authorization::Authorization;
+use heddle_ir::protocol::Protocol;
 use http::Request;
 
 use crate::harness::{Pair, Peer, application, run};
@@ -118,7 +119,9 @@ fn a_request_that_waits_for_its_response_is_answered_when_it_is_newly_denied() {
 fn a_call_is_ended_with_its_status_when_it_is_newly_denied() {
     run(async {
         let app = h2_application(echo).await;
-        let pair = Pair::before(app).await;
+        // The port declares nothing, so that each request keeps its version.
+        let undeclared = |server: &mut ServerSide| server.protocol = Protocol::Detect;
+        let pair = Pair::with(app, |_| {}, undeclared).await;
         let mut sender = client(&pair).await;
         let (cut, mut cut_sink) = sender.send_request(request("/s.S/Cut"), false).unwrap();
         let (kept, mut kept_sink) = sender.send_request(request("/s.S/Kept"), false).unwrap();

@@ -54,7 +54,7 @@ pub(crate) fn pattern(text: &str) -> HostPattern {
 
 /// A listener on the loopback address.
 pub(crate) fn listener(port: u16, servers: Vec<Server>) -> Listener {
-    Listener { port, bind: Some(local(port).ip()), proxy_protocol: false, servers }
+    Listener { port, bind: Some(local(port).ip()), proxy_protocol: false, client_port: 0, servers }
 }
 
 pub(crate) fn server(hosts: &[&str], tls: Option<ServerTls>, protocol: ServerProtocol) -> Server {

@@ -295,7 +295,7 @@ impl Client<'_> {
 }
 
 #[derive(Debug)]
-struct AnyServer;
+pub(crate) struct AnyServer;
 
 impl rustls::client::danger::ServerCertVerifier for AnyServer {
     fn verify_server_cert(

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use heddle_cert::{Crypto, Serial, Svid, TrustBundle, Validity};
+use heddle_cert::{Crypto, Root, Serial, Svid, TrustBundle, Validity};
 use heddle_diag::Origin;
 use heddle_ident::{
     ClusterName, Host, HostPattern, Locality, NetworkName, SpiffeId, TrustDomain, WorkloadId,
@@ -77,6 +77,13 @@ impl Mesh {
             .unwrap()
             .revoke(serials, Vec::new())
             .unwrap()
+    }
+
+    /// The bundle of a later generation, in which another root vouches for the mesh's identities too.
+    pub(crate) fn trusting(&self, generation: u64, other: Root) -> TrustBundle {
+        let root = self.root.root().clone();
+        let signer = root.id.clone();
+        TrustBundle::new(generation, trust_domain(), signer, vec![root, other]).unwrap()
     }
 
     /// The identity of a workload, installed.
@@ -376,6 +383,7 @@ pub(crate) fn rule() -> HttpRule {
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }
 
@@ -388,6 +396,9 @@ pub(crate) struct ServerSide {
     pub(crate) connection_pool: ConnectionPool,
     pub(crate) rate_limits: RateLimits,
     pub(crate) port: u16,
+    /// Where the application listens, and limits; none: on the port itself, those of `connection_pool`.
+    pub(crate) application: Option<SocketAddr>,
+    pub(crate) port_pool: Option<ConnectionPool>,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// Services that its proxy may ask, by name, each without a proxy of its own.
@@ -404,6 +415,8 @@ impl ServerSide {
             connection_pool: pool(),
             rate_limits: RateLimits::default(),
             port,
+            application: None,
+            port_pool: None,
             path_normalization: PathNormalization::Base,
             jwt_rules: Vec::new(),
             services: Vec::new(),
@@ -426,8 +439,8 @@ impl ServerSide {
                 }],
                 probe_paths: Vec::new(),
                 routes: None,
-                application: None,
-                connection_pool: None,
+                application: self.application,
+                connection_pool: self.port_pool,
             }],
             mutual_tls: MutualTls { mode: self.mode, origin: origin() },
             mutual_tls_by_port: Vec::new(),
@@ -532,6 +545,7 @@ pub(crate) fn shared_asking(
     assert!(problems.is_empty(), "{problems:?}");
     let (configuration, publisher) = Configuration::new(snapshot, Arc::new(wanted));
     let shared = Shared {
+        is_outside: false,
         configuration,
         identity,
         sockets: SocketFactory::here(),

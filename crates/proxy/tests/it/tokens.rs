@@ -1,5 +1,7 @@
 //! Tokens of requests, as the workload's proxy takes them.
 
+mod rotation;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -43,7 +43,8 @@ fn server(name: &str, hosts: &[&str], routed: &[&str], tls: bool) -> Server {
 }
 
 fn gateway(servers: Vec<Server>) -> CompiledGateway {
-    let listener = Listener { port: 443, bind: None, proxy_protocol: false, servers };
+    let listener =
+        Listener { port: 443, bind: None, proxy_protocol: false, client_port: 0, servers };
     let gateway = Gateway {
         workload: WorkloadId::new("gateway"),
         listeners: vec![listener],

@@ -147,6 +147,7 @@ pub(crate) fn rule(name: &str, matches: Vec<HttpMatch>) -> HttpRule {
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use heddle_proto::workload_api::{
-    PATH_PREFIX, X509BundlesResponse, X509Svid, X509SvidRequest, X509SvidResponse,
+    JwtSvid, JwtSvidRequest, PATH_PREFIX, ValidateJwtSvidRequest, X509BundlesResponse, X509Svid,
+    X509SvidRequest, X509SvidResponse,
 };
-use heddle_rpc::workload_api::{Answers, Client, Source, serve};
+use heddle_rpc::workload_api::{Answers, Client, Source, TokenCall, serve};
 use heddle_rpc::{Code, Status};
 use http::uri::PathAndQuery;
 use tokio::net::UnixListener;
@@ -34,7 +35,7 @@ async fn an_identity_comes_when_there_is_one_and_again_when_it_is_another() {
     let listener = UnixListener::bind(&socket).unwrap();
     let (views, receiver) = watch::channel(None);
     let (asked, mut is_asked) = mpsc::channel(1);
-    let source = Source { views: receiver, asked };
+    let source = Source { views: receiver, asked, tokens: mpsc::channel(1).0 };
     tokio::spawn(serve(source, listener, std::future::pending()));
     let client = Client::open(&socket).await.unwrap();
     // The response's head comes before the first identity does.
@@ -94,22 +95,77 @@ async fn call(socket: &std::path::Path, path: &str, header: Option<&'static str>
 }
 
 #[tokio::test]
-async fn without_the_security_header_nothing_is_said_and_tokens_are_not_given_out() {
+async fn without_the_security_header_nothing_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let (_views, receiver) = watch::channel(Some(answers("spiffe://td/a")));
     let (asked, _is_asked) = mpsc::channel(1);
-    tokio::spawn(serve(Source { views: receiver, asked }, listener, std::future::pending()));
-    let svid = format!("{PATH_PREFIX}FetchX509SVID");
-    for header in [None, Some("false"), Some("TRUE")] {
-        assert_eq!(call(&socket, &svid, header).await.code(), Code::InvalidArgument, "{header:?}");
-    }
-    for name in ["FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"] {
-        let status = call(&socket, &format!("{PATH_PREFIX}{name}"), Some("true")).await;
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains("JWT-SVID"), "{status}");
+    let source = Source { views: receiver, asked, tokens: mpsc::channel(1).0 };
+    tokio::spawn(serve(source, listener, std::future::pending()));
+    for name in
+        ["FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"]
+    {
+        for header in [None, Some("false"), Some("TRUE")] {
+            let status = call(&socket, &format!("{PATH_PREFIX}{name}"), header).await;
+            assert_eq!(status.code(), Code::InvalidArgument, "{name} {header:?}");
+        }
     }
     let other = call(&socket, "/else/Where", Some("true")).await;
     assert_eq!(other.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_by_audience_and_for_the_own_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (_views, receiver) = watch::channel(None);
+    let (asked, _is_asked) = mpsc::channel(1);
+    let (tokens, mut calls) = mpsc::channel(1);
+    let source = Source { views: receiver, asked, tokens };
+    tokio::spawn(serve(source, listener, std::future::pending()));
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            match call {
+                TokenCall::Keys(answer) => {
+                    answer.send(Ok([("td".to_owned(), "{}".to_owned())].into())).unwrap();
+                }
+                TokenCall::Mint(audiences, answer) => {
+                    let svid = JwtSvid {
+                        spiffe_id: "spiffe://td/a".into(),
+                        svid: audiences.join(","),
+                        hint: String::new(),
+                    };
+                    answer.send(Ok(svid)).unwrap();
+                }
+                // Nobody answers.
+                TokenCall::Validate(..) => {}
+            }
+        }
+    });
+    let client = Client::open(&socket).await.unwrap();
+    let ask = async |audience: &[&str], id: &str| {
+        let audience = audience.iter().map(ToString::to_string).collect();
+        client.fetch_jwt_svid(JwtSvidRequest { audience, spiffe_id: id.to_owned() }).await
+    };
+    for id in ["", "spiffe://td/a"] {
+        let answer = ask(&["db", "cache"], id).await.unwrap();
+        assert_eq!(answer.svids[0].svid, "db,cache");
+    }
+    let long = "x".repeat(2000);
+    for audience in [&[][..], &[""], &[&*long]] {
+        assert_eq!(ask(audience, "").await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let other = ask(&["db"], "spiffe://td/b").await.unwrap_err();
+    assert_eq!(other.code(), Code::PermissionDenied);
+    let mut bundles = client.fetch_jwt_bundles().await.unwrap();
+    let message = tokio::time::timeout(PATIENCE, bundles.message()).await.unwrap();
+    assert_eq!(message.unwrap().unwrap().bundles["spiffe://td"], b"{}");
+    let request = ValidateJwtSvidRequest { audience: "db".into(), svid: "t".into() };
+    let away = client.validate_jwt_svid(request.clone()).await.unwrap_err();
+    assert_eq!(away.code(), Code::Unavailable);
+    let nobody = ValidateJwtSvidRequest { audience: String::new(), ..request };
+    let nobody = client.validate_jwt_svid(nobody).await.unwrap_err();
+    assert_eq!(nobody.code(), Code::InvalidArgument);
 }

@@ -40,7 +40,11 @@ pub(super) fn workload_report(status: &WorkloadStatus) -> node::WorkloadReport {
                 host_address: port.host_address.to_string(),
                 host_port: port.host_port.into(),
                 workload_port: port.workload_port.into(),
-                protocol: node::TransportProtocol::Tcp.into(),
+                protocol: if port.udp {
+                    node::TransportProtocol::Udp.into()
+                } else {
+                    node::TransportProtocol::Tcp.into()
+                },
                 service: port.service.clone(),
             })
             .collect(),

@@ -79,6 +79,7 @@ fn a_report_says_what_failed_and_which_ports_are_open() {
         workload_port: 80,
         wanted_port: host_port,
         service: String::new(),
+        udp: false,
         error: error.map(Into::into),
     };
     let mut failed = container(ContainerKind::Application, Phase::BackOff, false);

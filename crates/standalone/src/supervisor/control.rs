@@ -21,6 +21,9 @@ pub(crate) const LOG_NAME: &str = "control";
 /// Between two questions whether it is ready.
 const READY_PERIOD: Duration = Duration::from_millis(20);
 
+/// The number under which it finds the port for machines.
+const MACHINES_DESCRIPTOR: i32 = 3;
+
 /// What it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Order {
@@ -66,6 +69,16 @@ fn plan(services: &Services) -> Plan {
     plan.environment = services.own_environment();
     plan.working_directory = Some(PathBuf::from("/"));
     plan.capabilities = Capabilities::NONE;
+    if let Some(machines) = &services.options.machines {
+        match machines.try_clone() {
+            Ok(machines) => {
+                plan.arguments
+                    .extend(["--machines-fd".into(), MACHINES_DESCRIPTOR.to_string().into()]);
+                plan.descriptors = vec![(machines.into(), MACHINES_DESCRIPTOR)];
+            }
+            Err(error) => tracing::error!(%error, "no machine can reach the control plane"),
+        }
+    }
     plan
 }
 

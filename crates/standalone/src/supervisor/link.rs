@@ -55,7 +55,7 @@ impl Link {
                     other => Refusal::new(RefusalKind::Other, other.to_string()),
                 })
             }
-            Request::Listen(_) => {
+            Request::Listen(_) | Request::ListenUdp(_) => {
                 Err(Refusal::new(RefusalKind::Denied, "a proxy opens no ports on the host"))
             }
         }
@@ -92,7 +92,7 @@ mod tests {
         let (near, far) = pair().unwrap();
         let (broker, driver) = Client::new(near).unwrap();
         tasks.spawn(driver.run());
-        tasks.spawn(crate::host::serve(Server::new(far).unwrap()));
+        tasks.spawn(crate::host::serve(Server::new(far).unwrap(), None));
         let (near, far) = pair().unwrap();
         let (proxy, driver) = Client::new(near).unwrap();
         tasks.spawn(driver.run());

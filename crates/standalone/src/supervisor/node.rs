@@ -49,6 +49,10 @@ async fn receive(
     };
     let mut states = connection.watch(request).await?;
     while let Some(state) = states.message().await? {
+        let state = match &services.options.local {
+            Some(local) => local.restrict(state),
+            None => state,
+        };
         desired.send_if_modified(|own| {
             let is_new = own.as_ref() != Some(&state);
             if is_new {

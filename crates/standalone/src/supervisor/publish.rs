@@ -10,17 +10,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
 use heddle_net::broker::{Client, Error, RefusalKind, Request};
+use heddle_net::socket::SocketFactory;
 
 /// A workload's address must answer within this time.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Connections relayed at once per port; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
+/// Clients per port whose datagrams are relayed at once.
+const SESSIONS_MAX: usize = 1024;
+/// So long nobody says anything until a client's datagrams may go elsewhere. Longer than the gateways' own time.
+const SESSION_IDLE: Duration = Duration::from_secs(90);
 
 /// One workload's wish for a port of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) service: String,
     /// Whether connections may go there now.
     pub(crate) ready: bool,
+    /// Whether it is for datagrams of UDP.
+    pub(crate) udp: bool,
 }
 
 /// What became of a wish.
@@ -49,7 +56,7 @@ pub(crate) struct Publisher {
 }
 
 /// The ports of Services are theirs; wishes for any free port are not shared: each is of its own workload.
-type PortKey = (SocketAddr, Option<(String, u16)>);
+type PortKey = (SocketAddr, bool, Option<(String, u16)>);
 
 /// Ports that only root may open, on most hosts.
 const PRIVILEGED: u16 = 1024;
@@ -123,7 +130,8 @@ impl Publisher {
     /// Opens what is wished. The port of a Service that an ordinary user may not have, or that another Service of this
     /// mesh has already, is replaced by another one.
     async fn open_for(&mut self, wish: &Wish) -> Result<Port, Error> {
-        let error = match self.open(wish.host).await {
+        let udp = wish.udp;
+        let error = match self.open(wish.host, udp).await {
             Err(error) if !wish.service.is_empty() => error,
             result => return result,
         };
@@ -131,7 +139,10 @@ impl Publisher {
         let port = wish.host.port();
         let replaced = match refusal.kind {
             RefusalKind::Denied => port < PRIVILEGED,
-            RefusalKind::AddressInUse => self.ports.values().any(|own| own.address == wish.host),
+            RefusalKind::AddressInUse => {
+                let mut open = self.ports.iter();
+                open.any(|((_, own, _), port)| *own == udp && port.address == wish.host)
+            }
             _ => false,
         };
         if !replaced {
@@ -139,14 +150,22 @@ impl Publisher {
         }
         let others = [Some(port + PRIVILEGED_SHIFT).filter(|_| port < PRIVILEGED), Some(0)];
         for other in others.into_iter().flatten() {
-            if let Ok(opened) = self.open(SocketAddr::new(wish.host.ip(), other)).await {
+            if let Ok(opened) = self.open(SocketAddr::new(wish.host.ip(), other), udp).await {
                 return Ok(opened);
             }
         }
         Err(error)
     }
 
-    async fn open(&mut self, host: SocketAddr) -> Result<Port, Error> {
+    async fn open(&mut self, host: SocketAddr, udp: bool) -> Result<Port, Error> {
+        if udp {
+            let descriptor = self.broker.descriptor(&Request::ListenUdp(host)).await?;
+            let socket = UdpSocket::from_std(descriptor.into())?;
+            let address = socket.local_addr()?;
+            let targets = Arc::new(Targets::default());
+            let relay = self.relays.spawn(datagrams(socket, Arc::clone(&targets)));
+            return Ok(Port { address, targets, relay });
+        }
         let descriptor = self.broker.descriptor(&Request::Listen(host)).await?;
         let listener = std::net::TcpListener::from(descriptor);
         let address = listener.local_addr()?;
@@ -159,10 +178,10 @@ impl Publisher {
 
 fn key(wish: &Wish) -> PortKey {
     if !wish.service.is_empty() {
-        return (wish.host, Some((wish.service.clone(), 0)));
+        return (wish.host, wish.udp, Some((wish.service.clone(), 0)));
     }
     let own = (wish.host.port() == 0).then(|| (wish.workload.clone(), wish.target.port()));
-    (wish.host, own)
+    (wish.host, wish.udp, own)
 }
 
 fn explain(wish: &Wish, error: &Error) -> String {
@@ -218,6 +237,24 @@ async fn relay(mut client: TcpStream, target: SocketAddr) -> std::io::Result<()>
     server.set_nodelay(true)?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// Leads datagrams in; each client's go to one workload for as long as the two have something to say.
+async fn datagrams(socket: UdpSocket, targets: Arc<Targets>) {
+    heddle_net::datagrams::relay(&socket, SESSIONS_MAX, |mut session| {
+        let target = targets.pick();
+        async move {
+            let Some(target) = target else { return };
+            let exchanged = async {
+                let server = SocketFactory::here().connect_udp(target).await?;
+                session.exchange(&server, SESSION_IDLE).await
+            };
+            if let Err(error) = exchanged.await {
+                debug!(client = %session.client, %target, %error, "datagrams are not taken");
+            }
+        }
+    })
+    .await;
 }
 
 /// The address on the host that a wish is for; empty text is the mesh's own.

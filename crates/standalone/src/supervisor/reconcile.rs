@@ -196,6 +196,7 @@ impl Running {
                 workload_port: wish.target.port(),
                 wanted_port: wish.host.port(),
                 service: wish.service.clone(),
+                udp: wish.udp,
                 error: outcome.err(),
             });
         }
@@ -249,15 +250,13 @@ fn wishes(
             ) else {
                 continue;
             };
-            if port.protocol() != TransportProtocol::Tcp {
-                continue;
-            }
             wishes.push(Wish {
                 host: SocketAddr::new(host, host_port),
                 target: SocketAddr::new(*address, target_port),
                 workload: format!("{}/{}", workload.namespace, workload.name),
                 service: port.service.clone(),
                 ready: entry.ready,
+                udp: port.protocol() == TransportProtocol::Udp,
             });
             owners.push((workload.id.clone(), workload.uid.clone()));
         }

@@ -20,6 +20,7 @@ pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
 pub struct ParsedToken<'a> {
     algorithm: String,
     key_id: Option<String>,
+    header_type: Option<String>,
     /// What is signed.
     content: &'a str,
     /// The payload as it stands in the token.
@@ -52,9 +53,39 @@ impl<'a> ParsedToken<'a> {
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return Err(JwtError::Header),
         };
+        // Of another kind than a text it is no kind that anybody expects.
+        let header_type = header
+            .get("typ")
+            .map(|kind| kind.as_str().map_or_else(|| kind.to_string(), str::to_owned));
         let payload = object(payload_text).ok_or(JwtError::Payload)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| JwtError::Format)?;
-        Ok(Self { algorithm, key_id, content, payload_text, payload, signature })
+        Ok(Self { algorithm, key_id, header_type, content, payload_text, payload, signature })
+    }
+
+    /// The algorithm that its header names.
+    pub(super) fn algorithm(&self) -> &str {
+        &self.algorithm
+    }
+
+    /// `typ` of its header; none: it says none.
+    pub(super) fn header_type(&self) -> Option<&str> {
+        self.header_type.as_deref()
+    }
+
+    /// When it ends, in seconds since 1970.
+    pub(super) fn end(&self) -> Result<Option<u64>, JwtError> {
+        self.instant("exp")
+    }
+
+    /// What it says, which is not proven.
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.payload
+    }
+
+    /// Whether a key of the set has signed it.
+    pub(super) fn check_signature(&self, keys: &KeySet) -> Verified {
+        let content = self.content.as_bytes();
+        keys.verify(&self.algorithm, self.key_id.as_deref(), content, &self.signature)
     }
 
     /// What it says of its issuer, which is not proven; empty: nothing.
@@ -82,8 +113,7 @@ impl<'a> ParsedToken<'a> {
         if !rule.audiences.is_empty() && !is_for(&rule.audiences, &facts.audiences) {
             return Err(JwtError::Audience);
         }
-        let content = self.content.as_bytes();
-        match keys.verify(&self.algorithm, self.key_id.as_deref(), content, &self.signature) {
+        match self.check_signature(keys) {
             Verified::Yes => Ok(facts),
             Verified::No => Err(JwtError::Signature),
             Verified::NoKey => Err(JwtError::NoKey),

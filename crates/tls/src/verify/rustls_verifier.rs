@@ -18,11 +18,13 @@ pub(crate) struct ClientSide {
     pub(crate) expected: Expected,
 }
 
-/// Verifies clients: the server's side of a mesh connection. A client must present a certificate; anyone of a
-/// trusted domain is let in, since who may do what is for authorisation to say.
+/// Verifies clients: the server's side of a mesh connection. A client must present a certificate, but where guests are
+/// expected; anyone of a trusted domain is let in, since who may do what is for authorisation to say.
 #[derive(Debug)]
 pub(crate) struct ServerSide {
     pub(crate) verifier: Arc<PeerVerifier>,
+    /// Whether a client without certificate is let in, as nobody.
+    pub(crate) admits_guests: bool,
 }
 
 impl ServerCertVerifier for ClientSide {
@@ -71,6 +73,10 @@ impl ClientCertVerifier for ServerSide {
         &[]
     }
 
+    fn client_auth_mandatory(&self) -> bool {
+        !self.admits_guests
+    }
+
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -109,6 +115,6 @@ impl ClientCertVerifier for ServerSide {
     }
 }
 
-fn system_time(now: UnixTime) -> SystemTime {
+pub(crate) fn system_time(now: UnixTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(now.as_secs())
 }

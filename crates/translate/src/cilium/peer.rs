@@ -125,7 +125,7 @@ fn split(key: &str) -> (&str, &str) {
     }
 }
 
-fn requirements(selector: &EndpointSelector) -> Vec<(String, Requirement)> {
+pub(super) fn requirements(selector: &EndpointSelector) -> Vec<(String, Requirement)> {
     let of = |key: &str, operator, values: Vec<std::sync::Arc<str>>| {
         let (source, key) = split(key);
         (source.to_owned(), Requirement { key: key.into(), operator, values })

@@ -1,10 +1,10 @@
 //! What there is to say about a Cilium policy.
 
 use heddle_api::cilium::{ClusterwideNetworkPolicy, NetworkPolicy, PolicyRule, PortRule};
-use heddle_api::{At, Object, Resource as AnyObject};
+use heddle_api::{Object, Resource as AnyObject};
 use heddle_diag::Diagnostic;
 
-use super::{Context, Scope, is_for, translate};
+use super::{Context, Scope, is_for, translate, voids};
 use crate::codes;
 use crate::engine::{Kind, Reader, Topic};
 use crate::network::{Contribution, Direction};
@@ -69,7 +69,8 @@ fn report_rule(
         );
     }
     learns_nothing(scope, rule, report);
-    voids(scope, rule, report);
+    means_an_entity(scope, rule, report);
+    voids::report(reader, scope, rule, report);
 }
 
 fn translated(
@@ -122,32 +123,21 @@ fn takes_everything(scope: &Scope<'_>, rule: &PolicyRule, report: &mut Report) {
     }
 }
 
-/// API.md hazard 30: an entry that allows a port as it is makes rules on what is said there void, for the same peers.
-fn voids(scope: &Scope<'_>, rule: &PolicyRule, report: &mut Report) {
-    let mut entries: Vec<(At, bool, &[PortRule])> = Vec::new();
-    entries.extend(rule.ingress.iter().map(|entry| {
-        let anybody = entry.from_endpoints.is_none()
-            && entry.from_entities.is_none()
-            && entry.from_cidr.is_none()
-            && entry.from_cidr_set.is_none();
-        (entry.at, anybody, entry.to_ports.as_slice())
-    }));
-    for (at, anybody, ports) in &entries {
-        let plain = ports.is_empty() || ports.iter().any(|port| port.rules.is_none());
-        if !anybody || !plain || ports.is_empty() {
-            continue;
-        }
-        for (_, _, others) in entries.iter().filter(|(other, ..)| other != at) {
-            for other in others.iter().filter(|other| other.rules.is_some()) {
-                let shared = ports.iter().filter(|port| port.rules.is_none()).any(|port| {
-                    port.ports.iter().any(|one| other.ports.iter().any(|two| one.port == two.port))
-                });
-                if shared {
-                    let message = "another entry allows the port to everybody as it is, so these rules keep nobody out";
-                    let origin = scope.written.origin_of(other.at, "rules");
-                    report.warning(codes::RULES_VOID, origin, message);
-                }
-            }
+/// API.md 11.2 row 12: `reserved:world` without a value is a text and no label; an entity is what its author means.
+fn means_an_entity(scope: &Scope<'_>, rule: &PolicyRule, report: &mut Report) {
+    let written = scope.written;
+    let ingress = rule.ingress.iter().filter_map(|entry| entry.from_endpoints.as_ref());
+    let egress = rule.egress.iter().filter_map(|entry| entry.to_endpoints.as_ref());
+    let both = ingress.map(|list| ("from", list)).chain(egress.map(|list| ("to", list)));
+    for (way, selectors) in both {
+        for selector in selectors {
+            let Some(at) = written.field(selector.at, "matchLabels") else { continue };
+            let Some(entity) = written.tree().text(at).strip_prefix("reserved:") else { continue };
+            let message =
+                format!("`reserved:{entity}` is no mapping of labels: the entry selects nobody");
+            let hint = format!("write `{way}Entities: [{entity}]` in place of `{way}Endpoints`");
+            let origin = written.origin_of(selector.at, "matchLabels");
+            report.push(Diagnostic::warning(codes::ENTITY_AS_LABEL, origin, message).hint(hint));
         }
     }
 }

@@ -137,7 +137,7 @@ fn on_listener(
         return Outcome::NotAllowed;
     }
     let mut hosts = match listener.protocol {
-        Protocol::Tcp | Protocol::Other => vec![HostPattern::Any],
+        Protocol::Tcp | Protocol::Udp | Protocol::Other => vec![HostPattern::Any],
         Protocol::Http | Protocol::Https | Protocol::Tls => {
             shared_hosts(&listener.host, route.hostnames())
         }

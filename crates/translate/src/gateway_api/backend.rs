@@ -1,5 +1,7 @@
 //! References to backends.
 
+use std::sync::Arc;
+
 use heddle_api::gateway_api::{BackendObjectReference, BackendRef, GROUP, HttpBackendRef};
 use heddle_ir::protocol::Protocol;
 
@@ -8,9 +10,11 @@ use crate::engine::Reader;
 use crate::gateway_api::certificates::Unresolved;
 use crate::gateway_api::grants::{self, From, To};
 use crate::gateway_api::route::RouteKind;
+use crate::linkerd::authentication::GROUP as LINKERD;
+use crate::linkerd::egress_routes;
 use crate::names::service_host;
 use crate::object::ObjectKey;
-use crate::service::ServiceKey;
+use crate::service::{Service, ServiceKey, ServicePort};
 
 /// A reference to a backend, of whichever type.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,18 @@ pub(crate) fn resolve(
     reference: Reference<'_>,
     destinations: &mut Destinations<'_>,
 ) -> Result<usize, Unresolved> {
+    let (service, port) = find(reader, referrer, reference)?;
+    destinations
+        .add(&service, &port, None)
+        .map_err(|missing| Unresolved::new(INVALID_DESTINATION, missing.message))
+}
+
+/// The port of a service that a route's reference means.
+pub(crate) fn find(
+    reader: &Reader<'_>,
+    referrer: Referrer<'_>,
+    reference: Reference<'_>,
+) -> Result<(Arc<Service>, ServicePort), Unresolved> {
     let Referrer { group: route_group, kind, namespace, parents } = referrer;
     let target = reference.namespace.unwrap_or(namespace);
     let host = match (reference.group, reference.kind) {
@@ -69,6 +85,7 @@ pub(crate) fn resolve(
                 .map(|host| host.to_string())
         }
         (ISTIO, "Hostname") => Some(reference.name.to_ascii_lowercase()),
+        (LINKERD, "EgressNetwork") => None,
         (group, other) => {
             let message =
                 format!("`{other}` of the group `{group}` is no backend that is supported");
@@ -89,6 +106,11 @@ pub(crate) fn resolve(
         return Err(Unresolved::new("RefNotPermitted", message));
     }
     let place = format!("the {} `{target}/{name}`", reference.kind);
+    if group == LINKERD {
+        let found = egress_routes::destination(reader, target, name, reference.port);
+        return found
+            .ok_or_else(|| Unresolved::new("BackendNotFound", format!("{place} does not exist")));
+    }
     let service = host.and_then(|host| reader.read(&ServiceKey(host.into())));
     let Some(service) = service else {
         return Err(Unresolved::new("BackendNotFound", format!("{place} does not exist")));
@@ -104,9 +126,8 @@ pub(crate) fn resolve(
         let message = format!("the port {} of {place} is not for a {}", port.number, kind.as_str());
         return Err(Unresolved::new("UnsupportedProtocol", message));
     }
-    destinations
-        .add(&service, port, None)
-        .map_err(|missing| Unresolved::new(INVALID_DESTINATION, missing.message))
+    let port = port.clone();
+    Ok((service, port))
 }
 
 /// The reference leads somewhere, but no connection can be made: not a fault of the reference.

@@ -36,7 +36,13 @@ fn between(one: &ListenerView, other: &ListenerView) -> Option<Conflict> {
     if one.port != other.port {
         return None;
     }
-    let by_name = |listener: &ListenerView| listener.protocol != Protocol::Tcp;
+    let is_udp = |listener: &ListenerView| listener.protocol == Protocol::Udp;
+    // Ports of datagrams and of connections have only their numbers in common.
+    if is_udp(one) != is_udp(other) {
+        return None;
+    }
+    let by_name =
+        |listener: &ListenerView| !matches!(listener.protocol, Protocol::Tcp | Protocol::Udp);
     if one.is_tls() != other.is_tls() || !by_name(one) || !by_name(other) {
         return Some(Conflict::Protocol);
     }

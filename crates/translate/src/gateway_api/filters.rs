@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_api::gateway_api::{
-    CorsFilter, HeaderFilter, HeaderValue, HttpFilter, HttpFilterType, MirrorFilter, PathModifier,
-    PathModifierType, RedirectFilter, RedirectScheme, RewriteFilter,
+    CorsFilter, ExternalAuthFilter, HeaderFilter, HeaderValue, HttpFilter, HttpFilterType,
+    MirrorFilter, PathModifier, PathModifierType, RedirectFilter, RedirectScheme, RewriteFilter,
 };
 use heddle_diag::Origin;
 use heddle_ir::http_route::{
@@ -23,6 +23,7 @@ pub(crate) struct Filtered<'a> {
     pub(crate) redirect: Option<Redirect>,
     pub(crate) cors: Option<CorsPolicy>,
     pub(crate) mirrors: Vec<&'a MirrorFilter>,
+    pub(crate) external_auth: Option<&'a ExternalAuthFilter>,
     /// Why requests cannot be treated as asked: the filter, what a condition says, and why. They get 500.
     pub(crate) impossible: Option<(&'a HttpFilter, &'static str, String)>,
 }
@@ -57,10 +58,14 @@ pub(crate) fn read<'a>(
             Some(HttpFilterType::Cors) => {
                 found.cors = filter.cors.as_ref().map(|cors| cors_policy(cors, place(cors.at)));
             }
-            Some(HttpFilterType::ExternalAuth) => {
-                let why = "no external authoriser is asked for routes yet, so requests are refused";
-                found.impossible.get_or_insert((filter, "UnsupportedValue", why.to_owned()));
-            }
+            Some(HttpFilterType::ExternalAuth) => match &filter.external_auth {
+                Some(auth) if !is_broken(auth.at) => found.external_auth = Some(auth),
+                // Whom to ask cannot be known, so nobody may pass.
+                Some(_) | None => {
+                    let why = "the filter has an error".to_owned();
+                    found.impossible.get_or_insert((filter, "UnsupportedValue", why));
+                }
+            },
             Some(HttpFilterType::ExtensionRef) => {
                 let kind = filter.extension_ref.as_ref().map_or("", |one| one.kind.as_str());
                 let why =

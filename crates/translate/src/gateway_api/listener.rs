@@ -27,6 +27,7 @@ pub(crate) enum Protocol {
     Https,
     Tls,
     Tcp,
+    Udp,
     /// Not served.
     Other,
 }
@@ -139,13 +140,11 @@ pub(crate) fn view(listener: &Listener, surroundings: &Surroundings<'_>) -> List
         "HTTPS" => (Protocol::Https, &[RouteKind::Http, RouteKind::Grpc]),
         "TLS" => (Protocol::Tls, &[RouteKind::Tls]),
         "TCP" => (Protocol::Tcp, &[RouteKind::Tcp]),
+        "UDP" => (Protocol::Udp, &[RouteKind::Udp]),
         _ => (Protocol::Other, &[]),
     };
     let mut refused = (protocol == Protocol::Other).then(|| {
-        let message = match listener.protocol.as_str() {
-            "UDP" => "datagrams are not forwarded".to_owned(),
-            other => format!("the protocol `{other}` is not supported"),
-        };
+        let message = format!("the protocol `{}` is not supported", listener.protocol);
         Unresolved::new("UnsupportedProtocol", message)
     });
     if refused.is_none() && is_unreadable(listener, written) {
@@ -157,7 +156,7 @@ pub(crate) fn view(listener: &Listener, surroundings: &Surroundings<'_>) -> List
         Protocol::Https | Protocol::Tls => {
             Some(tls(listener, protocol, surroundings, &mut unresolved, &mut refused))
         }
-        Protocol::Http | Protocol::Tcp | Protocol::Other => None,
+        Protocol::Http | Protocol::Tcp | Protocol::Udp | Protocol::Other => None,
     };
     let host = listener.hostname.as_deref().filter(|host| !host.is_empty());
     ListenerView {

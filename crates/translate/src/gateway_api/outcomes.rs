@@ -5,7 +5,6 @@ use crate::outcomes::Becomes::{self, Applied, Ignored, Unsupported};
 type Table = &'static [(&'static str, Becomes)];
 
 const NO_DEFAULT_GATEWAYS: &str = "routes attach to the Gateways that they name; default Gateways are experimental and not supported";
-const NO_AUTHORISER: &str = "no external authoriser is asked for routes; requests get 500";
 const NO_EXTENSION: &str = "there are no filters of heddle's own; requests get 500";
 const NO_OPTIONS: &str = "heddle has no options of its own here";
 
@@ -41,9 +40,7 @@ pub(crate) const HTTP_ROUTE: Table = &[
     ("hostnames", Applied),
     ("parentRefs", Applied),
     ("rules", Applied),
-    ("rules[].filters[].externalAuth", Unsupported(NO_AUTHORISER)),
     ("rules[].filters[].extensionRef", Unsupported(NO_EXTENSION)),
-    ("rules[].backendRefs[].filters[].externalAuth", Unsupported(NO_AUTHORISER)),
     ("rules[].backendRefs[].filters[].extensionRef", Unsupported(NO_EXTENSION)),
     ("useDefaultGateways", Unsupported(NO_DEFAULT_GATEWAYS)),
 ];
@@ -70,7 +67,11 @@ const TCP_ROUTE: Table = &[
     ("useDefaultGateways", Unsupported(NO_DEFAULT_GATEWAYS)),
 ];
 
-const UDP_ROUTE: Table = &[("", Unsupported("datagrams are not forwarded"))];
+const UDP_ROUTE: Table = &[
+    ("parentRefs", Applied),
+    ("rules", Applied),
+    ("useDefaultGateways", Unsupported(NO_DEFAULT_GATEWAYS)),
+];
 
 const REFERENCE_GRANT: Table = &[("from", Applied), ("to", Applied)];
 

@@ -11,7 +11,7 @@ use heddle_api::{At, Object, Written as Places};
 use heddle_diag::{Diagnostic, Origin};
 use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, HttpAction, HttpMatch, HttpRule, Mirror, RetryOn, RetryPolicy,
-    Rewrite, SessionLocation, SessionPersistence, StreamTimeouts, WeightedBackend,
+    Rewrite, RouteAuthorizer, SessionLocation, SessionPersistence, StreamTimeouts, WeightedBackend,
 };
 
 use crate::codes;
@@ -21,7 +21,7 @@ use crate::gateway_api::backend::{self, INVALID_DESTINATION, Reference, Referrer
 use crate::gateway_api::certificates::Unresolved;
 use crate::gateway_api::filters::{self, Filtered};
 use crate::gateway_api::route::RouteKind;
-use crate::gateway_api::{grpc, matches};
+use crate::gateway_api::{external_auth, grpc, matches};
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::report::Report;
@@ -49,6 +49,8 @@ pub(crate) struct Context<'a, 'd> {
     /// Services of whose requests the rules decide; empty at a gateway.
     pub(crate) parents: &'a [ObjectKey],
     pub(crate) places: &'a Places,
+    /// Where rules without backends lead; none: requests get 500.
+    pub(crate) default_backend: Option<usize>,
     pub(crate) destinations: &'a mut Destinations<'d>,
     pub(crate) report: &'a mut Report,
     pub(crate) told: &'a mut Told,
@@ -92,6 +94,7 @@ fn rule(written: &Written, matches: Vec<HttpMatch>, context: &mut Context<'_, '_
     let mut cors = filtered.cors.clone();
     let action = action(written, &filtered, &mut mirrors, &mut cors, context);
     let retry = retry(written.retry.as_ref(), written.timeouts.as_ref(), context);
+    let (action, authorizer) = authorized(written, &filtered, action, context);
     HttpRule {
         origin: place(written.at),
         name: written.name.as_deref().unwrap_or("default").into(),
@@ -108,6 +111,26 @@ fn rule(written: &Written, matches: Vec<HttpMatch>, context: &mut Context<'_, '_
         session: written.session_persistence.as_ref().and_then(|one| session(one, context)),
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer,
+    }
+}
+
+/// Who is asked about the requests of a rule. Where that cannot be known, none of them passes.
+fn authorized(
+    written: &Written,
+    filtered: &Filtered<'_>,
+    action: HttpAction,
+    context: &mut Context<'_, '_>,
+) -> (HttpAction, Option<Arc<RouteAuthorizer>>) {
+    // A backend's filter is for all requests where it is the only one.
+    let of_backend = written.backend_refs.first().filter(|_| written.backend_refs.len() == 1);
+    let mut of_backend = of_backend.iter().flat_map(|backend| &backend.filters);
+    let of_backend = of_backend.find_map(|filter| filter.external_auth.as_ref());
+    let Some(auth) = filtered.external_auth.or(of_backend) else { return (action, None) };
+    let origin = context.places.origin_at(auth.at);
+    match external_auth::authorizer(auth, &origin, context) {
+        Ok(authorizer) => (action, Some(Arc::new(authorizer))),
+        Err(error) => (answer(origin, &error.message), None),
     }
 }
 
@@ -140,7 +163,11 @@ fn action(
         return HttpAction::Redirect(redirect.clone());
     }
     if written.backend_refs.is_empty() {
-        return answer(origin, "the rule has no backend");
+        let Some(index) = context.default_backend else {
+            return answer(origin, "the rule has no backend");
+        };
+        let target = BackendTarget::Destination(index);
+        return HttpAction::Forward(vec![WeightedBackend { target, ..invalid(origin, "", 1) }]);
     }
     let alone = written.backend_refs.len() == 1;
     let backends = written.backend_refs.iter();
@@ -192,9 +219,11 @@ fn weighted_backend(
         refuse(places.origin_at(filter.at), reason, why, context);
         return invalid(origin, why, weight);
     }
-    let copied = !filtered.mirrors.is_empty() || filtered.cors.is_some();
-    if copied && !alone {
-        let why = "mirrors and CORS are done for whole rules, not for one of several backends";
+    let whole =
+        !filtered.mirrors.is_empty() || filtered.cors.is_some() || filtered.external_auth.is_some();
+    if whole && !alone {
+        let why =
+            "mirrors, CORS and ExternalAuth are for whole rules, not for one of several backends";
         refuse(origin.clone(), "UnsupportedValue", why, context);
         return invalid(origin, why, weight);
     }
@@ -235,27 +264,39 @@ pub(crate) fn resolve(
     origin: &Origin,
     context: &mut Context<'_, '_>,
 ) -> Result<usize, Unresolved> {
-    let kind = context.kind;
-    let referrer = Referrer {
-        group: &context.places.origin().group,
-        kind,
-        namespace: context.namespace,
-        parents: context.parents,
-    };
+    let referrer = context.referrer();
     let found = backend::resolve(context.reader, referrer, reference, context.destinations);
     found.inspect_err(|error| {
-        let effect = match (kind, error.reason) {
+        let effect = match (context.kind, error.reason) {
             (RouteKind::Http, INVALID_DESTINATION) => "requests for it get 503",
             (RouteKind::Http, _) => "requests for it get 500",
             (RouteKind::Grpc, _) => "calls to it get UNAVAILABLE",
+            (RouteKind::Udp, _) => "datagrams for it are dropped",
             _ => "connections to it are closed",
         };
-        let message = format!("{}: {effect}", error.message);
-        context.report.push(Diagnostic::error(codes::BACKEND, origin.clone(), message));
-        if error.reason != INVALID_DESTINATION {
-            context.told.unresolved.get_or_insert_with(|| error.clone());
-        }
+        context.unresolved(origin, error, effect);
     })
+}
+
+impl<'a> Context<'a, '_> {
+    /// Who refers to backends.
+    pub(crate) fn referrer(&self) -> Referrer<'a> {
+        Referrer {
+            group: &self.places.origin().group,
+            kind: self.kind,
+            namespace: self.namespace,
+            parents: self.parents,
+        }
+    }
+
+    /// Reports a reference that leads to nothing, and what comes of that.
+    pub(crate) fn unresolved(&mut self, origin: &Origin, error: &Unresolved, effect: &str) {
+        let message = format!("{}: {effect}", error.message);
+        self.report.push(Diagnostic::error(codes::BACKEND, origin.clone(), message));
+        if error.reason != INVALID_DESTINATION {
+            self.told.unresolved.get_or_insert_with(|| error.clone());
+        }
+    }
 }
 
 fn mirror(

@@ -108,7 +108,7 @@ fn shifted(mut served: Served, first: usize) -> Served {
             }
         }
         ServerProtocol::HttpsRedirect => {}
-        ServerProtocol::Tcp(rules) => {
+        ServerProtocol::Tcp(rules) | ServerProtocol::Udp(rules) => {
             for rule in rules {
                 shift_backends(&mut rule.backends);
             }
@@ -170,10 +170,13 @@ fn servers(
             let hosts = virtual_hosts(reader, routes, destinations);
             vec![server(own(), ServerProtocol::Http(hosts))]
         }
-        Protocol::Tcp => {
+        Protocol::Tcp | Protocol::Udp => {
             let oldest = routes.first().and_then(|attached| route(reader, attached));
             let rules = oldest.map(|route| tcp_rule(reader, &route, &[], destinations));
-            vec![server(own(), ServerProtocol::Tcp(rules.into_iter().collect()))]
+            let rules = rules.into_iter().collect();
+            let is_udp = listener.protocol == Protocol::Udp;
+            let made = if is_udp { ServerProtocol::Udp } else { ServerProtocol::Tcp };
+            vec![server(own(), made(rules))]
         }
         Protocol::Tls => tls_servers(reader, listener, routes, destinations, &server),
         Protocol::Other => Vec::new(),
@@ -240,6 +243,7 @@ pub(crate) fn tcp_rule(
         kind: route.kind(),
         parents,
         places: route.written(),
+        default_backend: None,
         destinations,
         report: &mut report,
         told: &mut told,
@@ -256,6 +260,17 @@ pub(crate) fn http_rules(
     parents: &[ObjectKey],
     destinations: &mut Destinations<'_>,
 ) -> Vec<HttpRule> {
+    http_rules_or(reader, route, parents, None, destinations)
+}
+
+/// The same, where rules without backends lead to a destination.
+pub(crate) fn http_rules_or(
+    reader: &Reader<'_>,
+    route: &Route,
+    parents: &[ObjectKey],
+    default_backend: Option<usize>,
+    destinations: &mut Destinations<'_>,
+) -> Vec<HttpRule> {
     let (mut report, mut told) = (Report::default(), Told::default());
     let mut context = Context {
         reader,
@@ -263,6 +278,7 @@ pub(crate) fn http_rules(
         kind: route.kind(),
         parents,
         places: route.written(),
+        default_backend,
         destinations,
         report: &mut report,
         told: &mut told,

@@ -14,7 +14,7 @@ use crate::report::Report;
 /// Keys of `headers` that have a field of their own and are ignored here.
 const PSEUDO_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 /// Keys of `headers` that mean claims of a token; gateways only.
-const CLAIM_PREFIX: &str = "@request.auth.claims";
+pub(super) const CLAIM_PREFIX: &str = "@request.auth.claims";
 
 /// The matches of one rule for one client.
 pub(super) enum RuleMatches {
@@ -73,9 +73,7 @@ pub(super) fn select(drafts: Drafts<'_>, client: &Client<'_>) -> RuleMatches {
         return RuleMatches::AnyOf(Vec::new());
     }
     let taken = drafts.into_iter().filter(|draft| client.takes_http(&draft.applies));
-    // Routes do not look at claims yet; a match that asks for one takes no request, never every one.
-    let known = |http: &HttpMatch| http.claims.is_empty();
-    let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).filter(known).collect();
+    let taken: Vec<HttpMatch> = taken.filter_map(|draft| draft.http).collect();
     if taken.is_empty() { RuleMatches::Never } else { RuleMatches::AnyOf(taken) }
 }
 
@@ -99,6 +97,7 @@ fn one(
         })
     };
     let path = text("uri", &written.uri, report);
+    check_selectors(object, written, report);
     let scheme = text("scheme", &written.scheme, report);
     let method = text("method", &written.method, report);
     let authority = text("authority", &written.authority, report);
@@ -150,6 +149,34 @@ fn one(
         claims,
         parts: Vec::new(),
     })
+}
+
+/// What of a match has no effect, as in Istio.
+fn check_selectors(object: &Object<VirtualService>, written: &Written, report: &mut Report) {
+    let of_text = |uri: &StringMatch| uri.exact.is_some() || uri.prefix.is_some();
+    if written.ignore_uri_case == Some(true) && !written.uri.as_ref().is_some_and(of_text) {
+        let why =
+            "it is for `uri.exact` and `uri.prefix`; an expression begins with `(?i)` instead";
+        report.ignored(object.origin_of(written.at, "ignoreUriCase"), why);
+    }
+    // A delegate is bound to the gateways of whoever delegates to it.
+    if object.spec.hosts.is_empty() {
+        return;
+    }
+    let namespace = &object.meta.namespace;
+    let bound = Gateways::new(&object.spec.gateways, namespace).full();
+    let is_bound = |gateway: &Arc<str>| match bound.is_empty() {
+        true => **gateway == *MESH,
+        false => bound.contains(gateway),
+    };
+    let own = Gateways::new(&written.gateways, namespace).full();
+    for (index, gateway) in own.iter().enumerate().filter(|(_, gateway)| !is_bound(gateway)) {
+        let origin = object.origin_of_item(written.at, "gateways", index);
+        let message =
+            format!("the VirtualService is not bound to `{gateway}`: the match is not for it");
+        report.warning(crate::codes::UPSTREAM_WARNING, origin.clone(), message);
+        report.ignored(origin, "the VirtualService is not bound to it");
+    }
 }
 
 /// Whether a match has no field at all.

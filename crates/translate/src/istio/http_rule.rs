@@ -172,6 +172,7 @@ fn rule(
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }
 
@@ -392,5 +393,6 @@ pub(crate) fn default_rule(origin: Origin, destination: usize, retry: RetryPolic
         session: None,
         stream_timeouts: StreamTimeouts::default(),
         failures: Vec::new(),
+        authorizer: None,
     }
 }

@@ -20,15 +20,15 @@ const RESOURCE_EXHAUSTED: u8 = 8;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
-/// What a route without `retries` does, as the profile has it. Istio retries twice, also on gRPC answers that say
-/// the request may have been worked on; heddle's own default retries only what cannot have reached the application,
-/// since everything else may be done twice.
+/// What a route without `retries` does, as the profile has it, and the conditions of `retries` without `retryOn`: Istio's,
+/// to which heddle adds what cannot have reached the application.
 pub(crate) fn outbound_default(profile: Profile) -> RetryPolicy {
     let (on, name) = match profile {
-        Profile::Heddle => (
-            vec![RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::ResetBeforeRequest],
-            "default retries (only before the request was sent)",
-        ),
+        Profile::Heddle => {
+            let mut on = istio_default();
+            on.push(RetryOn::ResetBeforeRequest);
+            (on, "default retries")
+        }
         Profile::IstioSidecar => (istio_default(), "default retries (Istio)"),
         // Linkerd retries nothing that nobody asked it to (API.md hazard 14).
         Profile::Linkerd => return RetryPolicy::never(),

@@ -16,6 +16,7 @@ use heddle_ir::destination::{
     ConnectionPool, Http2Keepalive, LoadBalancing, OutlierDetection, ProxyProtocolVersion,
     RetryBudget, TcpKeepalive, Tunnel, TunnelMethod,
 };
+use heddle_ir::protocol::Protocol;
 
 use crate::codes;
 use crate::istio::load_balancer;
@@ -147,6 +148,17 @@ impl<'a> Policies<'a> {
             || default_pool(mesh),
             |block| pool(block.written, block.value, mesh, report),
         )
+    }
+
+    /// As [`Self::connection_pool`], for a port of this protocol: the mesh's word on HTTP/2 counts where HTTP is declared
+    /// only, as nobody knows what else is spoken. A rule's own word counts everywhere.
+    pub(crate) fn connection_pool_of(&self, mesh: &Mesh, protocol: Protocol) -> ConnectionPool {
+        // Findings on the rule are made by its own report.
+        let mut pool = self.connection_pool(mesh, &mut Report::default());
+        let own =
+            self.connection_pool.and_then(|block| block.value.http.as_ref()?.h2_upgrade_policy);
+        pool.upgrade_to_http2 &= protocol.is_http() || own == Some(H2UpgradePolicy::Upgrade);
+        pool
     }
 
     pub(crate) fn outlier_detection(

@@ -13,7 +13,7 @@ use crate::crossing;
 use crate::destinations::Destinations;
 use crate::engine::{Reader, Topic};
 use crate::istio::virtual_service::{Contest, Vs, shadowed_by, shadows};
-use crate::istio::{export_to, http_rule, l4_rule, passthrough_report, reach};
+use crate::istio::{claims_report, export_to, http_rule, l4_rule, passthrough_report, reach};
 use crate::mesh::MeshKey;
 use crate::names::full_name;
 use crate::object::ObjectKey;
@@ -211,6 +211,9 @@ fn check_gateways(reader: &Reader<'_>, object: &Vs, report: &mut Report) {
         bound.push((index, found));
     }
     check_gateway_hosts(object, &bound, report);
+    for (_, gateway) in &bound {
+        claims_report::check(reader, object, gateway, report);
+    }
 }
 
 /// A gateway routes a host only when one of its servers lists a host that covers it.

@@ -11,38 +11,38 @@ use heddle_ident::Cidr;
 use heddle_ir::authorization::{
     Attribute, Clause, Condition, Fallback, Policy, PolicyAction, Rule, SystemPolicies, ValueMatch,
 };
+use heddle_ir::matching::TextMatch;
 
 use crate::codes;
 use crate::engine::{Kind, Reader, Topic};
+use crate::linkerd::egress_routes;
 use crate::object::by_age;
 use crate::report::Report;
 use crate::workload::Facts;
 
-type Network = Arc<Object<EgressNetwork>>;
+pub(crate) type Network = Arc<Object<EgressNetwork>>;
 
 /// A range of a network, with the ranges within it that are not meant.
-struct Range {
+pub(crate) struct Range {
     /// None: everything outside of the cluster's networks.
-    cidr: Option<Cidr>,
-    except: Vec<Cidr>,
+    pub(crate) cidr: Option<Cidr>,
+    pub(crate) except: Vec<Cidr>,
 }
 
 /// What EgressNetworks say about the connections of a workload; none where they refuse nothing.
 pub(crate) fn system(reader: &Reader<'_>, facts: &Facts) -> Option<SystemPolicies> {
     let networks = of_client(reader, &facts.namespace);
-    // From the one that decides to those that it decides before.
-    let mut ranges: Vec<(&Network, Range)> = networks
-        .iter()
-        .flat_map(|network| ranges(network).map(move |range| (network, range)))
-        .collect();
-    ranges.sort_by_key(|(_, range)| {
-        std::cmp::Reverse(range.cidr.map_or(0, |cidr| cidr.prefix_bits()))
-    });
+    let ranges = by_precedence(&networks);
     let mut policies = Vec::new();
     let mut before: Vec<Clause> = Vec::new();
     for (network, range) in ranges {
         if denies(network) {
-            let clauses = std::iter::once(inside(reader, &range)).chain(before.clone()).collect();
+            let mut clauses = vec![inside(reader, &range)];
+            clauses.extend(before.clone());
+            // What a route of the network has taken goes on.
+            if !egress_routes::of_network(reader, network, &facts.namespace).is_empty() {
+                clauses.push(not_routed(network));
+            }
             let origin = network.origin_of(network.spec.at, "trafficPolicy");
             policies.push(Arc::new(Policy {
                 origin: origin.clone(),
@@ -58,8 +58,26 @@ pub(crate) fn system(reader: &Reader<'_>, facts: &Facts) -> Option<SystemPolicie
     (!policies.is_empty()).then(|| SystemPolicies::new(Fallback::Allow, policies))
 }
 
+/// The ranges of networks, from the one that decides to those that it decides before.
+pub(crate) fn by_precedence(networks: &[Network]) -> Vec<(&Network, Range)> {
+    let of_network = |network| ranges(network).map(move |range| (network, range));
+    let mut ranges: Vec<(&Network, Range)> = networks.iter().flat_map(of_network).collect();
+    ranges.sort_by_key(|(_, range)| {
+        std::cmp::Reverse(range.cidr.map_or(0, |cidr| cidr.prefix_bits()))
+    });
+    ranges
+}
+
+/// Not what a route of the network sends on.
+fn not_routed(network: &Network) -> Clause {
+    let name = format!("/{}", egress_routes::host(&network.meta.namespace, &network.meta.name));
+    let values = vec![ValueMatch::Text(TextMatch::Exact(name.into()))];
+    let condition = Condition { attribute: Attribute::DestinationName, values, negate: true };
+    Clause { alternatives: vec![vec![condition]] }
+}
+
 /// The networks that count for clients of a namespace, the oldest first.
-fn of_client(reader: &Reader<'_>, namespace: &Arc<str>) -> Vec<Network> {
+pub(crate) fn of_client(reader: &Reader<'_>, namespace: &Arc<str>) -> Vec<Network> {
     let own = all(reader, namespace);
     if own.is_empty() { all(reader, &reader.options().linkerd.egress_namespace) } else { own }
 }

@@ -106,7 +106,11 @@ fn inbound(rule: HttpRule, hostnames: &[String], name: &Arc<str>) -> HttpRule {
 }
 
 /// The matches, each for each of the hosts; without hosts as they are.
-fn of_hosts(origin: &Origin, matches: Vec<HttpMatch>, hostnames: &[String]) -> Vec<HttpMatch> {
+pub(crate) fn of_hosts(
+    origin: &Origin,
+    matches: Vec<HttpMatch>,
+    hostnames: &[String],
+) -> Vec<HttpMatch> {
     let hosts: Vec<TextMatch> = hostnames
         .iter()
         .filter_map(|text| HostPattern::parse(text).ok())

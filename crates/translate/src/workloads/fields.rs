@@ -4,8 +4,8 @@
 //! says offline what would become of them, asks here.
 
 use heddle_api::kubernetes::{
-    Container, CronJob, Deployment, Job, PodSpec, PodTemplate, Protocol, Service, ServiceType,
-    StatefulSet, Volume,
+    Container, CronJob, Deployment, Job, PodSpec, PodTemplate, Protocol, Service, StatefulSet,
+    Volume,
 };
 
 use heddle_api::{At, Decode, LabelSelector, Resource as AnyObject, Written};
@@ -178,22 +178,9 @@ fn service_values(object: &AnyObject, service: &Service, report: &mut Report) {
         let why = "addresses of the host are not taken; `type: LoadBalancer` opens the ports of 127.0.0.1";
         warn(object, at, "externalIPs", why, report);
     }
-    let published = matches!(service.kind, Some(ServiceType::LoadBalancer | ServiceType::NodePort));
-    let headless = service.cluster_ip.as_deref() == Some("None");
     for port in &service.ports {
-        match port.protocol {
-            Some(Protocol::Udp) if published => {
-                let why = "UDP ports are not published on the host, nor carried to the Service's address; `clusterIP: None` leads its name to the pods";
-                warn(object, port.at, "protocol", why, report);
-            }
-            Some(Protocol::Udp) if !headless => {
-                let why = "datagrams are not carried to the Service's address; `clusterIP: None` leads its name to the pods";
-                warn(object, port.at, "protocol", why, report);
-            }
-            Some(Protocol::Sctp) => {
-                warn(object, port.at, "protocol", "SCTP is not carried", report);
-            }
-            _ => {}
+        if port.protocol == Some(Protocol::Sctp) {
+            warn(object, port.at, "protocol", "SCTP is not carried", report);
         }
     }
 }
@@ -359,20 +346,8 @@ fn container_values(object: &AnyObject, container: &Container, report: &mut Repo
         }
     }
     for port in &container.ports {
-        match port.protocol {
-            Some(Protocol::Sctp) => {
-                warn(object, port.at, "protocol", "SCTP is not carried", report);
-            }
-            Some(Protocol::Udp) if port.host_port.is_some() => {
-                warn(
-                    object,
-                    port.at,
-                    "hostPort",
-                    "UDP ports are not published on the host",
-                    report,
-                );
-            }
-            _ => {}
+        if port.protocol == Some(Protocol::Sctp) {
+            warn(object, port.at, "protocol", "SCTP is not carried", report);
         }
     }
     for probe in [&container.startup_probe, &container.liveness_probe, &container.readiness_probe] {

@@ -40,8 +40,8 @@ struct Wanted {
     labels: Labels,
     annotations: Labels,
     service_type: String,
-    /// By number: the protocol, in small letters.
-    ports: BTreeMap<u16, String>,
+    /// By number, and whether it is one of UDP: the protocol, in small letters.
+    ports: BTreeMap<(u16, bool), String>,
 }
 
 /// The objects of the gateways that Gateways ask for and the objects do not bring. The same objects give the same
@@ -105,7 +105,7 @@ fn add_istio(objects: &[AnyObject], brought: &[&Labels], wanted: &mut Vec<Wanted
         for gateway in found.iter().filter(|gateway| selects(&gateway.spec.selector, &one.labels)) {
             for server in gateway.spec.servers.iter().filter(|s| !gateway.is_broken(s.at)) {
                 let protocol = server.port.protocol.to_ascii_lowercase();
-                one.ports.entry(server.port.number).or_insert(protocol);
+                one.ports.entry((server.port.number, false)).or_insert(protocol);
             }
         }
     }
@@ -148,7 +148,7 @@ fn add_gateway_api(objects: &[AnyObject], brought: &[&Labels], wanted: &mut Vec<
         let mut one = Wanted::for_gateway(gateway);
         for listener in &spec.listeners {
             let protocol = listener.protocol.to_ascii_lowercase();
-            one.ports.entry(listener.port).or_insert(protocol);
+            one.ports.entry((listener.port, protocol == "udp")).or_insert(protocol);
         }
         for object in objects {
             let (AnyObject::ListenerSet(set) | AnyObject::XListenerSet(set)) = object else {
@@ -159,7 +159,7 @@ fn add_gateway_api(objects: &[AnyObject], brought: &[&Labels], wanted: &mut Vec<
             if parent.is_gateway() && parent.name == meta.name && *namespace == meta.namespace {
                 for listener in &set.spec.listeners {
                     let protocol = listener.protocol.to_ascii_lowercase();
-                    one.ports.entry(listener.port).or_insert(protocol);
+                    one.ports.entry((listener.port, protocol == "udp")).or_insert(protocol);
                 }
             }
         }
@@ -284,12 +284,12 @@ impl Wanted {
         map(&mut json, "selector", &self.labels);
         json.key("ports");
         json.open_list();
-        for (number, protocol) in &self.ports {
+        for ((number, is_udp), protocol) in &self.ports {
             json.open_object();
             json.field("name", &format!("{}-{number}", port_prefix(protocol)));
             json.key("port");
             json.raw(&number.to_string());
-            if protocol == "udp" {
+            if *is_udp {
                 json.field("protocol", "UDP");
             }
             json.close_object();

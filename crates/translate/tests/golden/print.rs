@@ -119,6 +119,10 @@ pub(crate) fn resource(resource: &Resource) -> String {
                 writeln!(out, "routed {}:{} -> {}", one.host, one.port, one.table).unwrap();
             }
             writeln!(out, "unknown {:?}", index.unknown_destinations).unwrap();
+            for one in &index.networks {
+                writeln!(out, "network {:?} {:?} but {:?}", one.table, one.ranges, one.except)
+                    .unwrap();
+            }
         }
         Resource::Inbound(inbound) => {
             for port in &inbound.ports {
@@ -276,6 +280,11 @@ fn gateway_of(out: &mut String, gateway: &Gateway) {
                         writeln!(out, " tcp {:?} -> {to}", one.destination_ranges).unwrap();
                     }
                 }
+                ServerProtocol::Udp(rules) => {
+                    for one in rules {
+                        writeln!(out, " udp -> {}", backends(&one.backends)).unwrap();
+                    }
+                }
                 ServerProtocol::Tls(rules) => {
                     for one in rules {
                         let to = backends(&one.backends);
@@ -345,6 +354,22 @@ fn rule(out: &mut String, rule: &HttpRule) {
     writeln!(out, "  timeout {:?} retry {}", rule.timeout, retry(&rule.retry)).unwrap();
     if rule.stream_timeouts != heddle_ir::http_route::StreamTimeouts::default() {
         writeln!(out, "  {:?}", rule.stream_timeouts).unwrap();
+    }
+    if let Some(own) = &rule.authorizer {
+        let asked = &own.authorizer;
+        writeln!(
+            out,
+            "  asks {} {}:{} {:?} body {:?} headers {:?} or {} after {:?}",
+            asked.name,
+            asked.host,
+            asked.port,
+            asked.protocol,
+            asked.body,
+            own.request_headers,
+            asked.status_on_error,
+            asked.timeout
+        )
+        .unwrap();
     }
     for failure in &rule.failures {
         writeln!(out, "  failure {} to {}", failure.first, failure.last).unwrap();

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Response};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// Which part is played: `http`, `grpc`, both as `mesh`, or the `client` of rows.
+/// Which part is played: `http`, `grpc`, both as `mesh`, HTTP with and without TLS as `streams`, `datagrams`, or the
+/// `client` of rows.
 pub(super) const PART: &str = "HEDDLE_TEST_PART";
 /// The name that answers carry.
 pub(super) const NAME: &str = "HEDDLE_TEST_NAME";
@@ -36,6 +37,10 @@ fn a_part() {
                 tokio::join!(serve(8080, http1), serve(7070, http2));
             }
             "client" => client().await,
+            "streams" => {
+                tokio::join!(serve(3000, http1), serve(8443, within_tls));
+            }
+            "datagrams" => tell_datagrams().await,
             _ => {
                 tokio::join!(serve(3000, http1), serve(3001, http2));
             }
@@ -74,7 +79,7 @@ fn name() -> String {
 }
 
 /// Answers each request with what it was; `delay=` in the query holds the answer back.
-async fn http1(mut stream: TcpStream) -> std::io::Result<()> {
+async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut read = Vec::new();
     loop {
         let end = loop {
@@ -97,15 +102,18 @@ async fn http1(mut stream: TcpStream) -> std::io::Result<()> {
         if path.contains("delay=1s") {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let told = json!({"name": name(), "method": method, "path": path, "headers": headers});
+        let told = json!({"name": name(), "method": method, "path": path, "headers": &headers});
         let body = if method == "HEAD" { String::new() } else { told.to_string() };
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await?;
+        if headers.contains(&json!(["connection", "close"])) {
+            return stream.shutdown().await;
+        }
     }
 }
 
 /// Says OK in gRPC's way, and who says so.
-async fn http2(stream: TcpStream) -> std::io::Result<()> {
+async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
     let mut connection = h2::server::handshake(stream).await.map_err(std::io::Error::other)?;
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         tokio::spawn(async move {
@@ -122,6 +130,31 @@ async fn http2(stream: TcpStream) -> std::io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// The folder of the certificate that is presented, and the port of datagrams.
+pub(super) const CERTIFICATES: &str = "HEDDLE_TEST_CERTIFICATES";
+pub(super) const PORT: &str = "HEDDLE_TEST_PORT";
+
+/// HTTP of either version inside of TLS.
+async fn within_tls(stream: TcpStream) -> std::io::Result<()> {
+    let folder = std::env::var(CERTIFICATES).unwrap();
+    let stream = super::tls::accept(stream, std::path::Path::new(&folder)).await?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return http2(stream).await;
+    }
+    http1(stream).await
+}
+
+/// Sends datagrams back with the name before them.
+async fn tell_datagrams() {
+    let port: u16 = std::env::var(PORT).unwrap().parse().unwrap();
+    let socket = UdpSocket::bind(("0.0.0.0", port)).await.unwrap();
+    let mut buffer = vec![0; 65_535];
+    while let Ok((bytes, from)) = socket.recv_from(&mut buffer).await {
+        let answer = [name().as_bytes(), b" ", &buffer[..bytes]].concat();
+        let _ = socket.send_to(&answer, from).await;
+    }
 }
 
 /// An empty message in gRPC's frame.

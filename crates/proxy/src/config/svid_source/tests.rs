@@ -64,7 +64,7 @@ async fn the_expected_identity_is_taken_renewed_and_kept_when_the_source_goes() 
     let (asked, _is_asked) = mpsc::channel(1);
     let listener = UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let source = Source { views: receiver, asked };
+    let source = Source { views: receiver, asked, tokens: mpsc::channel(1).0 };
     let server = tokio::spawn(serve(source, listener, async { drop(stopped.await) }));
 
     let identity = Arc::new(Identity::new(default_provider(), Arc::new(SystemClock)));

@@ -11,11 +11,12 @@ use http::HeaderMap;
 use super::{Broken, RequestSink};
 use crate::admission::http2::Received;
 use crate::forward::copies::{BODY_BYTES_MAX, Copies};
+use crate::forward::upgraded::Http1Client;
 use crate::forward::watch::Watch;
 
 /// A request body on its way, and what has been kept of it for another try.
-pub(crate) struct Upload {
-    body: RecvStream,
+pub(crate) struct Upload<'c> {
+    body: Source<'c>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     keep_bytes_max: usize,
@@ -37,6 +38,12 @@ pub(crate) struct Upload {
     tee: Option<Tee>,
 }
 
+/// Where a body comes from.
+enum Source<'c> {
+    Http2(RecvStream),
+    Http1(Http1Client<'c>),
+}
+
 /// A body as it passed, for copies of its request.
 struct Tee {
     copies: Rc<Copies>,
@@ -50,10 +57,27 @@ enum End {
     Trailers(HeaderMap),
 }
 
-impl Upload {
+impl<'c> Upload<'c> {
     pub(crate) fn new(body: Received, keep_bytes_max: usize, is_grpc: bool) -> Self {
-        let Received { stream: body, front } = body;
-        let ended = body.is_end_stream().then_some(End::Plain);
+        let Received { stream, front } = body;
+        let is_end = stream.is_end_stream();
+        Self::of(Source::Http2(stream), is_end, front, keep_bytes_max, is_grpc)
+    }
+
+    /// The body of a request that came over HTTP/1.
+    pub(crate) fn of_http1(client: Http1Client<'c>, keep_bytes_max: usize, is_grpc: bool) -> Self {
+        let is_end = client.is_end();
+        Self::of(Source::Http1(client), is_end, Vec::new(), keep_bytes_max, is_grpc)
+    }
+
+    fn of(
+        body: Source<'c>,
+        is_end: bool,
+        front: Vec<Bytes>,
+        keep_bytes_max: usize,
+        is_grpc: bool,
+    ) -> Self {
+        let ended = is_end.then_some(End::Plain);
         let front_bytes = front.iter().map(Bytes::len).sum();
         let mut messages = is_grpc.then(MessageCounter::default);
         if let Some(messages) = &mut messages {
@@ -158,7 +182,6 @@ impl Upload {
             }
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
-                    let _ = self.body.flow_control().release_capacity(piece.len());
                     if let Some(progress) = self.watch.progress() {
                         progress.note();
                     }
@@ -196,5 +219,30 @@ impl Upload {
     /// Keeps no more of it.
     pub(super) fn forget(&mut self) {
         self.keep_bytes_max = 0;
+    }
+}
+
+impl Source<'_> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        match self {
+            Self::Http2(body) => {
+                let piece = ready!(body.poll_data(cx));
+                if let Some(Ok(piece)) = &piece {
+                    let _ = body.flow_control().release_capacity(piece.len());
+                }
+                Poll::Ready(piece)
+            }
+            Self::Http1(client) => client.poll_data(cx),
+        }
+    }
+
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+        match self {
+            Self::Http2(body) => body.poll_trailers(cx),
+            Self::Http1(_) => Poll::Ready(Ok(None)),
+        }
     }
 }

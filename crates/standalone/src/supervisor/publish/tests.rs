@@ -9,7 +9,7 @@ async fn with_publisher<T>(work: impl AsyncFnOnce(Publisher) -> T) -> T {
     let (client, driver) = Client::new(near).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        crate::host::serve(Server::new(far).unwrap()).await.unwrap();
+        crate::host::serve(Server::new(far).unwrap(), None).await.unwrap();
     });
     tasks.spawn(async move {
         driver.run().await.unwrap();
@@ -38,7 +38,7 @@ async fn greeting(address: SocketAddr) -> String {
 
 fn wish(host: &str, target: SocketAddr, workload: &str, ready: bool) -> Wish {
     let (host, workload) = (host.parse().unwrap(), workload.into());
-    Wish { host, target, workload, service: String::new(), ready }
+    Wish { host, target, workload, service: String::new(), ready, udp: false }
 }
 
 /// A port that was free a moment ago.

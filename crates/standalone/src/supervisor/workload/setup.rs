@@ -113,9 +113,7 @@ fn set_up_blocking(
     write_etc(services, &desired, &addresses, &files).map_err(files_error)?;
     let prober = Prober::new(port.namespace(), addresses);
     let given = Given::default();
-    if !desired.meshed {
-        given.give(&services.virtual_addresses.current(), port.namespace());
-    }
+    given.give(&services.virtual_addresses.current(desired.meshed), port.namespace());
     Ok(Context { services: Arc::clone(services), desired, port, prober, files, given })
 }
 

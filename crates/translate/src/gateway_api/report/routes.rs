@@ -72,6 +72,7 @@ pub(crate) fn translate(
         kind: route.kind(),
         parents,
         places: route.written(),
+        default_backend: None,
         destinations: &mut destinations,
         report,
         told: &mut told,
@@ -123,11 +124,7 @@ fn accepted(
             linkerd::inbound_route::report_server(reader, route, &key, &origin, report);
             return None;
         }
-        (LINKERD, "EgressNetwork") => {
-            let message = "routes of EgressNetworks are not followed yet: the network's `trafficPolicy` alone counts";
-            report.unsupported(origin(), message);
-            return None;
-        }
+        (LINKERD, "EgressNetwork") => linkerd::egress_routes::refusal(reader, route, &key),
         (group, kind) => {
             let message = format!("routes attach to no `{kind}` of the group `{group}` here");
             report.unsupported(origin(), message);
@@ -168,9 +165,6 @@ fn on_gateway(
     let attached = reader.read(&AttachedKey(gateway));
     let outcome = attached.outcomes.get(&(route.key(), index)).copied();
     Some(match outcome.unwrap_or(Outcome::NoMatchingParent) {
-        Outcome::Accepted if route.kind() == RouteKind::Udp => {
-            Some(("UnsupportedProtocol", "datagrams are not forwarded".to_owned()))
-        }
         Outcome::Accepted => None,
         Outcome::NoMatchingParent => {
             Some(("NoMatchingParent", "no listener has this name and port".to_owned()))
@@ -211,7 +205,8 @@ fn on_service(
         return Some(Some(("UnsupportedValue", why.to_owned())));
     }
     if route.kind() == RouteKind::Udp {
-        return Some(Some(("UnsupportedProtocol", "datagrams are not forwarded".to_owned())));
+        let message = "datagrams between workloads go by the kernel, where no route is asked";
+        return Some(Some(("UnsupportedProtocol", message.to_owned())));
     }
     if route.is_unattachable() {
         let message = "the route has an error, see `analyze`".to_owned();

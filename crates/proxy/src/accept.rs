@@ -44,7 +44,15 @@ pub(crate) async fn serve(
                     source,
                     worker.drain.enter(),
                 ));
-                wait_for_room(&worker).await;
+                let draining = poll_fn(|cx| match guard.poll_draining(cx) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                });
+                tokio::select! {
+                    biased;
+                    () = draining => return,
+                    () = wait_for_room(&worker) => {}
+                }
             }
         }
     }

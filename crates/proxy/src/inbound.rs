@@ -4,7 +4,7 @@ pub(crate) mod http1;
 pub(crate) mod http2;
 mod peer;
 pub(crate) mod standing;
-mod stream;
+pub(crate) mod stream;
 
 use std::cell::RefCell;
 use std::io;

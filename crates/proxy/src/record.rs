@@ -34,10 +34,45 @@ pub(crate) struct Recorders {
 /// Between whom, as far as the labels of metrics tell.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Pair {
-    /// From a peer to a port of the own workload.
-    Inbound { peer: Option<SpiffeId>, source: IpAddr, port: u16, grpc: bool },
+    /// From a peer to a port of the own workload. The peer's workload is there once it is known.
+    Inbound {
+        peer: Option<SpiffeId>,
+        workload: Option<WorkloadId>,
+        source: IpAddr,
+        port: u16,
+        grpc: bool,
+    },
     /// To a workload behind a destination, or to none.
-    Outbound { destination: Option<DestinationId>, workload: Option<WorkloadId>, grpc: bool },
+    Outbound {
+        destination: Option<DestinationId>,
+        workload: Option<WorkloadId>,
+        mutual_tls: bool,
+        grpc: bool,
+    },
+}
+
+impl Pair {
+    /// From a peer, as far as the snapshot knows its workload.
+    pub(crate) fn inbound(
+        snapshot: &Snapshot,
+        peer: Option<&SpiffeId>,
+        source: IpAddr,
+        port: u16,
+        grpc: bool,
+    ) -> Self {
+        let workload = workload_of(snapshot, peer, source).map(|workload| workload.id.clone());
+        Self::Inbound { peer: peer.cloned(), workload, source, port, grpc }
+    }
+}
+
+/// The workload at an address, if that is whose identity the peer has proven.
+fn workload_of<'s>(
+    snapshot: &'s Snapshot,
+    peer: Option<&SpiffeId>,
+    source: IpAddr,
+) -> Option<&'s Arc<Workload>> {
+    let known = snapshot.workloads.get(&source);
+    known.filter(|workload| peer.is_none_or(|peer| workload.identity == *peer))
 }
 
 impl Recorders {
@@ -222,8 +257,7 @@ pub(crate) fn inbound(
     services: &[ServiceReference],
     grpc: bool,
 ) -> Recorder {
-    let known = snapshot.workloads.get(&source);
-    let known = known.filter(|workload| peer.is_none_or(|peer| workload.identity == *peer));
+    let known = workload_of(snapshot, peer, source);
     let principal = peer.map(ToString::to_string).unwrap_or_default();
     let source = known.map_or_else(
         || WorkloadLabels {

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -32,6 +33,9 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub(crate) const FRAME_BYTES_MAX: u32 = 32 * 1024;
 /// Streams that a peer may have reset and that are still remembered; more, and it is cut off (CVE-2023-44487).
 pub(crate) const RESET_STREAMS_MAX: usize = 64;
+
+/// How long a client without requests may take to answer that its connection ends.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// One request of a connection.
 pub(crate) struct Stream {
@@ -65,6 +69,7 @@ pub(crate) async fn serve_connection<F: Future<Output = ()> + 'static>(
     let active = Rc::new(Cell::new(0_usize));
     let mut deadline = Deadline::new(Instant::now() + limits.idle_timeout);
     let mut ending = false;
+    let mut farewell: Option<Deadline> = None;
     loop {
         let accepted = poll_fn(|cx| {
             if !ending && guard.poll_draining(cx) {
@@ -79,12 +84,24 @@ pub(crate) async fn serve_connection<F: Future<Output = ()> + 'static>(
                     ending = true;
                     connection.graceful_shutdown();
                     // Have the shutdown written.
-                    return connection.poll_accept(cx);
+                    if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                        return Poll::Ready(accepted);
+                    }
+                    return farewell
+                        .insert(Deadline::new(Instant::now() + FAREWELL_MAX))
+                        .poll(cx)
+                        .map(|()| None);
                 }
                 deadline.set(Instant::now() + limits.idle_timeout);
                 return deadline.poll(cx).map(|()| None);
             }
-            Poll::Pending
+            // A client that does not say goodbye would stay for ever.
+            if !ending || active.get() > 0 {
+                farewell = None;
+                return Poll::Pending;
+            }
+            let due = || Deadline::new(Instant::now() + FAREWELL_MAX);
+            farewell.get_or_insert_with(due).poll(cx).map(|()| None)
         })
         .await;
         let Some(Ok((request, respond))) = accepted else { return };

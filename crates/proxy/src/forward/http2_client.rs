@@ -118,7 +118,10 @@ async fn connect_new(
     permit: &Permit,
 ) -> Result<Place, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
-    let _connecting = endpoint.http2_connecting.lock().await;
+    // Not for longer than a connection may take: where it does not come about, each of those who wait would try in turn.
+    let wait_max = state.destination.connection_pool.connect_timeout;
+    let connecting = tokio::time::timeout(wait_max, endpoint.http2_connecting.lock());
+    let _connecting = connecting.await.map_err(|_| UpstreamError::Timeout(wait_max))?;
     if let Some(place) = take(state, endpoint) {
         return Ok(place);
     }

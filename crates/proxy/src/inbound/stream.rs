@@ -98,16 +98,17 @@ fn recorder(
     port: u16,
 ) -> Option<Arc<TcpRecorder>> {
     let (peer, source) = (facts.peer_identity(), source.ip());
-    let pair = Pair::Inbound { peer: peer.cloned(), source, port, grpc: false };
+    let snapshot = worker.shared.configuration.snapshot();
+    let pair = Pair::inbound(&snapshot, peer, source, port, false);
     worker.recorders.streams(pair, |metrics, kind| {
-        let snapshot = worker.shared.configuration.snapshot();
         let services = record::services_on(&snapshot, port);
         record::inbound(metrics, kind, &snapshot, peer, source, services, false)
     })
 }
 
-/// Ready when a change of configuration denies what the configuration of this generation permitted.
-async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
+/// Ready when a change of configuration denies what the configuration of this generation permitted, or the peer's
+/// certificate is revoked. Authorisers outside are not asked again.
+pub(crate) async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64) {
     let mut changes = worker.shared.configuration.changes();
     loop {
         // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
@@ -117,12 +118,11 @@ async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
         }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
-        let admitted = if snapshot.generation == decided {
-            Ok(())
-        } else {
-            admission::stream::admit(worker, peer.party(), inbound).await.map(drop)
+        let denied = match snapshot.generation {
+            same if same == decided => None,
+            _ => admission::stream::denial_of(inbound, &peer.facts),
         };
-        if let Err(origin) = admitted {
+        if let Some(origin) = denied {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             admission::stream::note_decided(worker, peer.party());
             return super::denied(worker, peer, &"stream under way newly", &origin);

@@ -520,6 +520,7 @@ pub(crate) fn recorder_of(
         let pair = Pair::Outbound {
             destination: destination.map(|destination| destination.id.clone()),
             workload: endpoint.and_then(|endpoint| endpoint.workload.clone()),
+            mutual_tls: ended.mutual_tls,
             grpc,
         };
         worker.recorders.requests(pair, |metrics, kind| {

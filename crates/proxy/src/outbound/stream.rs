@@ -201,6 +201,7 @@ async fn connect(
     let pair = Pair::Outbound {
         destination: Some(destination.id.clone()),
         workload: known.and_then(|endpoint| endpoint.workload.clone()),
+        mutual_tls,
         grpc: false,
     };
     let recorder = worker.recorders.streams(pair, |metrics, kind| {

@@ -573,6 +573,7 @@ pub(crate) struct GatewaySide {
     pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// What the server declares.
     pub(crate) server_protocol: Protocol,
+    pub(crate) limits: Limits,
 }
 
 impl GatewaySide {
@@ -586,13 +587,14 @@ impl GatewaySide {
             trusted_hops: 0,
             jwt_rules: Vec::new(),
             server_protocol: Protocol::Http1,
+            limits: Limits::default(),
         }
     }
 
     pub(crate) fn effects(self) -> Vec<Effect> {
         let client = ClientSide::new(self.endpoints);
         let mut effects = client.effects();
-        let mut own = settings("gateway", Limits::default());
+        let mut own = settings("gateway", self.limits);
         own.role = ProxyRole::Gateway;
         let id = own.workload.id.clone();
         effects.retain(|effect| !matches!(effect, Effect::Set(ResourceName::Proxy(_), _)));

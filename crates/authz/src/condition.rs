@@ -210,6 +210,7 @@ fn normalize_attribute(attribute: &Attribute) -> Attribute {
         Attribute::RequestHeader(name) => match &**name {
             ":authority" | "host" => Attribute::Host,
             ":method" => Attribute::Method,
+            ":path" => Attribute::PathAndQuery,
             _ => attribute.clone(),
         },
         attribute => attribute.clone(),
@@ -227,7 +228,9 @@ fn kind(attribute: &Attribute) -> Result<Kind, &'static str> {
         Attribute::Host => Kind::TextIgnoringCase,
         Attribute::Path => Kind::Path,
         Attribute::RequestHeader(name) if name.starts_with(':') => {
-            return Err("pseudo-headers other than :authority and :method cannot be looked at");
+            return Err(
+                "pseudo-headers other than :authority, :method and :path cannot be looked at",
+            );
         }
         Attribute::DestinationName
         | Attribute::Method

@@ -64,6 +64,10 @@ pub fn packet_policy(
     let mut origins = PacketOrigins { closed, deny: Vec::new() };
     for policy in system.policies.iter().filter(|policy| !policy.dry_run) {
         for rule in &policy.rules {
+            // As for streams: a rule that allows by a request allows nothing that is none.
+            if policy.action == PolicyAction::Allow && looks_at_requests(rule) {
+                continue;
+            }
             let terms = terms(rule, policy.action, direction, learned);
             match policy.action {
                 PolicyAction::Allow => rules.allow.extend(terms),
@@ -76,6 +80,11 @@ pub fn packet_policy(
         }
     }
     Some((rules, origins))
+}
+
+fn looks_at_requests(rule: &Rule) -> bool {
+    let mut conditions = rule.clauses.iter().flat_map(|own| &own.alternatives).flatten();
+    conditions.any(|own| own.attribute.is_http())
 }
 
 fn is_of_networks(system: &SystemPolicies) -> bool {
@@ -194,10 +203,14 @@ impl Term {
                     ValueMatch::Number(number) => u8::try_from(*number).ok(),
                     _ => None,
                 });
-                self.rule.icmp_types = types.collect();
-                if self.rule.icmp_types.is_empty() {
+                let mut types: Vec<u8> = types.collect();
+                if !self.rule.icmp_types.is_empty() {
+                    types.retain(|kind| self.rule.icmp_types.contains(kind));
+                }
+                if types.is_empty() {
                     return None;
                 }
+                self.rule.icmp_types = types;
             }
             // No packet tells.
             _ if allows => return None,
@@ -234,10 +247,19 @@ impl Term {
         (!is_other).then_some(())
     }
 
-    /// Ports are those of a protocol that has some.
+    /// Ports are those of a protocol that has some, and types those of ICMP.
     fn finish(self) -> Vec<PacketRule> {
         let has_ports = !self.rule.ports.is_empty();
+        let has_types = !self.rule.icmp_types.is_empty();
         match self.rule.protocol {
+            _ if has_ports && has_types => Vec::new(),
+            PacketProtocol::Any if has_types => [PacketProtocol::Icmp, PacketProtocol::Icmpv6]
+                .into_iter()
+                .map(|protocol| PacketRule { protocol, ..self.rule.clone() })
+                .collect(),
+            PacketProtocol::Sctp | PacketProtocol::Tcp | PacketProtocol::Udp if has_types => {
+                Vec::new()
+            }
             PacketProtocol::Any if has_ports => {
                 [PacketProtocol::Tcp, PacketProtocol::Udp, PacketProtocol::Sctp]
                     .into_iter()

@@ -4,6 +4,7 @@ mod attributes;
 mod combination;
 mod egress;
 mod exhaustive;
+mod packets;
 mod reference;
 mod support;
 mod transport;

@@ -173,6 +173,9 @@ pub(crate) struct MeshProcessArguments {
     /// Where machines join
     #[arg(long)]
     pub(crate) join_listen: Option<std::net::SocketAddr>,
+    /// Where proxies get their identities
+    #[arg(long)]
+    pub(crate) spiffe_endpoint_socket: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -264,6 +267,10 @@ pub(crate) struct UpArguments {
     /// Let machines outside join, with tokens, at this address of this machine; the port is 15012 when left out
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = join_address)]
     pub(crate) join_listen: Option<std::net::SocketAddr>,
+    /// Proxies take their identities from the SPIFFE Workload API of this socket (SPIRE's agent), and not from the mesh's own
+    /// authority
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) spiffe_endpoint_socket: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -105,7 +105,7 @@ impl State {
         let joins = join::load(&store)?;
         let own = options.machines.as_ref().map(|_| OwnIdentity::new(provider.clone()));
         let port = options.machines.as_ref().and_then(|port| port.local_addr().ok());
-        let machines = machines::load(&store, own, port)?;
+        let machines = machines::load(&store, own, port, now)?;
         let mut state = Self {
             store,
             objects,

@@ -140,14 +140,15 @@ impl Call<'_> {
     pub(crate) fn reach_workload(&self, workload: &Workload, sent: Sent) -> Branch {
         let address = self.target.destination;
         let label = format!("{}/{}", workload.namespace, workload.workload_name);
-        let mesh = self.caller.has_proxy && ClientTls::Auto.is_mesh(Some(workload.transport));
+        let mesh =
+            self.caller.has_proxy && ClientTls::Auto.is_mesh(Some(workload.taken_transport()));
         let secured = if mesh { Secured::Mesh } else { Secured::Not };
         let chosen = Chosen {
             workload: Some(workload.id.clone()),
             address,
             label,
             share: 1.0,
-            transport: Some(workload.transport),
+            transport: Some(workload.taken_transport()),
         };
         let server = self.judged_server(&secured, &chosen, &sent.head, None);
         let view = DestinationView {

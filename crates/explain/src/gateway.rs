@@ -55,7 +55,7 @@ pub(crate) fn explain(world: &World, query: &Query, name: &str) -> Result<Answer
     let asked = query.speaks()?;
     let port = port.unwrap_or_else(|| gateway.port(asked));
     let own = gateway.workload.as_ref().and_then(|workload| workload.addresses.first().copied());
-    let address = SocketAddr::new(own.unwrap_or(NOWHERE), port);
+    let address = SocketAddr::new(own.unwrap_or(NOWHERE), gateway.own_port(port));
     let tls =
         asked == Some(Speaks::Tls) || (asked != Some(Speaks::Tcp) && gateway.has_only_tls(port));
     let default_port = if tls { 443 } else { 80 };
@@ -194,14 +194,22 @@ impl Gateway {
         let listeners = &self.compiled.gateway().listeners;
         let tls = asked == Some(Speaks::Tls);
         let wanted = if tls { 443 } else { 80 };
-        if listeners.is_empty() || listeners.iter().any(|listener| listener.port == wanted) {
+        let is_called = |listener: &heddle_ir::gateway::Listener| listener.called_port() == wanted;
+        if listeners.is_empty() || listeners.iter().any(is_called) {
             return wanted;
         }
         let fits = |listener: &&heddle_ir::gateway::Listener| {
             listener.servers.iter().any(|server| server.tls.is_some() == tls)
         };
         let found = listeners.iter().find(fits).or(listeners.first());
-        found.map_or(wanted, |listener| listener.port)
+        found.map_or(wanted, heddle_ir::gateway::Listener::called_port)
+    }
+
+    /// The port of the workload that a client gets to who calls one of the Service before it.
+    fn own_port(&self, called: u16) -> u16 {
+        let listeners = &self.compiled.gateway().listeners;
+        let found = listeners.iter().find(|listener| listener.called_port() == called);
+        found.map_or(called, |listener| listener.port)
     }
 
     /// Whether the port is one of datagrams alone.
@@ -211,7 +219,8 @@ impl Gateway {
 
     fn has_only_tls(&self, port: u16) -> bool {
         let listeners = self.compiled.gateway().listeners.iter().filter(|own| !own.is_udp());
-        let mut servers = listeners.filter(|own| own.port == port).flat_map(|own| &own.servers);
+        let mut servers =
+            listeners.filter(|own| own.called_port() == port).flat_map(|own| &own.servers);
         let first = servers.next();
         first.is_some_and(|first| first.tls.is_some() && servers.all(|own| own.tls.is_some()))
     }
@@ -374,8 +383,9 @@ impl Gateway {
         found: &FoundServer<'_>,
         story: &mut Story,
     ) -> Followed {
+        let destination = SocketAddr::new(arrival.address.ip(), found.listener.called_port());
         let target = Target {
-            destination: arrival.address,
+            destination,
             authority: head.authority.clone(),
             host: Some(head.host().to_owned()),
             resolution: Resolution::Address,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use heddle_ident::{Host, HostPattern};
-use heddle_ir::endpoint::{EndpointAddress, EndpointHealth, EndpointSetKey};
+use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSetKey};
 use heddle_ir::index::{Frontend, FrontendPort};
 use heddle_ir::protocol::Protocol;
 use heddle_route::Name;
@@ -162,7 +162,11 @@ fn of_host(
             Some(address) => (*address, Resolution::Service),
             None => (SOMEWHERE, Resolution::Outside),
         },
-        Name::Endpoints(host, _) => match endpoint(world, host, port) {
+        Name::Endpoints(host, _) => match endpoint(world, host, port, None) {
+            Some(address) => (address, Resolution::Headless),
+            None => (SOMEWHERE, Resolution::Missing),
+        },
+        Name::Endpoint(own, host, of_port) => match endpoint(world, host, *of_port, Some(own)) {
             Some(address) => (address, Resolution::Headless),
             None => (SOMEWHERE, Resolution::Missing),
         },
@@ -246,9 +250,11 @@ fn default_port(speaks: Option<Speaks>) -> u16 {
     if speaks == Some(Speaks::Tls) { 443 } else { 80 }
 }
 
-fn endpoint(world: &World, host: &Host, port: u16) -> Option<IpAddr> {
+fn endpoint(world: &World, host: &Host, port: u16, own: Option<&str>) -> Option<IpAddr> {
     let set = world.endpoints(&EndpointSetKey { host: host.clone(), port })?;
-    let mut healthy = set.endpoints.iter().filter(|e| e.health == EndpointHealth::Healthy);
+    let of_name = |endpoint: &Endpoint| own.is_none_or(|own| *own == *endpoint.hostname);
+    let healthy = |endpoint: &Endpoint| endpoint.health == EndpointHealth::Healthy;
+    let mut healthy = set.endpoints.iter().filter(|e| healthy(e) && of_name(e));
     healthy.find_map(|endpoint| match &endpoint.address {
         EndpointAddress::Address(address) => Some(address.ip()),
         EndpointAddress::Name(..) => None,

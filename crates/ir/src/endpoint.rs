@@ -66,6 +66,8 @@ pub struct Endpoint {
     pub canonical_name: Arc<str>,
     /// [`crate::workload::Workload::canonical_revision`], for telemetry.
     pub canonical_revision: Arc<str>,
+    /// Its own name below that of a headless service (`web-0` of `web-0.web.default.svc.cluster.local`); empty: it has none.
+    pub hostname: Arc<str>,
 }
 
 /// Where an endpoint listens.

@@ -119,6 +119,8 @@ pub struct TlsTermination {
     pub client_certificate: ClientCertificate,
     /// Who vouches for clients; none: nobody, so that no client certificate is valid.
     pub client_authority: Option<AuthoritySource>,
+    /// A PEM file with revocation lists of the authorities; none: those beside an authority in its secret alone count.
+    pub revocations_path: Option<Arc<str>>,
     /// Names of which a client's certificate must have one; empty: any.
     pub subject_alt_names: Vec<Arc<str>>,
     /// SHA-256 of the client's public key (SPKI) or certificate, of which one must match; empty: any.

@@ -44,4 +44,14 @@ pub struct Workload {
     pub locality: Locality,
     /// How it takes connections from the mesh.
     pub transport: MeshTransport,
+    /// It stands at an edge: its listeners say themselves what TLS they take, so that connections to them are not wrapped in
+    /// the mesh's. Those that it makes are.
+    pub is_gateway: bool,
+}
+
+impl Workload {
+    /// How connections to it are to be made.
+    pub fn taken_transport(&self) -> MeshTransport {
+        if self.is_gateway { MeshTransport::None } else { self.transport }
+    }
 }

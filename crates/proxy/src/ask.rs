@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::built_in;
 use crate::find;
+use crate::kept;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::{Target, UpstreamError};
 use crate::worker::Worker;
@@ -130,10 +131,7 @@ pub(crate) async fn service(
             let found = find::table(worker, &snapshot, &OutboundKey { scope, host, port }).await;
             let found = found.ok_or_else(unknown)?;
             let mut services = worker.asked.services.borrow_mut();
-            if services.len() >= KNOWN_MAX {
-                services.clear();
-            }
-            services.insert(key, (snapshot.generation, found.clone()));
+            kept::put(&mut services, KNOWN_MAX, key, (snapshot.generation, found.clone()));
             found
         }
     };
@@ -169,11 +167,12 @@ pub(crate) fn outside(
 ) -> Result<Place, AskError> {
     let mut outside = worker.asked.outside.borrow_mut();
     let key = (host.clone(), port, tls);
-    if outside.len() >= KNOWN_MAX && !outside.contains_key(&key) {
-        outside.clear();
-    }
-    let state =
-        outside.entry(key).or_insert_with(|| outside_state(worker, host, port, tls)).clone();
+    let known = outside.get(&key).cloned();
+    let state = known.unwrap_or_else(|| {
+        let made = outside_state(worker, host, port, tls);
+        kept::put(&mut outside, KNOWN_MAX, key, made.clone());
+        made
+    });
     drop(outside);
     Ok(Place { state, permit: permit(worker)? })
 }
@@ -213,6 +212,7 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
     };
     let now_ms = worker.now_ms(Instant::now());
     let endpoints = [Arc::new(endpoint)];

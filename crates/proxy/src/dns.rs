@@ -42,11 +42,12 @@ pub(crate) trait Names: Send + Sync + 'static {
     fn learn(&self, name: &str, addresses: &[IpAddr], ttl: Duration);
     /// What is known of a name now.
     fn find(&self, name: &str) -> Name;
-    /// The addresses of a service's endpoints.
+    /// The addresses of a service's endpoints, or of those with this name of their own.
     fn endpoints(
         &self,
         host: &heddle_ident::Host,
         port: u16,
+        own: Option<&str>,
     ) -> impl Future<Output = Vec<IpAddr>> + Send;
     /// What the host's resolver says; none when the name does not exist.
     fn outside(&self, name: &str) -> impl Future<Output = io::Result<Option<Vec<IpAddr>>>> + Send;
@@ -154,8 +155,18 @@ async fn answer<N: Names>(message: &[u8], transport: Transport, names: &N) -> Op
     match names.find(&query.name) {
         Name::Addresses(addresses) => reply(ResponseCode::NoError, &addresses, TTL_SECONDS),
         Name::Missing => reply(ResponseCode::NameError, &[], TTL_SECONDS),
+        Name::Endpoint(own, host, port) => {
+            match timeout(ANSWER_TIMEOUT, names.endpoints(&host, port, Some(&own))).await {
+                // No replica of that name is no such name; without one yet, the next question may find it.
+                Ok(addresses) if addresses.is_empty() => {
+                    reply(ResponseCode::NameError, &[], TTL_ENDPOINTS_SECONDS)
+                }
+                Ok(addresses) => reply(ResponseCode::NoError, &addresses, TTL_ENDPOINTS_SECONDS),
+                Err(_) => reply(ResponseCode::ServerFailure, &[], 0),
+            }
+        }
         Name::Endpoints(host, port) => {
-            match timeout(ANSWER_TIMEOUT, names.endpoints(&host, port)).await {
+            match timeout(ANSWER_TIMEOUT, names.endpoints(&host, port, None)).await {
                 Ok(addresses) => reply(ResponseCode::NoError, &addresses, TTL_ENDPOINTS_SECONDS),
                 Err(_) => reply(ResponseCode::ServerFailure, &[], 0),
             }
@@ -221,12 +232,24 @@ mod tests {
                 "a" => Name::Addresses(["10.0.0.1".parse().unwrap()].into()),
                 "gone" => Name::Missing,
                 "h" => Name::Endpoints(heddle_ident::Host::parse("h").unwrap(), 80),
+                "h-1" | "h-2" => {
+                    Name::Endpoint(name.into(), heddle_ident::Host::parse("h").unwrap(), 80)
+                }
                 _ => Name::Outside,
             }
         }
 
-        async fn endpoints(&self, _: &heddle_ident::Host, _: u16) -> Vec<IpAddr> {
-            vec!["10.0.0.2".parse().unwrap()]
+        async fn endpoints(
+            &self,
+            _: &heddle_ident::Host,
+            _: u16,
+            own: Option<&str>,
+        ) -> Vec<IpAddr> {
+            match own {
+                None => vec!["10.0.0.2".parse().unwrap()],
+                Some("h-1") => vec!["10.0.0.3".parse().unwrap()],
+                Some(_) => Vec::new(),
+            }
         }
 
         async fn outside(&self, name: &str) -> io::Result<Option<Vec<IpAddr>>> {
@@ -236,6 +259,57 @@ mod tests {
                 _ => Ok(None),
             }
         }
+    }
+
+    /// Knows nobody, and takes its time.
+    #[derive(Default)]
+    struct Slow(std::sync::atomic::AtomicUsize);
+
+    impl Names for Slow {
+        fn refuses(&self, _: &str, _: Transport) -> Option<String> {
+            None
+        }
+
+        fn learn(&self, _: &str, _: &[IpAddr], _: Duration) {}
+
+        fn find(&self, _: &str) -> Name {
+            Name::Outside
+        }
+
+        async fn endpoints(&self, _: &heddle_ident::Host, _: u16, _: Option<&str>) -> Vec<IpAddr> {
+            Vec::new()
+        }
+
+        async fn outside(&self, _: &str) -> io::Result<Option<Vec<IpAddr>>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_questions_are_under_way() {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        let names = Arc::new(Slow::default());
+        let server = tokio::spawn(serve(vec![udp], tcp, names.clone()));
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(address).await.unwrap();
+        let asked = || names.0.load(Ordering::Relaxed);
+        for _ in 0..QUESTIONS_MAX {
+            let before = asked();
+            client.send(&question("x")).await.unwrap();
+            while asked() == before {
+                tokio::task::yield_now().await;
+            }
+        }
+        for _ in 0..50 {
+            client.send(&question("x")).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(asked(), QUESTIONS_MAX);
+        server.abort();
     }
 
     fn question(name: &str) -> Vec<u8> {
@@ -259,6 +333,8 @@ mod tests {
         for (name, code, last) in [
             ("a", 0, Some([10, 0, 0, 1])),
             ("h", 0, Some([10, 0, 0, 2])),
+            ("h-1", 0, Some([10, 0, 0, 3])),
+            ("h-2", 3, None),
             ("x", 0, Some([1, 1, 1, 1])),
             ("gone", 3, None),
             ("nowhere", 3, None),
@@ -280,7 +356,7 @@ mod tests {
             assert_eq!(same, answer[..length], "{name}");
         }
         let learned: Vec<String> = names.0.lock().unwrap().iter().cloned().collect();
-        assert_eq!(learned, ["a", "h", "x"]);
+        assert_eq!(learned, ["a", "h", "h-1", "x"]);
         server.abort();
     }
 }

@@ -28,6 +28,7 @@ use crate::egress::account::Ledger;
 use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
+use crate::kept;
 use crate::names::now_s;
 use crate::snapshot::{DestinationState, OutboundState, Snapshot};
 use crate::worker::Worker;
@@ -266,12 +267,9 @@ impl DirectDestinations {
         {
             return state.clone();
         }
-        if workloads.len() >= DIRECT_MAX {
-            workloads.clear();
-        }
         let now_ms = worker.now_ms(Instant::now());
         let state = workload_state(workload, address, worker.random(), now_ms);
-        workloads.insert(address, (workload.clone(), state.clone()));
+        kept::put(&mut workloads, DIRECT_MAX, address, (workload.clone(), state.clone()));
         state
     }
 }
@@ -302,13 +300,14 @@ fn workload_state(
         health: EndpointHealth::Healthy,
         labels: workload.labels.clone(),
         identity: Some(workload.identity.clone()),
-        transport: workload.transport,
+        transport: workload.taken_transport(),
         locality: workload.locality.clone(),
         network: NetworkName::clone(&workload.network),
         namespace: workload.namespace.clone(),
         workload_name: workload.workload_name.clone(),
         canonical_name: workload.canonical_name.clone(),
         canonical_revision: workload.canonical_revision.clone(),
+        hostname: Arc::default(),
     };
     let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, None, seed, now_ms);
     Arc::new(DestinationState {

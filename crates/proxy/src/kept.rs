@@ -42,11 +42,32 @@ impl<K: Eq + Hash, V> Kept<K, V> {
     }
 }
 
+/// Adds an entry to a table that keeps at most `max`: a full one begins anew, which costs what it was kept for and nothing
+/// else.
+pub(crate) fn put<K: Eq + Hash, V>(table: &mut HashMap<K, V>, max: usize, key: K, value: V) {
+    if table.len() >= max && !table.contains_key(&key) {
+        table.clear();
+    }
+    table.insert(key, value);
+}
+
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
 
     use super::*;
+
+    #[test]
+    fn a_full_table_begins_anew() {
+        let mut table = HashMap::new();
+        for key in [1, 2, 2, 1] {
+            put(&mut table, 2, key, ());
+            assert!(table.contains_key(&key) && table.len() <= 2);
+        }
+        assert_eq!(table.len(), 2);
+        put(&mut table, 2, 3, ());
+        assert_eq!(table.len(), 1);
+    }
 
     #[test]
     fn what_is_out_of_use_goes_and_what_is_in_use_stays() {

@@ -18,6 +18,7 @@ use heddle_telemetry::istio::{
     TcpRecorder,
 };
 
+use crate::kept;
 use crate::snapshot::Snapshot;
 
 /// Recorders that a thread keeps; when there are more pairs than this it begins anew.
@@ -114,11 +115,7 @@ impl Recorders {
 }
 
 fn keep<R>(recorders: &RefCell<HashMap<Pair, R>>, pair: Pair, recorder: R) {
-    let mut recorders = recorders.borrow_mut();
-    if recorders.len() >= RECORDERS_MAX {
-        recorders.clear();
-    }
-    recorders.insert(pair, recorder);
+    kept::put(&mut recorders.borrow_mut(), RECORDERS_MAX, pair, recorder);
 }
 
 /// What a recorder is to count.
@@ -292,4 +289,20 @@ pub(crate) fn services_on(snapshot: &Snapshot, port: u16) -> &[ServiceReference]
         .as_ref()
         .and_then(|inbound| inbound.inbound().ports.iter().find(|own| own.port == port))
         .map_or(&[], |own| &own.services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_recorders_are_kept() {
+        let recorders = RefCell::default();
+        for number in 0..=u32::try_from(RECORDERS_MAX).unwrap() {
+            let source = IpAddr::from(std::net::Ipv4Addr::from(number));
+            keep(&recorders, Pair::inbound(&Snapshot::default(), None, source, 80, false), ());
+            assert!(recorders.borrow().len() <= RECORDERS_MAX);
+        }
+        assert_eq!(recorders.borrow().len(), 1);
+    }
 }

@@ -375,7 +375,7 @@ impl Names for MeshNames {
         fresh.1.find(name)
     }
 
-    async fn endpoints(&self, host: &Host, port: u16) -> Vec<IpAddr> {
+    async fn endpoints(&self, host: &Host, port: u16, own: Option<&str>) -> Vec<IpAddr> {
         let key = EndpointSetKey { host: host.clone(), port };
         let wait_max = Duration::from_secs(2);
         let find = |snapshot: &Arc<Snapshot>| snapshot.endpoints(&key).cloned();
@@ -387,6 +387,7 @@ impl Names for MeshNames {
         let endpoints = found.iter().flat_map(|set| &set.endpoints);
         endpoints
             .filter(|endpoint| endpoint.health == EndpointHealth::Healthy)
+            .filter(|endpoint| own.is_none_or(|own| *own == *endpoint.hostname))
             .filter_map(|endpoint| match &endpoint.address {
                 EndpointAddress::Address(address) => Some(address.ip()),
                 EndpointAddress::Name(..) => None,

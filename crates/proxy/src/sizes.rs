@@ -41,7 +41,7 @@ fn a_request_under_way_is_small() {
 #[test]
 fn a_request_of_http2_under_way_is_small() {
     let request = || outbound::http2::serve_request(any(), any(), any(), any(), any(), any());
-    check(size_of_made(request), 4864);
+    check(size_of_made(request), 4896);
     let worker = any::<&Rc<Worker>>;
     let request = || inbound::http2::serve_request(worker(), any(), any(), any(), any());
     check(size_of_made(request), 4096);

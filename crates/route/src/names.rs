@@ -14,6 +14,8 @@ pub enum Name {
     Addresses(Arc<[IpAddr]>),
     /// The addresses of its endpoints on this port.
     Endpoints(Host, u16),
+    /// The address of the endpoint on this port that has this own name there ([`heddle_ir::endpoint::Endpoint::hostname`]), if one has.
+    Endpoint(Box<str>, Host, u16),
     /// It is the mesh's to know, and does not exist.
     Missing,
     /// Not the mesh's: asked outside.
@@ -59,14 +61,14 @@ impl NameTable {
 
     /// What is known of a name; `name` is lower case, without trailing dot.
     pub fn find(&self, name: &str) -> Name {
-        if let Some(found) = self.exact.get(name) {
+        if let Some(found) = self.exact(name) {
             return found.clone();
         }
-        // `reviews.default.svc` is the same as with the cluster's domain.
-        if name.strip_suffix(".svc").is_some()
-            && let Some(found) = self.exact.get(format!("{name}.cluster.local").as_str())
+        // `web-0.web.default.svc.cluster.local` is one of those that `web` names.
+        if let Some((own, service)) = name.split_once('.')
+            && let Some(Name::Endpoints(host, port)) = self.exact(service)
         {
-            return found.clone();
+            return Name::Endpoint(own.into(), host.clone(), *port);
         }
         if let Some((_, found)) = self.patterns.iter().find(|(pattern, _)| pattern.matches(name)) {
             return found.clone();
@@ -76,6 +78,16 @@ impl NameTable {
             return Name::Missing;
         }
         Name::Outside
+    }
+
+    /// `reviews.default.svc` is the same as with the cluster's domain.
+    fn exact(&self, name: &str) -> Option<&Name> {
+        let found = self.exact.get(name);
+        found.or_else(|| {
+            name.ends_with(".svc")
+                .then(|| self.exact.get(format!("{name}.cluster.local").as_str()))
+                .flatten()
+        })
     }
 }
 
@@ -118,6 +130,16 @@ mod tests {
                 "h.default.svc.cluster.local",
                 Name::Endpoints(Host::parse("h.default.svc.cluster.local").unwrap(), 80),
             ),
+            (
+                "h-0.h.default.svc",
+                Name::Endpoint(
+                    "h-0".into(),
+                    Host::parse("h.default.svc.cluster.local").unwrap(),
+                    80,
+                ),
+            ),
+            ("x.h-0.h.default.svc.cluster.local", Name::Missing),
+            ("a-0.a.default.svc.cluster.local", Name::Missing),
             ("x.example.com", addresses(&["240.240.0.1"])),
             ("x.deep.example.com", addresses(&["240.240.0.2"])),
             ("example.com", Name::Outside),

@@ -3,6 +3,8 @@
 //! Who is at the other end is told by the socket alone: whoever can open it is the workload. The server hands out what
 //! it is given in a channel and sees no key otherwise.
 
+mod authority;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,6 +30,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use self::authority::Forgiving;
 use crate::client::{ConnectError, Connection};
 use crate::server::{Accepted, CallFn, grpc};
 
@@ -175,6 +178,7 @@ pub async fn serve(
             };
             let Ok(permit) = slots.clone().try_acquire_owned() else { continue };
             // Fails only when the server is going.
+            let stream = Forgiving::new(stream);
             let _ = accepted.send(Ok::<_, Infallible>(Accepted::guest(stream, permit))).await;
         }
     };

@@ -73,6 +73,17 @@ pub static ROOTS: GroupDefinition = GroupDefinition {
     expires: false,
 };
 
+/// Certificates that a gateway presents, by the Secret they are in.
+pub static GATEWAY_CERTIFICATES: GroupDefinition = GroupDefinition {
+    labels: &["secret"],
+    metrics: &[Metric {
+        name: "heddle_gateway_certificate_expiry_timestamp_seconds",
+        help: "When the first certificate of a Secret that a gateway presents expires; 0 for none that can be read.",
+        kind: Kind::Gauge,
+    }],
+    expires: false,
+};
+
 /// Which side of the workload's proxy something happened on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
@@ -101,6 +112,7 @@ pub struct MeshMetrics {
     packets: Group,
     certificates: Group,
     roots: Group,
+    gateway_certificates: Group,
 }
 
 impl MeshMetrics {
@@ -112,6 +124,7 @@ impl MeshMetrics {
             packets: registry.group(&PACKETS),
             certificates: registry.group(&CERTIFICATES),
             roots: registry.group(&ROOTS),
+            gateway_certificates: registry.group(&GATEWAY_CERTIFICATES),
         }
     }
 
@@ -146,6 +159,16 @@ impl MeshMetrics {
         let since = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         if let Some(gauge) = self.roots.series(&[trust_domain]).gauge(0) {
             gauge.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// States when the certificate of a Secret (`namespace/name`) that a gateway presents expires; none: it presents none of
+    /// it.
+    pub fn record_gateway_certificate(&self, secret: &str, not_after: Option<SystemTime>) {
+        let since = not_after.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+        if let Some(gauge) = self.gateway_certificates.series(&[secret]).gauge(0) {
+            let seconds = since.map_or(0, |since| since.as_secs());
+            gauge.set(i64::try_from(seconds).unwrap_or(i64::MAX));
         }
     }
 

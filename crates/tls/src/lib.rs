@@ -53,7 +53,7 @@ pub use origination::{
 };
 pub use provider::{default_provider, sha256_hex};
 pub use termination::{
-    ServerCertificate, TerminationConfig, TerminationError, TerminationMaterial,
+    ServerCertificate, TerminationConfig, TerminationError, TerminationMaterial, pair_problem,
 };
 pub use verify::{Expected, Peer, PeerVerificationError};
 

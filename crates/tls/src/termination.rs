@@ -191,6 +191,17 @@ fn usable(
     (keys, problems)
 }
 
+/// What is wrong with a chain and a key in PEM, as a sentence; none where they can be presented together.
+pub fn pair_problem(provider: &CryptoProvider, chain_pem: &[u8], key_pem: &[u8]) -> Option<String> {
+    let own = ServerCertificate {
+        name: String::new(),
+        chain_pem: chain_pem.into(),
+        key_pem: key_pem.into(),
+    };
+    let (_, problems) = usable(provider, &[own]);
+    problems.into_iter().next().map(|problem| problem.trim_start_matches(": ").to_owned())
+}
+
 /// The names that OpenSSL gives to suites of TLS 1.2.
 const SUITES: [(&str, CipherSuite); 6] = [
     ("ECDHE-ECDSA-AES128-GCM-SHA256", CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),

@@ -265,6 +265,12 @@ heddle_diag::codes! {
          it has expired (error). Connections that need it fail from then on. Renew it and apply the object again.";
     CERTIFICATE_UNREADABLE = "HED0431", "certificate cannot be read", [],
         "What stands where a certificate in PEM is needed is none, or cannot be used for that. Nothing is accepted by it.";
+    CERTIFICATE_KEY = "HED0432", "key does not go with its certificate", [],
+        "The private key in a Secret is another one than that of the certificate beside it, or cannot be read. No handshake \
+         succeeds with them: put the key that the certificate was requested with in its place.";
+    CERTIFICATE_NAME = "HED0433", "certificate is not for this host", [],
+        "A gateway presents a certificate that does not name a host it serves, so that clients refuse it. Use a certificate \
+         with that host among its DNS names (subjectAltName).";
 
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \

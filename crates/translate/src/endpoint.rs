@@ -44,6 +44,7 @@ impl Derivation for EndpointsKey {
             Endpoints::Slices => sliced(reader, &service.namespace, &service.name, port),
             Endpoints::Selected { labels, workload_entries, not_ready, ipv6_first } => {
                 let wanted = Wanted {
+                    service: &service.name,
                     namespace: &service.namespace,
                     labels,
                     workload_entries: *workload_entries,
@@ -105,6 +106,7 @@ fn outside(reader: &Reader<'_>, address: EndpointAddress) -> Endpoint {
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
     }
 }
 
@@ -168,6 +170,7 @@ pub(crate) fn shared(labels: &BTreeMap<String, String>) -> BTreeMap<Arc<str>, Ar
 
 /// Which workloads a service selects.
 struct Wanted<'a> {
+    service: &'a Arc<str>,
     namespace: &'a Arc<str>,
     labels: &'a BTreeMap<String, String>,
     workload_entries: bool,
@@ -234,6 +237,7 @@ fn pod_endpoint(
     let weight = pod.meta.annotations.get(ENTRY_WEIGHT).and_then(|weight| weight.parse().ok());
     Some(Endpoint {
         weight: weight.map_or(endpoint.weight, |weight: u32| weight.max(1)),
+        hostname: facts.hostname_below(wanted.service),
         ..endpoint
     })
 }
@@ -271,6 +275,7 @@ fn workload_endpoint(
         workload_name: facts.workload_name.clone(),
         canonical_name: facts.canonical_name.clone(),
         canonical_revision: facts.canonical_revision.clone(),
+        hostname: Arc::default(),
     }
 }
 
@@ -314,12 +319,14 @@ fn sliced(
                 .and_then(|pod| pod.name.as_deref())
                 .map(|name| WorkloadKey(ObjectKey::new("", "Pod", namespace, name)));
             let facts = key.and_then(|key| Some((reader.read(&key)?, key)));
-            endpoints.push(match (facts, &address) {
+            let known = match (facts, &address) {
                 (Some((facts, key)), EndpointAddress::Address(address)) => {
                     workload_endpoint(reader, &key, &facts, *address, health)
                 }
                 _ => Endpoint { health, ..outside(reader, address) },
-            });
+            };
+            let hostname = endpoint.hostname.as_deref().unwrap_or_default().into();
+            endpoints.push(Endpoint { hostname, ..known });
         }
     }
     endpoints

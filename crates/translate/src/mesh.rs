@@ -71,7 +71,10 @@ pub(crate) struct Mesh {
     pub(crate) connect_timeout: Duration,
     pub(crate) keepalive: Option<TcpKeepalive>,
     pub(crate) upgrade_to_http2: bool,
+    /// Of requests that Istio's routes speak for, or none.
     pub(crate) outbound_retry: RetryPolicy,
+    /// Of requests that the rules of other APIs speak for.
+    pub(crate) unnoticed_retry: RetryPolicy,
     pub(crate) inbound_retry: RetryPolicy,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) access_log: AccessLog,
@@ -174,6 +177,7 @@ fn defaults(options: &Options) -> Mesh {
         keepalive: None,
         upgrade_to_http2: false,
         outbound_retry: retry::outbound_default(options.profile),
+        unnoticed_retry: retry::unnoticed(options.profile),
         inbound_retry: retry::inbound_default(),
         path_normalization: PathNormalization::Base,
         access_log: AccessLog::Off,
@@ -345,6 +349,9 @@ fn retries(object: &Object<MeshConfig>, mesh: &mut Mesh, report: &mut Report) {
         let default = policy.clone();
         *policy = retry::policy(written, &default, &place, report);
         policy.per_try_timeout = None;
+    }
+    if spec.default_http_retry_policy.is_some() {
+        mesh.unnoticed_retry = mesh.outbound_retry.clone();
     }
 }
 

@@ -180,7 +180,8 @@ impl Table<'_> {
         if !protocol.is_http() && protocol != Protocol::Detect {
             return Vec::new();
         }
-        let retry = self.reader.read(&MeshKey).outbound_retry.clone();
+        let mesh = self.reader.read(&MeshKey);
+        let (retry, unnoticed) = (&mesh.outbound_retry, &mesh.unnoticed_retry);
         // What there is to say about the objects is said by their own reports.
         let mut unused = Report::default();
         if let Some((service, port)) = self.service
@@ -194,7 +195,7 @@ impl Table<'_> {
                 reader,
                 &profile,
                 both,
-                &retry,
+                unnoticed,
                 destinations,
                 &mut unused,
             );
@@ -203,7 +204,7 @@ impl Table<'_> {
             let rules = http_rule::translate(
                 object,
                 &self.client,
-                &retry,
+                retry,
                 &mut self.destinations,
                 &mut unused,
             );
@@ -219,14 +220,14 @@ impl Table<'_> {
                 self.reader,
                 split,
                 both,
-                &retry,
+                unnoticed,
                 destinations,
                 &mut unused,
             );
         }
         match self.destinations.add(service, port, None) {
             Ok(index) => {
-                let mut rule = http_rule::default_rule(port.origin.clone(), index, retry);
+                let mut rule = http_rule::default_rule(port.origin.clone(), index, retry.clone());
                 linkerd::retry::of_service(self.reader, port, &mut rule);
                 vec![rule]
             }

@@ -19,6 +19,7 @@ use crate::object::ObjectKey;
 use crate::options::Enrolment;
 use crate::pod;
 use crate::scope::Scope;
+use crate::workloads::SUBDOMAIN;
 
 /// What is known of a Pod besides its condition and addresses.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) network: NetworkName,
     pub(crate) transport: MeshTransport,
     pub(crate) scope: ScopeId,
+    /// Its own name, and the service below whose name it is known.
+    pub(crate) hostname: Option<(Arc<str>, Arc<str>)>,
     /// It runs no application but stands at an edge, see [`is_gateway`].
     pub(crate) is_gateway: bool,
     /// Ports of the containers by name, TCP only.
@@ -55,6 +58,14 @@ pub(crate) struct Facts {
     pub(crate) probes: Vec<(u16, Arc<str>)>,
     /// What Linkerd's annotations say about its ports.
     pub(crate) linkerd: linkerd::settings::Settings,
+}
+
+impl Facts {
+    /// Its own name below that of a service of its namespace; empty: it has none.
+    pub(crate) fn hostname_below(&self, service: &str) -> Arc<str> {
+        let own = self.hostname.as_ref().filter(|(_, below)| **below == *service);
+        own.map(|(name, _)| name.clone()).unwrap_or_default()
+    }
 }
 
 /// The key of the Pod behind a workload id; none for an id of another cluster or kind.
@@ -102,6 +113,7 @@ impl Derivation for WorkloadKey {
             locality: locality(reader, &labels, spec),
             scope: Scope::new(&meta.namespace, &labels, &network).id(),
             network,
+            hostname: hostname(meta, spec),
             is_gateway: is_gateway(&pod.meta.labels, &pod.meta.annotations, &pod.spec),
             transport: if meshed { MeshTransport::MutualTls } else { MeshTransport::None },
             linkerd: linkerd::settings::of(reader, &pod, &ports(spec)),
@@ -110,6 +122,14 @@ impl Derivation for WorkloadKey {
             labels,
         }))
     }
+}
+
+/// What a cluster's endpoints controller goes by: both names, which the controller of StatefulSets writes into its pods.
+fn hostname(meta: &Meta, spec: &PodSpec) -> Option<(Arc<str>, Arc<str>)> {
+    if let Some(service) = meta.annotations.get(SUBDOMAIN) {
+        return Some((meta.name.as_str().into(), service.as_str().into()));
+    }
+    Some((spec.hostname.as_deref()?.into(), spec.subdomain.as_deref()?.into()))
 }
 
 impl Derivation for MutualTlsKey {
@@ -152,6 +172,7 @@ pub(crate) fn workload(reader: &Reader<'_>, facts: &Facts, pod: &Object<PodSpec>
         canonical_revision: facts.canonical_revision.clone(),
         locality: facts.locality.clone(),
         transport: facts.transport,
+        is_gateway: facts.is_gateway,
     }
 }
 

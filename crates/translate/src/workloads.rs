@@ -35,6 +35,8 @@ pub use crate::workload::is_proxy;
 pub const ENTRY_PORTS: &str = "internal.heddle.io/entry-ports";
 /// Annotation of a pod that stands for a machine: its share of traffic, as a WorkloadEntry says it.
 pub const ENTRY_WEIGHT: &str = "internal.heddle.io/entry-weight";
+/// Annotation of a pod of a StatefulSet: the Service below whose name it is known by its own.
+pub(crate) const SUBDOMAIN: &str = "internal.heddle.io/subdomain";
 /// Addresses of pods.
 pub const POD_RANGE_V4: &str = "10.244.0.0/16";
 /// Addresses of pods, IPv6.

@@ -162,6 +162,7 @@ fn methods_paths_and_headers() {
         (Attribute::Method, exact("GET"), true),
         (Attribute::Method, exact("get"), false),
         (header(":method"), exact("GET"), true),
+        (header(":path"), exact("/info/details"), true),
         (Attribute::Method, PRESENT, true),
         (Attribute::Path, exact("/info/details"), true),
         (Attribute::Path, exact("/info"), false),
@@ -227,7 +228,7 @@ fn unreadable_values_are_never_in_favour() {
         (Attribute::Path, ValueMatch::PathTemplate("/{**}/{*}".into())),
         (Attribute::SourceAddress, exact("10.1.0.11")),
         (Attribute::DestinationPort, exact("9080")),
-        (Attribute::RequestHeader(":path".into()), exact("/")),
+        (Attribute::RequestHeader(":scheme".into()), exact("/")),
     ];
     for (attribute, value) in unreadable {
         for negate in [false, true] {

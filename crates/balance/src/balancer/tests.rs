@@ -34,6 +34,7 @@ pub(crate) fn endpoint(number: u16, weight: u32) -> Endpoint {
         workload_name: Arc::default(),
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
+        hostname: Arc::default(),
     }
 }
 

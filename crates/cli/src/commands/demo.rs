@@ -47,8 +47,13 @@ pub(crate) fn run(
     let certificate_lifetime =
         if arguments.check { CHECK_CERTIFICATE_LIFETIME } else { CERTIFICATE_LIFETIME };
     let publish_address = std::net::Ipv4Addr::LOCALHOST.into();
-    let settings =
-        up::Settings { certificate_lifetime, ca: None, publish_address, join_listen: None };
+    let settings = up::Settings {
+        certificate_lifetime,
+        ca: None,
+        publish_address,
+        join_listen: None,
+        svid_source: None,
+    };
     let started = up::start(&directory, &settings)?;
     let result = runtime()?.block_on(async {
         let (told_to_stop, stop) = tokio::sync::oneshot::channel::<()>();

@@ -46,6 +46,7 @@ pub(crate) fn run(command: InternalCommand) -> Result<ExitCode> {
                 ca: arguments.ca,
                 publish_address: arguments.publish_address,
                 join_listen: arguments.join_listen,
+                svid_source: arguments.spiffe_endpoint_socket,
             };
             up::background(&arguments.directory, &settings)
         }

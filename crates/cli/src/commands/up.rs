@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use heddle_standalone::status::{MeshStatus, WorkloadStatus};
+use heddle_standalone::status::{MeshStatus, Phase, WorkloadStatus};
 use heddle_standalone::{Client, Ended, Options, StateDirectory};
 use heddle_telemetry::audit::AuditSettings;
 use tokio::process::Command;
@@ -26,6 +26,8 @@ use crate::failure::hinted;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL_PERIOD: Duration = Duration::from_millis(50);
+/// How long what has failed may still be replaced by what was just applied.
+const CORRECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a mesh is started with.
 pub(crate) struct Settings {
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) publish_address: IpAddr,
     /// Where machines join; none: nowhere.
     pub(crate) join_listen: Option<SocketAddr>,
+    /// The socket of a Workload API that gives proxies their identities; none: the mesh's own authority does.
+    pub(crate) svid_source: Option<PathBuf>,
 }
 
 /// The options of a mesh in a state directory.
@@ -52,6 +56,10 @@ fn options(directory: &Path, settings: &Settings) -> Options {
     ];
     if let Some(ca) = &settings.ca {
         options.control_arguments.extend(["--ca".to_owned(), ca.display().to_string()]);
+    }
+    if let Some(socket) = &settings.svid_source {
+        let socket = socket.display().to_string();
+        options.proxy_arguments.extend(["--spiffe-endpoint-socket".to_owned(), socket]);
     }
     for name in [LOG_VARIABLE, AUDIT_VARIABLE] {
         if let Ok(value) = std::env::var(name) {
@@ -87,6 +95,7 @@ pub(crate) fn up(mesh: &MeshArguments, arguments: &UpArguments) -> Result<ExitCo
         ca: usable_authority(arguments.ca.as_deref())?,
         publish_address: arguments.publish_address,
         join_listen: arguments.join_listen,
+        svid_source: svid_source(arguments)?,
     };
     let started = start(&directory, &settings)?;
     runtime()?.block_on(async {
@@ -169,6 +178,7 @@ async fn detached(
 ) -> Result<ExitCode> {
     let directory = directory(mesh)?;
     let ca = usable_authority(arguments.ca.as_deref())?;
+    let svids = svid_source(arguments)?;
     // Made here so that the log can be opened in it.
     StateDirectory::new(&directory).context("cannot use the state directory")?;
     let logs = client.state().logs();
@@ -192,6 +202,9 @@ async fn detached(
                 .iter()
                 .flat_map(|at| ["--join-listen".to_owned(), at.to_string()]),
         )
+        .args(svids.iter().flat_map(|socket| {
+            [std::ffi::OsStr::new("--spiffe-endpoint-socket"), socket.as_os_str()]
+        }))
         .args(ca.iter().flat_map(|ca| [std::ffi::OsStr::new("--ca"), ca.as_os_str()]))
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot copy a descriptor")?)
@@ -210,6 +223,15 @@ async fn detached(
     // Whatever became of the files, there is a mesh now.
     out("the mesh runs in the background; `heddle down` stops it\n")?;
     result.map(exit_code)
+}
+
+/// The socket of `--spiffe-endpoint-socket`, absolute: a path, or `unix:///PATH` as SPIFFE writes it.
+fn svid_source(arguments: &UpArguments) -> Result<Option<PathBuf>> {
+    let Some(socket) = &arguments.spiffe_endpoint_socket else { return Ok(None) };
+    let text = socket.to_string_lossy();
+    let path = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:"));
+    let path = std::path::absolute(path.map_or(socket.as_path(), Path::new));
+    path.map(Some).context("cannot use --spiffe-endpoint-socket")
 }
 
 /// The folder of `--ca`, absolute; what is wrong with it is found before anything is started.
@@ -255,6 +277,7 @@ pub(crate) async fn bring_up(
     }
     let begun = Instant::now();
     let mut shown = String::new();
+    let mut hopeless_since = None;
     loop {
         // The control plane knows what shall run, the supervisor what does.
         let ready = objects::ready_within(client, POLL_PERIOD).await?;
@@ -268,10 +291,21 @@ pub(crate) async fn bring_up(
             objects::wait_applied(client, timeout.saturating_sub(begun.elapsed())).await?;
             return print_published(&status);
         }
+        if !is_hopeless(&status) {
+            hopeless_since = None;
+        } else if hopeless_since.get_or_insert_with(Instant::now).elapsed() > CORRECTION_TIMEOUT {
+            return Err(not_ready(&status, "and will not become so"));
+        }
         if begun.elapsed() > timeout {
-            return Err(not_ready(&status, timeout));
+            return Err(not_ready(&status, &format!("after {} s", timeout.as_secs())));
         }
     }
+}
+
+/// Whether all that is not ready has failed for good.
+fn is_hopeless(status: &MeshStatus) -> bool {
+    let mut missing = status.workloads.iter().filter(|workload| !workload.ready).peekable();
+    missing.peek().is_some() && missing.all(|workload| workload.phase == Phase::Failed)
 }
 
 fn progress(status: &MeshStatus) -> String {
@@ -293,7 +327,7 @@ fn progress(status: &MeshStatus) -> String {
     }
 }
 
-fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
+fn not_ready(status: &MeshStatus, how: &str) -> anyhow::Error {
     let waiting: Vec<String> = status
         .workloads
         .iter()
@@ -301,8 +335,8 @@ fn not_ready(status: &MeshStatus, timeout: Duration) -> anyhow::Error {
         .map(|workload| format!("{}/{}: {}", workload.namespace, workload.name, why(workload)))
         .collect();
     hinted(
-        anyhow::anyhow!("not ready after {} s: {}", timeout.as_secs(), waiting.join("; ")),
-        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer",
+        anyhow::anyhow!("not ready {how}: {}", waiting.join("; ")),
+        "`heddle logs WORKLOAD` shows what it wrote; --timeout waits longer; a corrected file can be applied with `heddle apply -f`",
     )
 }
 

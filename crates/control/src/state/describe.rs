@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use heddle_api::kubernetes::Secret;
+use heddle_api::{Object, Resource};
 use heddle_cert::RotationPhase;
 use heddle_diag::{Diagnostic, JsonWriter, Origin, Outcome, OutcomeRecord, Source, findings_json};
 use heddle_ident::WorkloadId;
@@ -11,7 +13,7 @@ use heddle_translate::workloads::pod_status;
 use serde_json::{Value, json};
 
 use super::State;
-use crate::certificates::days_left;
+use crate::certificates::{self, days_left};
 use crate::objects::{Objects, Stored};
 use crate::plan::jobs::Run;
 use crate::plan::{Plan, PodEntry, Stage};
@@ -199,6 +201,11 @@ impl State {
         let candidate = &stored.candidate;
         let mut findings = candidate.findings.clone();
         let mut outcomes = candidate.outcomes.clone();
+        findings.extend(certificates::of_object(
+            &candidate.object,
+            |name| self.secrets_of_name(name),
+            SystemTime::now(),
+        ));
         for object in candidate.objects() {
             let report = self.plan.translator().report(&ObjectKey::of(&object));
             findings.extend(report.findings.iter().cloned());
@@ -235,6 +242,15 @@ impl State {
             "yaml": stored.text(),
             "status": describe_findings(&findings, &outcomes),
         })
+    }
+
+    /// The Secrets of a name, in any namespace.
+    fn secrets_of_name(&self, name: &str) -> Vec<&Object<Secret>> {
+        let all = self.objects.iter().filter_map(|stored| match &stored.candidate.object {
+            Resource::Secret(secret) => Some(&**secret),
+            _ => None,
+        });
+        all.filter(|secret| secret.meta.name == name).collect()
     }
 
     /// What the object's own project would write into its status, or for one that has no conditions of its own whether

@@ -107,6 +107,7 @@ pub(super) fn load(
     store: &Store,
     own: Option<OwnIdentity>,
     port: Option<SocketAddr>,
+    now: SystemTime,
 ) -> Result<Machines, ControlError> {
     let mut machines = Machines { own, port, ..Machines::default() };
     if let Some(document) = store.document(DOCUMENT)? {
@@ -114,6 +115,9 @@ pub(super) fn load(
             serde_json::from_slice(&document).map_err(ControlError::Document)?;
         machines.records =
             stored.into_iter().map(|(id, record)| (WorkloadId::new(id), record)).collect();
+        // Until each has come back, which takes no longer than it takes to be away.
+        let all = machines.records.keys();
+        machines.away_since_ms = all.map(|id| (id.clone(), millis(now))).collect();
     }
     Ok(machines)
 }

@@ -4,8 +4,10 @@
 //! `HEDDLE_OPINIONS` says how many sets of policies are tried of each kind, `HEDDLE_OPINIONS_SEED` where to begin.
 
 mod cilium;
+mod egress_network;
 mod istio;
 mod linkerd;
+mod transport;
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
 //! Istio's own integration cases of authorisation (`authz-request-cases.json`) in a running mesh: HTTP/1.1, HTTP/2, gRPC
-//! and TCP, every row but those that go through a gateway, which `heddle explain`'s tests have.
+//! and TCP, inside of it and through its gateways.
 //!
 //! The applications are this test program itself, started by the mesh ([`played`]).
 
@@ -9,10 +9,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use heddle_testkit::Mesh;
 use serde_json::Value;
 
-use crate::mesh;
+use crate::{mesh, tokens};
+
+/// How this program is started as one of the parts, which the environment names.
+pub(crate) fn played_command() -> Vec<String> {
+    played::command()
+}
 
 /// The optional test data beside the repository.
 fn data(path: &str) -> Option<PathBuf> {
@@ -194,4 +200,130 @@ fn of_istio_come_out_as_istios_in_a_running_mesh() {
     }
     assert!(wrong.is_empty(), "{} of {sent}:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(sent, 205);
+}
+
+/// A gateway as Istio's charts install it.
+fn gateway(kind: &str) -> String {
+    let labels = format!("{{app: istio-{kind}gateway, istio: {kind}gateway}}");
+    format!(
+        "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: istio-{kind}gateway, namespace: istio-system}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: istio-{kind}gateway, namespace: istio-system}}
+spec:
+  type: {service_type}
+  selector: {{istio: {kind}gateway}}
+  ports: [{{name: http2, port: 80, targetPort: 8080}}, {{name: https, port: 443, targetPort: 8443}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: istio-{kind}gateway, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {labels}}}
+  template:
+    metadata: {{labels: {labels}}}
+    spec: {{serviceAccountName: istio-{kind}gateway, containers: [{{name: istio-proxy, image: auto}}]}}
+---
+",
+        service_type = if kind == "ingress" { "LoadBalancer" } else { "ClusterIP" },
+    )
+}
+
+/// Who tells the keys of the issuers, at the address that Istio's test has for it.
+fn keys(key: &Ed25519KeyPair) -> String {
+    let command = serde_json::to_string(&played::command()).unwrap();
+    let variables = serde_json::json!([
+        {"name": played::PART, "value": "keys"},
+        {"name": played::KEYS, "value": tokens::key_set(key)},
+    ]);
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: jwt-server, namespace: istio-system}}
+spec: {{selector: {{app: jwt-server}}, ports: [{{name: http, port: 8000}}]}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: jwt-server, namespace: istio-system}}
+spec:
+  selector: {{matchLabels: {{app: jwt-server}}}}
+  template:
+    metadata: {{labels: {{app: jwt-server}}}}
+    spec:
+      containers:
+      - name: app
+        command: {command}
+        env: {variables}
+        readinessProbe: {{tcpSocket: {{port: 8000}}, periodSeconds: 1}}
+---
+"
+    )
+}
+
+#[test]
+fn of_istios_gateways_come_out_as_istios_in_a_running_mesh() {
+    let Some(path) = data("istio/authz-request-cases.json") else { return };
+    let folder = path.parent().unwrap().to_owned();
+    let cases: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let key = Ed25519KeyPair::generate().unwrap();
+    let none = BTreeMap::new();
+    let mesh = mesh();
+    let ports = [("http".to_owned(), 80, 18080)];
+    mesh.up_alone(
+        &[
+            NAMESPACES.to_owned(),
+            service("ns1", "b", &ports),
+            deployment("ns1", "b", "server", &none),
+            deployment("ns1", "a", "idle", &none),
+            deployment("ns2", "a", "idle", &none),
+            gateway("ingress"),
+            gateway("egress"),
+            keys(&key),
+        ]
+        .concat(),
+    );
+    let (mut wrong, mut sent) = (Vec::new(), 0);
+    for case in cases["cases"].as_array().unwrap().iter().filter(|case| case["path"] != "mesh") {
+        let test = case["test"].as_str().unwrap();
+        let config =
+            std::fs::read_to_string(folder.join(case["config"].as_str().unwrap())).unwrap();
+        mesh.apply(&config);
+        let mut rows = case["requests"].as_array().unwrap().clone();
+        sent += rows.len();
+        for row in &mut rows {
+            if let Some(number) =
+                row["jwt"].as_str().and_then(|name| name.strip_prefix("TokenIssuer"))
+            {
+                let (issuer, subject) =
+                    (format!("test-issuer-{number}@istio.io"), format!("sub-{number}"));
+                let token = tokens::token(&key, &issuer, &subject);
+                row["headers"]["authorization"] = format!("Bearer {token}").into();
+            }
+        }
+        if case["path"] == "ingress" {
+            let all = mesh.workloads("istio-ingressgateway");
+            let published = all.iter().flat_map(|one| one["published"].as_array().unwrap().clone());
+            let mut published = published.filter(|one| one["wanted_port"] == 80);
+            let port = published.find_map(|one| one["host_port"].as_u64()).unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            for row in &mut rows {
+                row["address"] = format!("{}:{port}", mesh.loopback()).into();
+                let got = runtime.block_on(played::ask(row));
+                if got.as_deref() != Ok(row["expect"].as_str().unwrap()) {
+                    wrong.push(format!("{test} {row}: {got:?}"));
+                }
+            }
+        } else {
+            wrong.extend(send(&mesh, test, &rows, &cases["ports"]));
+        }
+        mesh.delete(&config);
+    }
+    assert!(wrong.is_empty(), "{} of {sent}:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(sent, 16);
 }

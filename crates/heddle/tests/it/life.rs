@@ -250,3 +250,52 @@ fn exec_and_logs(mesh: &Mesh) {
     follow.signal(Signal::INT);
     follow.end_within(Duration::from_secs(10));
 }
+
+#[test]
+fn replicas_of_a_stateful_set_have_names_of_their_own() {
+    let set = "
+apiVersion: v1
+kind: Service
+metadata: {name: shards}
+spec: {clusterIP: None, selector: {app: shards}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: shard}
+spec:
+  serviceName: shards
+  replicas: 2
+  selector: {matchLabels: {app: shards}}
+  template:
+    metadata: {labels: {app: shards}}
+    spec:
+      containers:
+        - name: shard
+          command: [sh, -c, 'exec heddle sample serve ratings --port 9080 --version $HOSTNAME']
+          readinessProbe: {tcpSocket: {port: 9080}, periodSeconds: 1}
+---
+";
+    let mesh = mesh();
+    mesh.up(&[set, &client("client")].concat());
+    let addresses = |name: &str| -> Vec<String> {
+        let told = mesh.exec("client", &["getent", "ahostsv4", name]);
+        let lines = told.stdout.lines().filter_map(|line| line.split_whitespace().next());
+        let mut found: Vec<String> = lines.map(str::to_owned).collect();
+        found.sort();
+        found.dedup();
+        found
+    };
+    let (first, second) = (addresses("shard-0.shards"), addresses("shard-1.shards.default.svc"));
+    assert_eq!((first.len(), second.len()), (1, 1), "{first:?} {second:?}");
+    assert_ne!(first, second);
+    let mut both = [first, second].concat();
+    both.sort();
+    assert_eq!(addresses("shards"), both);
+    assert!(addresses("shard-2.shards").is_empty());
+    for shard in ["shard-0", "shard-1"] {
+        let url = format!("http://{shard}.shards:9080/ratings/0");
+        let answer = mesh.load("client", &["--count", "20", &url]);
+        assert_eq!(answer["statuses"]["200"], 20, "{answer:#}");
+        assert_eq!(answer["versions"][shard], 20, "{answer:#}");
+    }
+}

@@ -11,6 +11,7 @@ mod bad_input;
 mod certificates;
 mod egress;
 mod gateway_rows;
+mod gateways;
 mod http_features;
 mod istio_counts;
 mod life;
@@ -25,6 +26,7 @@ mod rollouts;
 mod samples;
 mod soaks;
 mod tokens;
+mod workload_api_source;
 
 use heddle_testkit::Mesh;
 

@@ -16,12 +16,12 @@ fn encoded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn key_set(key: &Ed25519KeyPair) -> String {
+pub(crate) fn key_set(key: &Ed25519KeyPair) -> String {
     let x = encoded(key.public_key());
     json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": x}]}).to_string()
 }
 
-fn token(key: &Ed25519KeyPair, issuer: &str, subject: &str) -> String {
+pub(crate) fn token(key: &Ed25519KeyPair, issuer: &str, subject: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let header = json!({"alg": "EdDSA", "kid": "1"}).to_string();
     let claims = json!({"iss": issuer, "sub": subject, "exp": now + 3600, "role": "reader"});

@@ -70,5 +70,6 @@ codes!(EndpointHealth { 1 Draining, 2 Healthy, 3 Unhealthy });
 message!(Endpoint {
     1 workload, 2 address, 3 weight, 4 health, 5 labels, 6 identity, 7 transport, 8 locality,
     9 network, 10 namespace, 11 workload_name, 12 canonical_name, 13 canonical_revision,
+    14 hostname,
 });
 choice!(EndpointAddress { 1 Address(2 address), 2 Name(3 host, 4 port) });

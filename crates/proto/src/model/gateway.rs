@@ -19,6 +19,7 @@ choice!(ServerTls { 1 AutoPassthrough, 2 Passthrough, 3 Terminate(2 termination)
 message!(TlsTermination {
     1 certificates, 2 client_certificate, 3 client_authority, 4 subject_alt_names,
     5 certificate_pins, 6 version_min, 7 version_max, 8 cipher_suites,
+    9 revocations_path,
 });
 codes!(ClientCertificate { 1 Ignore, 2 Optional, 3 Unverified, 4 Require });
 choice!(CertificateSource { 1 Files { 2 chain_path, 3 key_path }, 2 Mesh, 3 Secret(4 key) });

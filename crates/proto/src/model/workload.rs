@@ -12,6 +12,7 @@ codes!(MeshTransport { 1 None, 2 MutualTls });
 message!(Workload {
     1 id, 2 name, 3 namespace, 4 cluster, 5 network, 6 addresses, 7 identity, 8 labels,
     9 workload_name, 10 canonical_name, 11 canonical_revision, 12 locality, 13 transport,
+    14 is_gateway,
 });
 message!(ProxySettings {
     1 workload, 2 scope, 3 trust_domain, 4 trust_domain_aliases, 5 limits, 6 drain_duration,

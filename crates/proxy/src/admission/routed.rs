@@ -37,7 +37,7 @@ impl Asking<'_> {
         self,
         client: &mut Client,
         request: &mut Request,
-    ) -> Result<Changes, Answer> {
+    ) -> Result<Changes, Box<Answer>> {
         let body = match self.authorizer.authorizer.body {
             Some(limit) => Some(http1::read_body(client, request, limit).await?),
             None => None,
@@ -50,7 +50,11 @@ impl Asking<'_> {
     }
 
     /// The same of HTTP/2; what is read of the body is kept in front of it.
-    pub(crate) async fn http2(self, parts: &Parts, body: &mut Received) -> Result<Changes, Answer> {
+    pub(crate) async fn http2(
+        self,
+        parts: &Parts,
+        body: &mut Received,
+    ) -> Result<Changes, Box<Answer>> {
         let read = match self.authorizer.authorizer.body {
             Some(limit) => Some(body.read_in_time(limit).await?),
             None => None,
@@ -88,7 +92,7 @@ impl Asking<'_> {
         view: &View<'_, impl heddle_ir::request::RequestHead>,
         mut asked: Asked,
         body: Option<Body>,
-    ) -> Result<Changes, Answer> {
+    ) -> Result<Changes, Box<Answer>> {
         for edit in self.entered.into_iter().flat_map(Entered::edits) {
             Change::of(&edit).apply(&mut asked.headers);
         }
@@ -115,14 +119,14 @@ impl Asking<'_> {
             Ok(Ok(changes)) => Ok(changes),
             Ok(Err(answer)) => {
                 refused(&format!("refused by the external authoriser `{}`", authorizer.name));
-                Err(*answer)
+                Err(answer)
             }
             Err(error) => {
                 let why = heddle_diag::error_chain(&error);
                 worker.events.authorizer(party.direction, &authorizer.name, false, &why);
                 let name = &authorizer.name;
                 refused(&format!("no answer from the external authoriser `{name}`: {why}"));
-                Err(Answer::unanswered(authorizer.status_on_error))
+                Err(Box::new(Answer::unanswered(authorizer.status_on_error)))
             }
         }
     }

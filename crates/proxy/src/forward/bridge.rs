@@ -1,8 +1,8 @@
 //! A request that came over HTTP/2, sent to an endpoint that speaks HTTP/1 only.
 //!
 //! One exchange on one connection, driven from both sides of the stream: the request's body is framed as it comes, the
-//! response's is taken out of its frames. Trailers of a request go along with a chunked body; those of a response are lost,
-//! as those are that HTTP/1 clients did not ask for (RFC 9110 section 6.5.1).
+//! response's is taken out of its frames. Trailers go along both ways: those of a request with a chunked body, those of a
+//! response as they stand behind one (RFC 9110 section 6.5); a client that says that it takes trailers says so to the endpoint.
 
 use std::cell::RefCell;
 use std::io;
@@ -48,6 +48,8 @@ struct Exchange {
     interim: u32,
     /// None until the head has come.
     body: Option<Body>,
+    /// Trailer lines of the response, which the scanner bounds.
+    trailers: Vec<u8>,
     keep: bool,
 }
 
@@ -97,6 +99,7 @@ impl Bridge {
             seen: 0,
             interim: 0,
             body: None,
+            trailers: Vec::new(),
             keep: false,
         })))
     }
@@ -203,6 +206,22 @@ impl Bridge {
         }
     }
 
+    /// The trailers of a response that has come to its end.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        let lines = std::mem::take(&mut self.0.borrow_mut().trailers);
+        let mut trailers = HeaderMap::new();
+        for line in lines.split(|byte| *byte == b'\n') {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let (name, value) = line.split_at(colon);
+            let Ok(name) = HeaderName::from_bytes(name) else { continue };
+            let Ok(value) = HeaderValue::from_bytes(value[1..].trim_ascii()) else { continue };
+            if conversion_of(name.as_str()) == Conversion::Keep {
+                trailers.append(name, value);
+            }
+        }
+        (!trailers.is_empty()).then_some(trailers)
+    }
+
     /// Gives the exchange up: its connection is closed.
     pub(crate) fn cancel(&self) {
         self.0.borrow_mut().upstream = None;
@@ -279,7 +298,9 @@ impl Exchange {
 
     /// What of the body has come; none: nothing has.
     fn take_data(&mut self) -> io::Result<Option<Bytes>> {
-        let Self { upstream: Some(upstream), body: Some(body), .. } = self else { return Ok(None) };
+        let Self { upstream: Some(upstream), body: Some(body), trailers, .. } = self else {
+            return Ok(None);
+        };
         let buffer = &mut upstream.connection.buffer;
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
         let mut data = Vec::new();
@@ -290,10 +311,18 @@ impl Exchange {
                     let count = scanner.take(filled).map_err(invalid)?;
                     (count, count)
                 }
-                Body::Chunked(scanner) => match scanner.next(filled).map_err(invalid)? {
-                    ChunkPiece::Data(count) => (count, count),
-                    ChunkPiece::End(count) | ChunkPiece::Framing(count) => (0, count),
-                },
+                Body::Chunked(scanner) => {
+                    let in_trailers = scanner.in_trailers();
+                    match scanner.next(filled).map_err(invalid)? {
+                        ChunkPiece::Data(count) => (count, count),
+                        ChunkPiece::End(count) | ChunkPiece::Framing(count) => {
+                            if in_trailers {
+                                trailers.extend_from_slice(&filled[..count]);
+                            }
+                            (0, count)
+                        }
+                    }
+                }
             };
             data.extend_from_slice(&filled[..taken]);
             buffer.consume(count);
@@ -342,6 +371,10 @@ pub(super) fn head_of(request: &Request<()>, is_empty: bool) -> (Vec<u8>, bool) 
     let cookies: Vec<&[u8]> = headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
     if !cookies.is_empty() {
         write_field(&mut out, &http::header::COOKIE, &cookies.join(&b"; "[..]));
+    }
+    // Of one connection only, hence named by it.
+    if headers.get(http::header::TE).is_some_and(|value| value == "trailers") {
+        out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
     // HTTP/2 has made sure that several say the same, and that the body keeps to it.
     let length = headers.get(http::header::CONTENT_LENGTH);

@@ -135,7 +135,7 @@ impl ResponseBody {
     ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
         match self {
             Self::Http2(body) => body.poll_trailers(cx),
-            Self::Http1(..) => Poll::Ready(Ok(None)),
+            Self::Http1(bridge, _) => Poll::Ready(Ok(bridge.trailers())),
         }
     }
 }

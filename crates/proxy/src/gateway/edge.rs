@@ -79,6 +79,8 @@ pub(crate) struct Entered<'a> {
     /// What tells that it is newly denied.
     standing: Option<Admission<'a>>,
     party: Party<'a>,
+    /// The port that clients call, which a Service may map to the listener's.
+    port: u16,
 }
 
 /// A request that has entered, and the routes that decide about it.
@@ -99,6 +101,11 @@ impl Entered<'_> {
     /// What tells that it is newly denied.
     pub(crate) fn standing(&self) -> Option<&dyn Standing> {
         self.standing.as_ref().map(|standing| standing as &dyn Standing)
+    }
+
+    /// The port that its client called.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Who sent it.
@@ -222,8 +229,8 @@ impl Edge {
         let believes_proxies = policy.inbound().client_address.trusted_hops > 0;
         let edits = self.edits(worker, head, client, believes_proxies);
         let standing = None;
-        let party = self.peer.party();
-        let entered = Entered { path, https, client, edits, admitted, standing, party };
+        let (party, port) = (self.peer.party(), found.listener.called_port());
+        let entered = Entered { path, https, client, edits, admitted, standing, party, port };
         Ok(Some((Box::new(entered), outbound)))
     }
 

@@ -8,10 +8,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use heddle_http::drain::{DrainGuard, LocalDrain};
 use heddle_net::socket::{ListenOptions, SocketFactory};
+use heddle_tls::expiry_from_pem;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -47,9 +48,12 @@ pub async fn run(worker: Rc<Worker>) {
     let guard = worker.drain.watch();
     let mut open: BTreeMap<Place, Listening> = BTreeMap::new();
     let mut failing: BTreeMap<Place, io::ErrorKind> = BTreeMap::new();
+    let mut ends = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let wanted = places(&worker.shared.configuration.snapshot());
+        let snapshot = worker.shared.configuration.snapshot();
+        tell_ends(&worker, &snapshot, &mut ends);
+        let wanted = places(&snapshot);
         let gone: Vec<Place> =
             open.keys().filter(|place| !wanted.contains(place)).copied().collect();
         for place in gone {
@@ -93,6 +97,25 @@ pub async fn run(worker: Rc<Worker>) {
 
 async fn draining(guard: &DrainGuard) {
     poll_fn(|cx| if guard.poll_draining(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// States when the certificates end that are presented now, by the Secret, where that is another time than before.
+fn tell_ends(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    told: &mut BTreeMap<String, Option<SystemTime>>,
+) {
+    let Some(metrics) = &worker.shared.mesh_metrics else { return };
+    let mut ends: BTreeMap<String, Option<SystemTime>> =
+        told.keys().map(|name| (name.clone(), None)).collect();
+    for secret in snapshot.gateway.iter().flat_map(|gateway| gateway.presented()) {
+        let name = format!("{}/{}", secret.key.namespace, secret.key.name);
+        ends.insert(name, expiry_from_pem(&secret.certificate_chain).ok());
+    }
+    for (name, end) in ends.iter().filter(|(name, end)| told.get(*name) != Some(*end)) {
+        metrics.record_gateway_certificate(name, *end);
+    }
+    *told = ends;
 }
 
 /// The sockets that the configuration asks for. A port on all addresses takes its single addresses with it: who answers is

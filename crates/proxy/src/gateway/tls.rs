@@ -91,7 +91,13 @@ impl ServerTlsState {
     fn add_authorities(&self, material: &mut TerminationMaterial) -> Result<(), String> {
         match &self.termination.client_authority {
             None | Some(AuthoritySource::Mesh) => {}
-            Some(AuthoritySource::File(path)) => material.authorities_pem.push(read(path)?),
+            Some(AuthoritySource::File(path)) => {
+                material.authorities_pem.push(read(path)?);
+                // A list that cannot be read revokes nothing, so nobody is let in without it.
+                if let Some(path) = &self.termination.revocations_path {
+                    material.revocations_pem.push(read(path)?);
+                }
+            }
             Some(AuthoritySource::Secrets(keys)) => {
                 for key in keys {
                     let Ok(secret) = self.secret(key) else { continue };

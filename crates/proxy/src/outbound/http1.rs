@@ -202,13 +202,10 @@ impl Routed<'_> {
                 return http1::answer(client, begun, request, preflight(Vec::new())).await;
             }
         };
-        if let Some(authorizer) = self.decision.rule.authorizer.as_deref() {
-            let Self { worker, accepted, entered, .. } = *self;
-            let asking = Asking { worker, accepted, entered, authorizer };
-            match Box::pin(asking.http1(client, &mut request)).await {
-                Ok(changes) => drop(self.asked.set(Box::new(changes))),
-                Err(answer) => return http1::answer(client, begun, request, answer).await,
-            }
+        if self.decision.rule.authorizer.is_some()
+            && let Err(answer) = Box::pin(self.ask(client, &mut request)).await
+        {
+            return http1::answer(client, begun, request, *answer).await;
         }
         if let Some(delay) = self.decision.delay {
             *extra = extra.with(ResponseFlag::DelayInjected);
@@ -227,7 +224,7 @@ impl Routed<'_> {
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
                 let head = seen(request.head(&client.connection), self.entered);
-                let port = self.accepted.destination.port();
+                let port = self.entered.map_or(self.accepted.destination.port(), Entered::port);
                 self.decision.write_location(&head, port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
                 answer.headers.push((Cow::Borrowed("location"), location));
@@ -243,6 +240,17 @@ impl Routed<'_> {
                 self.answer_with_edits(client, begun, request, answer).await
             }
         }
+    }
+
+    /// Asks the authoriser of the rule.
+    async fn ask(&self, client: &mut Client, request: &mut Request) -> Result<(), Box<Answer>> {
+        let Some(authorizer) = self.decision.rule.authorizer.as_deref() else { return Ok(()) };
+        let Self { worker, accepted, entered, .. } = *self;
+        let asking = Asking { worker, accepted, entered, authorizer };
+        let changes = asking.http1(client, request).await?;
+        // Asked once, so that there is nothing yet.
+        let _ = self.asked.set(Box::new(changes));
+        Ok(())
     }
 
     async fn answer_with_edits(

@@ -91,8 +91,7 @@ pub(crate) async fn serve_request(
     *finder.borrow_mut() = Some(own);
     let mut extra = ResponseFlags::NONE;
     let entered = entered.as_deref();
-    let query = entered.and_then(Entered::query);
-    let request = Asked { worker: &worker, accepted, entered, query, head: &head, keep_bytes_max };
+    let request = Asked { worker: &worker, accepted, entered, head: &head, keep_bytes_max };
     let finished = match &found {
         Err(answer) => answered(&head, answer, &mut respond),
         Ok(Found::Direct(reached, state)) => {
@@ -153,8 +152,6 @@ struct Asked<'a> {
     worker: &'a Rc<Worker>,
     accepted: Accepted,
     entered: Option<&'a Entered<'a>>,
-    /// The query as it goes on, where that is another one; empty: none.
-    query: Option<&'a str>,
     head: &'a Parts,
     keep_bytes_max: usize,
 }
@@ -176,7 +173,9 @@ impl<'a> Asked<'a> {
         edits: impl Iterator<Item = HeaderEdit<'e>>,
     ) -> Option<Request<()>> {
         let received = self.head.uri.path();
-        let target = self.query.map(|query| format!("{}?{query}", path.unwrap_or(received)));
+        let changed = path.is_some_and(|path| path.contains('?'));
+        let query = self.entered.and_then(Entered::query).filter(|_| !changed);
+        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(received)));
         let mut request = http2::rewritten(self.head, target.as_deref().or(path), authority)?;
         for change in edits {
             http2::edit(request.headers_mut(), change);
@@ -235,11 +234,9 @@ impl Routed<'_> {
                 return answered(head, &preflight(Vec::new()), respond);
             }
         };
-        if let Some(authorizer) = decision.rule.authorizer.as_deref() {
-            let Asked { worker, accepted, entered, .. } = self.request;
-            let asking = Asking { worker, accepted, entered, authorizer };
-            match Box::pin(asking.http2(head, &mut body)).await {
-                Ok(changes) => drop(self.asked.set(Box::new(changes))),
+        if decision.rule.authorizer.is_some() {
+            match Box::pin(self.ask(body)).await {
+                Ok(read) => body = read,
                 Err(answer) => return answered(head, &answer, respond),
             }
         }
@@ -263,7 +260,8 @@ impl Routed<'_> {
             }
             RouteAction::Redirect(redirect) => {
                 let mut location = String::new();
-                let port = self.request.accepted.destination.port();
+                let Asked { accepted, entered, .. } = self.request;
+                let port = entered.map_or(accepted.destination.port(), Entered::port);
                 decision.write_location(&self.request.seen(), port, &mut location);
                 let mut answer = plain(redirect.status, &[]);
                 answer.headers.push(("location".into(), location));
@@ -272,6 +270,17 @@ impl Routed<'_> {
             RouteAction::Respond(response) => plain(response.status, &response.body),
         };
         answered(head, &self.with_edits(answer), respond)
+    }
+
+    /// Asks the authoriser of the rule.
+    async fn ask(&self, mut body: Received) -> Result<Received, Box<Answer>> {
+        let Some(authorizer) = self.decision.rule.authorizer.as_deref() else { return Ok(body) };
+        let Asked { worker, accepted, entered, head, .. } = self.request;
+        let asking = Asking { worker, accepted, entered, authorizer };
+        let changes = asking.http2(head, &mut body).await?;
+        // Asked once, so that there is nothing yet.
+        let _ = self.asked.set(Box::new(changes));
+        Ok(body)
     }
 
     fn with_edits(&self, mut answer: Answer) -> Answer {
@@ -305,23 +314,28 @@ impl Routed<'_> {
         }
         let mut path = String::new();
         let normal = entered.and_then(Entered::path);
-        let rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        let mut rewritten = decision.write_path(normal.unwrap_or(head.uri.path()), &mut path);
+        if let Some(query) = self.asked.get().and_then(|asked| asked.query.as_deref()) {
+            if !std::mem::replace(&mut rewritten, true) {
+                normal.unwrap_or(head.uri.path()).clone_into(&mut path);
+            }
+            path.push('?');
+            path.push_str(query);
+        }
         let own = OwnEdits::of_http2(worker, &head.headers, entered);
         own.tell(self.log);
-        let asked = self.asked.get();
-        let changes = || asked.into_iter().flat_map(|asked| asked.request.iter().map(Change::edit));
         let request_edits = || {
+            let asked = self.asked.get().into_iter();
+            let asked = asked.flat_map(|asked| asked.request.iter().map(Change::edit));
             let routed = decision.request_edits().map(wire_edit);
-            own.first().chain(changes()).chain(routed).chain(own.iter())
+            own.first().chain(asked).chain(routed).chain(own.iter())
         };
         let path = rewritten.then_some(&*path).or(normal);
         let authority = decision.authority();
         let base = authority.unwrap_or_else(|| authority_of(head));
-        let query = asked.and_then(|asked| asked.query.as_deref()).or(self.request.query);
-        let asks = Asked { query, ..self.request };
         let source = Source { worker, departure: &departure, accepted };
         let copies = Copies::of(source, decision, self.outbound, base, |authority| {
-            let request = asks.rewritten(path, Some(authority), request_edits())?;
+            let request = self.request.rewritten(path, Some(authority), request_edits())?;
             Some(copies::Head::Http2(request, entered.is_some()))
         });
         let decided = Decided {
@@ -351,7 +365,7 @@ impl Routed<'_> {
             });
             let session = self.session.as_deref().and_then(RequestSession::edit);
             let entered = entered.into_iter().flat_map(Entered::response_edits);
-            let told = asked.into_iter();
+            let told = self.asked.get().into_iter();
             let told = told.flat_map(|asked| asked.response.iter().map(Change::edit));
             entered
                 .chain(told)
@@ -359,7 +373,7 @@ impl Routed<'_> {
                 .chain(own)
                 .chain(session)
         };
-        let request = || asks.rewritten(path, authority, request_edits());
-        asks.forward(&decided, request, body, respond, response_edits).await
+        let request = || self.request.rewritten(path, authority, request_edits());
+        self.request.forward(&decided, request, body, respond, response_edits).await
     }
 }

@@ -59,6 +59,18 @@ impl GatewayState {
         self.servers.get(found.place())
     }
 
+    /// The secrets with certificates that servers present.
+    pub(crate) fn presented(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        let states = self.servers.iter().filter_map(|server| server.tls.as_deref());
+        states.flat_map(|state| {
+            let sources = state.termination.certificates.iter();
+            sources.filter_map(|source| match source {
+                CertificateSource::Secret(key) => state.secrets.get(key),
+                CertificateSource::Files { .. } | CertificateSource::Mesh => None,
+            })
+        })
+    }
+
     pub(super) fn new(
         compiled: Arc<CompiledGateway>,
         destinations: Arc<[Arc<DestinationState>]>,

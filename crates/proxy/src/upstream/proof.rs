@@ -74,6 +74,7 @@ impl Standing for ServerProof {
 }
 
 /// What may come to be denied, and the server that may not be believed any more. By reference: it is part of every request.
+#[expect(clippy::ref_option_ref, reason = "a reference is half as large")]
 pub(crate) struct Both<'a>(
     pub(crate) &'a Option<&'a dyn Standing>,
     pub(crate) &'a Option<Box<ServerProof>>,

@@ -152,6 +152,39 @@ fn where_a_request_comes_from_is_not_for_the_client_to_say() {
 }
 
 #[test]
+fn who_somebody_is_is_not_for_an_outsider_to_say() {
+    run(async {
+        let principal = TextMatch::Exact("cluster.local/ns/default/sa/client".into());
+        for (allow, status) in [(None, 200), (Some(principal), 403)] {
+            let server = |server: &mut ServerSide| {
+                if let Some(principal) = allow {
+                    let value = ValueMatch::Text(principal);
+                    server.authorization =
+                        rule(PolicyAction::Allow, Attribute::SourcePrincipal, value);
+                }
+                server.mode = Permissive;
+            };
+            let pair = Pair::with(mirror().await, |_| {}, server).await;
+            let mut peer = Peer::new(TcpStream::connect(pair.inbound).await.unwrap());
+            peer.send(
+                "GET / HTTP/1.1\r\nHost: a\r\n\
+                 X-Forwarded-Client-Cert: By=spiffe://cluster.local/ns/default/sa/server;URI=spiffe://cluster.local/ns/default/sa/client\r\n\
+                 x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/client\r\n\r\n",
+            )
+            .await;
+            let answer = peer.message().await;
+            assert_eq!(answer.status(), status);
+            assert!(!answer.text().to_ascii_lowercase().contains("client-cert"), "{answer:?}");
+            if status == 403 {
+                let record = pair.server_audit.records(1).await.remove(0);
+                assert_eq!(record["transport"], "plaintext", "{record}");
+                assert!(record.get("identity").is_none(), "{record}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_path_is_judged_as_it_arrives() {
     run(async {
         // What arrives, or that nothing does, by normalisation.

@@ -34,6 +34,7 @@ fn simple(name: &str) -> TlsTermination {
         certificate_pins: Vec::new(),
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
+        revocations_path: None,
         cipher_suites: Vec::new(),
     }
 }
@@ -214,6 +215,19 @@ fn clients_prove_who_they_are() {
         of_server.authority = bytes(&authority.pem());
         of_server.revocations = bytes(&authority.revocations(3));
         let both = || http(&["*"], vec![rule()]);
+        // The same authority and list out of files, with a list that cannot be read, and without one.
+        let files = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| -> Arc<str> {
+            let path = files.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.display().to_string().into()
+        };
+        let from_files = |list: Option<&str>| TlsTermination {
+            client_certificate: ClientCertificate::Require,
+            client_authority: Some(AuthoritySource::File(file("authority", &authority.pem()))),
+            revocations_path: list.map(|list| file(&list.len().to_string(), list)),
+            ..simple("one")
+        };
         let required = mutual("one", ClientCertificate::Require);
         let digest = sha256_hex(
             &heddle_tls::default_provider(),
@@ -243,13 +257,20 @@ fn clients_prove_who_they_are() {
             server(&["misnamed"], Some(terminate(named("other"))), both()),
             server(&["pinned"], Some(terminate(pin(digest))), both()),
             server(&["mispinned"], Some(terminate(pin(vec![1; 32]))), both()),
+            server(
+                &["files"],
+                Some(terminate(from_files(Some(&authority.revocations(3))))),
+                both(),
+            ),
+            server(&["unlisted"], Some(terminate(from_files(None))), both()),
+            server(&["unreadable"], Some(terminate(from_files(Some("no list")))), both()),
         ];
         let _edge = Edge::new(mirror().await, vec![listener(port, servers)], |side| {
             side.secrets = vec![of_server];
         })
         .await;
         let anonymous = Client::new(&authority);
-        let cases: [(&str, [bool; 4]); 7] = [
+        let cases: [(&str, [bool; 4]); 10] = [
             // anonymous, good, revoked, of another authority
             ("required", [false, true, false, false]),
             ("optional", [true, true, false, false]),
@@ -258,6 +279,9 @@ fn clients_prove_who_they_are() {
             ("misnamed", [false, false, false, false]),
             ("pinned", [false, true, false, false]),
             ("mispinned", [false, false, false, false]),
+            ("files", [false, true, false, false]),
+            ("unlisted", [false, true, true, false]),
+            ("unreadable", [false, false, false, false]),
         ];
         for (name, expected) in cases {
             let clients = [
@@ -275,6 +299,9 @@ fn clients_prove_who_they_are() {
                 assert_eq!(status.is_some(), expected, "{name} {place}");
                 let told = status.map(|answer| answer.text().to_owned()).unwrap_or_default();
                 let is_good = place == 1 && expected;
+                if name == "unlisted" && place == 2 {
+                    continue;
+                }
                 assert_eq!(
                     told.contains("Subject=\"CN=good,O=Shop\";URI=spiffe://outside/good;DNS=good"),
                     is_good,

@@ -51,7 +51,7 @@ impl Careless {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + (now - Duration::from_mins(1));
+        params.not_before = epoch + now.saturating_sub(Duration::from_mins(1));
         params.not_after = epoch + (now + Duration::from_mins(30));
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -98,6 +98,8 @@ async fn ask(pair: &Pair, config: Arc<rustls::ClientConfig>) -> Vec<u8> {
     connection.buffer.filled().to_vec()
 }
 
+type Change = fn(&mut CertificateParams);
+
 #[test]
 fn an_identity_in_the_wrong_place_opens_nothing_and_is_recorded() {
     run(async {
@@ -124,7 +126,6 @@ fn an_identity_in_the_wrong_place_opens_nothing_and_is_recorded() {
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         assert_eq!(arrived.get(), 1);
 
-        type Change = fn(&mut CertificateParams);
         let attempts: [(&str, Change); 9] = [
             ("common name", |params| {
                 params.subject_alt_names.clear();

@@ -22,6 +22,7 @@ mod http2;
 mod impostors;
 mod limits;
 mod limits_http2;
+mod limits_inside;
 mod origination;
 mod raw_http2;
 mod recorder;

@@ -31,6 +31,7 @@ async fn secure(authority: &Authority, host: &str) -> SocketAddr {
         certificate_pins: Vec::new(),
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
+        revocations_path: None,
         cipher_suites: Vec::new(),
     };
     let material = TerminationMaterial {

@@ -152,6 +152,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         canonical_revision: "v1".into(),
         locality: Locality::default(),
         transport: MeshTransport::MutualTls,
+        is_gateway: false,
     }
 }
 
@@ -231,6 +232,7 @@ pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoin
         workload_name: of.workload_name,
         canonical_name: of.canonical_name,
         canonical_revision: of.canonical_revision,
+        hostname: Arc::default(),
     }
 }
 

@@ -30,6 +30,7 @@ fn server(name: &str, hosts: &[&str], routed: &[&str], tls: bool) -> Server {
         certificate_pins: Vec::new(),
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
+        revocations_path: None,
         cipher_suites: Vec::new(),
     };
     Server {

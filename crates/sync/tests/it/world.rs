@@ -47,6 +47,7 @@ pub(crate) fn resource(index: usize, content: u32) -> Resource {
         workload_name: "".into(),
         canonical_name: "".into(),
         canonical_revision: "".into(),
+        hostname: Arc::default(),
     };
     let endpoints = vec![Arc::new(endpoint)];
     Resource::Endpoints(Arc::new(EndpointSet { key: key(index), endpoints }))

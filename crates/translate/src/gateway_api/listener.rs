@@ -244,6 +244,7 @@ fn tls(
         certificate_pins: Vec::new(),
         version_min: TlsVersion::V1_2,
         version_max: TlsVersion::V1_3,
+        revocations_path: None,
         cipher_suites: Vec::new(),
     };
     let references = listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice());

@@ -317,7 +317,7 @@ fn retry(
     timeouts: Option<&HttpTimeouts>,
     context: &Context<'_, '_>,
 ) -> RetryPolicy {
-    let default = context.reader.read(&MeshKey).outbound_retry.clone();
+    let default = context.reader.read(&MeshKey).unnoticed_retry.clone();
     let per_try_timeout = timeouts.and_then(|timeouts| limit(timeouts.backend_request));
     let Some(written) = written else { return RetryPolicy { per_try_timeout, ..default } };
     // The codes that are listed, and what keeps a request from being answered at all.

@@ -214,6 +214,11 @@ enum Unknown {
 fn attribute(key: &str) -> Result<Attribute, Unknown> {
     let header = key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
     if let Some(name) = header.filter(|name| !name.is_empty()) {
+        // Others are nothing that a request of every version has.
+        let is_known = matches!(name, ":authority" | ":method" | ":path");
+        if name.starts_with(':') && !is_known {
+            return Err(Unknown::Nonsense);
+        }
         return Ok(Attribute::RequestHeader(name.to_ascii_lowercase().into()));
     }
     if let Some(path) = key.strip_prefix("request.auth.claims") {

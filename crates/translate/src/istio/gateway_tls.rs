@@ -48,6 +48,10 @@ pub(super) fn termination(
             certificates(tls, namespace)
         },
         client_certificate,
+        // A Secret excludes files.
+        revocations_path: set(tls.ca_crl.as_ref())
+            .filter(|_| matches!(client_authority, Some(AuthoritySource::File(_))))
+            .map(Into::into),
         client_authority,
         subject_alt_names: tls.subject_alt_names.iter().map(|name| name.as_str().into()).collect(),
         certificate_pins: pins(tls),

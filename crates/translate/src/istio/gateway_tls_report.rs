@@ -154,7 +154,7 @@ fn check_client(
     if set(tls.ca_crl.as_ref()) {
         if mode == ServerTlsMode::Simple && !by_secret {
             report.rejected(of("caCrl"), "clients have no certificate that could be revoked");
-        } else {
+        } else if by_secret {
             let why = "revocation lists come from the key `ca.crl` of the Secret, not from a file";
             report.unsupported(of("caCrl"), why);
         }

@@ -45,6 +45,19 @@ pub(crate) fn outbound_default(profile: Profile) -> RetryPolicy {
     }
 }
 
+/// What a rule of another API than Istio's does where it says nothing: those APIs know no retries that nobody asked for, so
+/// it is only tries that nobody can notice, since nothing of the request was sent (API.md hazard 14).
+pub(crate) fn unnoticed(profile: Profile) -> RetryPolicy {
+    if profile != Profile::Heddle {
+        return outbound_default(profile);
+    }
+    RetryPolicy {
+        on: vec![RetryOn::ConnectFailure, RetryOn::RefusedStream, RetryOn::ResetBeforeRequest],
+        origin: Origin::built_in("default retries (only before the request was sent)"),
+        ..outbound_default(profile)
+    }
+}
+
 fn istio_default() -> Vec<RetryOn> {
     vec![
         RetryOn::ConnectFailure,

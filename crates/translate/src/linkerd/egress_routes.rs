@@ -290,7 +290,7 @@ impl Table<'_> {
 
     /// What requests get that no rule takes: what streams get.
     fn otherwise(&self, tcp: &TcpRule) -> Option<HttpRule> {
-        let retry = self.reader.read(&MeshKey).outbound_retry.clone();
+        let retry = self.reader.read(&MeshKey).unnoticed_retry.clone();
         let destination = tcp.backends.first()?.destination?;
         let mut rule = http_rule::default_rule(tcp.origin.clone(), destination, retry);
         if let heddle_ir::http_route::HttpAction::Forward(backends) = &mut rule.action {

@@ -46,7 +46,7 @@ const POD: Table = &[
     ("terminationGracePeriodSeconds", Applied),
     ("nodeName", Ignored(ONE_NODE)),
     ("hostname", Applied),
-    ("subdomain", Unsupported("names of single pods are not resolved")),
+    ("subdomain", Applied),
     ("dnsPolicy", Applied),
     ("dnsConfig", Unsupported("names are resolved by the mesh, with its own search list")),
     ("hostAliases", Applied),
@@ -71,7 +71,7 @@ const DEPLOYMENT: Table = &[
     ("template.metadata.creationTimestamp", Ignored("set by tools that export objects")),
     ("template.metadata.finalizers", Ignored("nobody is asked before a replica goes")),
     ("updateStrategy", Applied),
-    ("serviceName", Ignored("names of single pods are not resolved; the Service's own name is")),
+    ("serviceName", Applied),
     ("podManagementPolicy", Applied),
     ("ordinals", Unsupported("replicas are numbered from 0")),
     (

@@ -8,6 +8,7 @@ use heddle_api::{At, Meta, Reader, Resource as AnyObject, Written};
 use heddle_diag::JsonWriter;
 use heddle_ident::ObjectName;
 
+use super::SUBDOMAIN;
 use crate::pod;
 
 /// Where a Pod is in its life.
@@ -193,6 +194,8 @@ struct Workload<'a> {
     written: &'a Written,
     template: &'a PodTemplate,
     replicas: u32,
+    /// The Service below whose name its Pods have names.
+    service: Option<&'a str>,
     /// Whether its Pods are told their numbers.
     indexed: bool,
 }
@@ -268,6 +271,9 @@ fn replica(workload: &Workload<'_>, prefix: &str, number: u32, ready: bool) -> D
         }],
         ..Meta::default()
     };
+    if let Some(service) = workload.service {
+        meta.annotations.insert(SUBDOMAIN.to_owned(), service.to_owned());
+    }
     if workload.kind == "StatefulSet" {
         let labels = &mut meta.labels;
         labels.insert("statefulset.kubernetes.io/pod-name".to_owned(), name.clone());
@@ -311,7 +317,12 @@ fn workload(object: &AnyObject) -> Option<Workload<'_>> {
     let (meta, written) = (object.meta(), object.written());
     // A ReplicaSet of a Deployment makes no Pods besides the Deployment's.
     let owned = meta.owner_references.iter().any(|owner| owner.kind == "Deployment");
-    let workload = Workload { api_version, kind, meta, written, template, replicas, indexed };
+    let service = match object {
+        AnyObject::StatefulSet(set) => set.spec.service_name.as_deref(),
+        _ => None,
+    };
+    let workload =
+        Workload { api_version, kind, meta, written, template, replicas, service, indexed };
     (!owned).then_some(workload)
 }
 

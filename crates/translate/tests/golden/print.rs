@@ -82,9 +82,13 @@ pub(crate) fn resource(resource: &Resource) -> String {
         }
         Resource::Endpoints(set) => {
             for endpoint in &set.endpoints {
+                let hostname = match &*endpoint.hostname {
+                    "" => String::new(),
+                    own => format!(" hostname {own}"),
+                };
                 writeln!(
                     out,
-                    "{:?} {:?} {:?} weight {} {:?} workload {:?} {}/{}",
+                    "{:?} {:?} {:?} weight {} {:?} workload {:?} {}/{}{hostname}",
                     endpoint.address,
                     endpoint.health,
                     endpoint.transport,

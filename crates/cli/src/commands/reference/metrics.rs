@@ -8,7 +8,7 @@ use heddle_telemetry::{ResponseFlag, istio, mesh};
 use super::{NOTE, cell};
 
 /// Every group that proxies record, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 9] = [
+const GROUPS: [(&str, &GroupDefinition); 10] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
     ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),
@@ -17,6 +17,7 @@ const GROUPS: [(&str, &GroupDefinition); 9] = [
     ("Denied packets", &mesh::PACKETS),
     ("Certificates of the workload", &mesh::CERTIFICATES),
     ("Roots that peers are verified with", &mesh::ROOTS),
+    ("Certificates that a gateway presents", &mesh::GATEWAY_CERTIFICATES),
     ("Versions", &istio::BUILDS),
 ];
 

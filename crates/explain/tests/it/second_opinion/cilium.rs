@@ -9,7 +9,8 @@ use super::{Random, is_within, text_of, texts, try_all};
 use crate::shared::world;
 
 /// Namespace, name and labels of every workload.
-const PODS: [(&str, &str, &[(&str, &str)]); 4] = [
+type Labels = &'static [(&'static str, &'static str)];
+const PODS: [(&str, &str, Labels); 4] = [
     ("test", "server", &[("app", "server"), ("tier", "back")]),
     ("test", "a", &[("app", "a"), ("tier", "front")]),
     ("test", "b", &[("app", "b"), ("tier", "front")]),
@@ -88,11 +89,11 @@ fn peers(random: &mut Random, entry: &mut Value, ingress: bool) {
             entry[field("Endpoints")] = list;
         }
         5 | 6 => {
-            entry[field("Entities")] =
-                random.some(&["all", "world", "cluster", "world-ipv4", "world-ipv6", "none"], 2)
+            let known = ["all", "world", "cluster", "world-ipv4", "world-ipv6", "none"];
+            entry[field("Entities")] = random.some(&known, 2);
         }
         7 if ingress => {
-            entry["fromCIDR"] = random.some(&["203.0.113.0/24", "0.0.0.0/0", "10.0.0.0/8"], 2)
+            entry["fromCIDR"] = random.some(&["203.0.113.0/24", "0.0.0.0/0", "10.0.0.0/8"], 2);
         }
         8 if ingress => {
             entry["fromCIDRSet"] = json!([{"cidr": "0.0.0.0/0", "except": [random.pick(&["203.0.113.0/24", "198.51.100.9/32"])]}]);
@@ -105,6 +106,11 @@ fn ports(random: &mut Random, entry: &mut Value, with_rules: bool) {
     if random.chance(40) {
         return;
     }
+    let list: Value = (0..=random.below(2)).map(|_| one_port(random, with_rules)).collect();
+    entry["toPorts"] = list;
+}
+
+fn one_port(random: &mut Random, with_rules: bool) -> Value {
     let port = match random.below(7) {
         0 => json!({"port": "8080", "protocol": "TCP"}),
         1 => json!({"port": "web"}),
@@ -132,7 +138,7 @@ fn ports(random: &mut Random, entry: &mut Value, with_rules: bool) {
         }
         one["rules"] = json!({"http": list});
     }
-    entry["toPorts"] = json!([one]);
+    one
 }
 
 fn section(random: &mut Random, ingress: bool, allow: bool) -> Value {
@@ -219,7 +225,7 @@ fn kubernetes(random: &mut Random, place: usize) -> Value {
 #[derive(Clone, Copy)]
 struct Pod {
     namespace: &'static str,
-    labels: &'static [(&'static str, &'static str)],
+    labels: Labels,
 }
 
 fn pod(place: usize) -> Pod {

@@ -49,20 +49,18 @@ fn token(name: &str) -> TokenFacts {
         ("deep".to_owned(), ClaimValue::Map(BTreeMap::from([("er".to_owned(), text("yes"))]))),
     ]);
     let issuer = "https://issuer.example/a".to_owned();
-    match name {
-        "full" => TokenFacts {
+    if name == "full" {
+        return TokenFacts {
             issuer,
             subject: "alice".to_owned(),
             audiences: vec!["shop".to_owned(), "bank".to_owned()],
             presenter: Some("front".to_owned()),
             claims,
-        },
-        _ => {
-            claims.insert("role".to_owned(), text(""));
-            claims.remove("deep");
-            TokenFacts { issuer, subject: "bob".to_owned(), claims, ..TokenFacts::default() }
-        }
+        };
     }
+    claims.insert("role".to_owned(), text(""));
+    claims.remove("deep");
+    TokenFacts { issuer, subject: "bob".to_owned(), claims, ..TokenFacts::default() }
 }
 
 impl Tokens for Named {
@@ -256,10 +254,11 @@ fn operation(random: &mut Random) -> Value {
     operation
 }
 
-const KEYS: [(&str, &[&str]); 17] = [
+const KEYS: [(&str, &[&str]); 18] = [
     ("request.headers[x-token]", &["abc", "*bc", "a*", "*"]),
     ("request.headers[X-Token]", &["abc", "*"]),
     ("request.headers[:authority]", &["b.ns1", "example.com"]),
+    ("request.headers[:path]", &["/a", "/a?b*", "*", "*/admin"]),
     ("source.ip", &BLOCKS),
     ("remote.ip", &BLOCKS),
     ("source.namespace", &NAMESPACES),
@@ -451,6 +450,7 @@ fn condition_value_holds(key: &str, value: &str, asked: &Asked, namespace: &str)
             asked.header.is_some_and(|own| text_holds(value, own))
         }
         "request.headers[:authority]" => value_holds("hosts", value, asked, namespace),
+        "request.headers[:path]" => text_holds(value, asked.path),
         "source.ip" => value_holds("ipBlocks", value, asked, namespace),
         "remote.ip" => value_holds("remoteIpBlocks", value, asked, namespace),
         "source.namespace" => value_holds("namespaces", value, asked, namespace),

@@ -287,11 +287,11 @@ impl Opinion<'_> {
         })
     }
 
-    /// The route that takes the request; none: there are routes, and none does.
-    fn route(&self) -> Option<Option<&Value>> {
+    /// The route that takes the request, where there are routes; an error: none of them does.
+    fn route(&self) -> Result<Option<&Value>, ()> {
         let mut routes: Vec<&Value> = self.of("HTTPRoute").collect();
         if routes.is_empty() {
-            return Some(None);
+            return Ok(None);
         }
         let matched = |route: &Value| route["spec"]["rules"][0]["matches"][0].clone();
         let prefix = |route: &Value| matched(route)["path"]["value"].as_str().unwrap().to_owned();
@@ -303,14 +303,14 @@ impl Opinion<'_> {
             let by_path = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             by_path && (matched(route)["method"].is_null() || self.asked.method == "GET")
         };
-        routes.into_iter().find(takes).map(Some)
+        routes.into_iter().find(takes).map(Some).ok_or(())
     }
 
     fn verdict(&self, default: &str) -> Verdict {
         let Some(server) = self.of("Server").next() else {
             return if self.by_name(default) { Verdict::Forward } else { Verdict::Deny };
         };
-        let Some(route) = self.route() else { return Verdict::NoRoute };
+        let Ok(route) = self.route() else { return Verdict::NoRoute };
         let access = server["spec"]["accessPolicy"].as_str().unwrap_or("deny");
         let allowed = self.by_name(access)
             || self.allowed_on("Server", &server["metadata"]["name"])

@@ -16,6 +16,9 @@ pub(super) const PART: &str = "HEDDLE_TEST_PART";
 /// The file of the rows that a client sends.
 pub(super) const ROWS: &str = "HEDDLE_TEST_ROWS";
 
+/// The keys that the part `keys` tells.
+pub(super) const KEYS: &str = "HEDDLE_TEST_KEYS";
+
 /// How this program is started as a part.
 pub(super) fn command() -> Vec<String> {
     let own = std::env::current_exe().unwrap().display().to_string();
@@ -33,6 +36,7 @@ fn a_part() {
         match part.as_str() {
             "authorizer" => serve_http2(9000, check).await,
             "client" => client().await,
+            "keys" => serve(8000, keys).await,
             "server" => {
                 tokio::join!(
                     serve(18080, http1),
@@ -115,6 +119,19 @@ async fn http1(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await
 }
 
+/// The keys of the issuers of tokens.
+async fn keys(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        if stream.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let keys = std::env::var(KEYS).unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", keys.len());
+    stream.write_all(format!("{head}connection: close\r\n\r\n{keys}").as_bytes()).await
+}
+
 async fn echo(mut stream: TcpStream) -> std::io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -138,7 +155,7 @@ async fn client() {
     }
 }
 
-async fn ask(row: &Value) -> Result<String, String> {
+pub(super) async fn ask(row: &Value) -> Result<String, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let stream = TcpStream::connect(row["address"].as_str().unwrap()).await;
     let stream = stream.map_err(|error| text(&error))?;
@@ -165,8 +182,11 @@ fn by_status(status: u16) -> String {
 
 async fn over_http1(mut stream: TcpStream, row: &Value) -> std::io::Result<String> {
     let (method, path) = (row["method"].as_str().unwrap(), row["path"].as_str().unwrap());
-    let mut head =
-        format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", row["address"].as_str().unwrap());
+    let address = row["address"].as_str().unwrap();
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\n",
+        row["host"].as_str().unwrap_or(address)
+    );
     for (name, value) in headers(row) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -52,6 +52,7 @@ pub mod linkerd;
 mod mesh;
 mod meta;
 mod object;
+pub mod rate_limits;
 mod read;
 mod recognised;
 mod scalar;
@@ -65,6 +66,7 @@ mod yaml;
 
 pub use decode::{Decode, Decoder, Findings, Manners};
 pub use kinds::{Kind, Resource};
+pub use mesh::{Nested, nested_document};
 pub use meta::{Meta, OwnerReference};
 pub use object::{Object, Written};
 pub use read::{Loaded, Reader};

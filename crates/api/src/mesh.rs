@@ -1,4 +1,4 @@
-//! Finds mesh configuration inside other objects: YAML within a ConfigMap, or a part of an `IstioOperator`.
+//! Finds configuration inside other objects: YAML within a ConfigMap, or a part of an `IstioOperator`.
 //!
 //! A document within a text keeps its positions in the outer file, so that a finding in `data.mesh` points at the line a
 //! user sees.
@@ -12,6 +12,7 @@ use crate::codes;
 use crate::decode::{Decode, Decoder, Manners};
 use crate::istio::{MeshConfig, MeshNetworks};
 use crate::kinds::Resource;
+use crate::meta::Meta;
 use crate::object::{Object, Written};
 use crate::read::Loaded;
 use crate::tree::{At, Tree, Value};
@@ -54,9 +55,62 @@ fn document<T: Decode + Default>(
     loaded: &mut Loaded,
     make: fn(Arc<Object<T>>) -> Resource,
 ) {
-    let outer = resource.written();
+    let mut findings = Vec::new();
+    let written = nested(resource.written(), at, limits, &mut findings);
+    for finding in findings {
+        loaded.diagnostics.push(finding);
+    }
+    if let Some(written) = written {
+        part(resource, written, Tree::ROOT, loaded, make);
+    }
+}
+
+/// A document that stands in a text of an object: what it says, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Nested<T> {
+    /// What it says.
+    pub object: Object<T>,
+    /// What is wrong with it, at the places of the outer file.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Reads the document in the text at a place of an object, where it has all of these keys at its top. None where it has
+/// not, or where there is no text. What cannot be read at all has none of them.
+pub fn nested_document<T: Decode + Default>(
+    meta: &Meta,
+    outer: &Written,
+    at: At,
+    keys: &[&str],
+) -> Option<Nested<T>> {
+    let text = outer.tree().text(at);
+    if outer.tree().value(at) != Value::Text || keys.iter().any(|key| !text.contains(key)) {
+        return None;
+    }
+    let mut findings = Vec::new();
+    let mut written = nested(outer, at, &Limits::default(), &mut findings)?;
+    if keys.iter().any(|key| written.field(Tree::ROOT, key).is_none()) {
+        return None;
+    }
+    let tree = written.tree.clone();
+    let origin = written.origin.clone();
+    let mut decoder = Decoder::new(&tree, Tree::ROOT, &origin, Manners::Custom);
+    let spec = decoder.slot(Some(Tree::ROOT));
+    let found = decoder.finish();
+    let broken: BTreeSet<At> = written.broken.iter().copied().chain(found.broken).collect();
+    written.broken = broken.into_iter().collect();
+    findings.extend(found.diagnostics.iter().cloned());
+    Some(Nested { object: Object { meta: meta.clone(), spec, written }, findings })
+}
+
+/// Reads the document in the text at a place of an object, with the positions of the outer file.
+fn nested(
+    outer: &Written,
+    at: At,
+    limits: &Limits,
+    findings: &mut Vec<Diagnostic>,
+) -> Option<Written> {
     if outer.tree().value(at) != Value::Text {
-        return;
+        return None;
     }
     let shift = Shift {
         block: outer.tree().node(at).and_then(|node| node.block),
@@ -69,34 +123,32 @@ fn document<T: Decode + Default>(
         for problem in &stop.before {
             let origin = origin_at(problem.position);
             let finding = Diagnostic::error(problem.code, origin, problem.message.clone());
-            loaded.diagnostics.push(finding.hint_opt(problem.hint.clone()));
+            findings.push(finding.hint_opt(problem.hint.clone()));
         }
         let finding = Diagnostic::error(
             codes::NESTED_DOCUMENT,
             origin_at(stop.position),
             format!("the embedded document cannot be read: {}", stop.message),
         );
-        loaded.diagnostics.push(finding.hint_opt(stop.hint));
+        findings.push(finding.hint_opt(stop.hint));
     }
-    let mut documents = documents.into_iter();
-    let Some(mut document) = documents.next() else { return };
+    let mut document = documents.into_iter().next()?;
     for problem in &document.problems {
         let finding =
             Diagnostic::error(problem.code, origin_at(problem.position), problem.message.clone());
-        loaded.diagnostics.push(finding.hint_opt(problem.hint.clone()));
+        findings.push(finding.hint_opt(problem.hint.clone()));
     }
     for node in &mut document.tree.nodes {
         node.position = shift.outer(node.position);
         node.key_position = shift.outer(node.key_position);
     }
     document.tree.prefix = outer.path(at).into();
-    let written = Written {
+    Some(Written {
         tree: Arc::new(document.tree),
         root: Tree::ROOT,
         origin: outer.origin_at(at),
         broken: document.problems.iter().map(|problem| problem.at).collect(),
-    };
-    part(resource, written, Tree::ROOT, loaded, make);
+    })
 }
 
 /// Decodes a part of an object as an object of its own with the same metadata.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_ir::destination::{HashKey, LoadBalancing};
@@ -24,6 +25,7 @@ pub struct NewCookie<'a> {
     name: &'a str,
     path: &'a str,
     ttl: Duration,
+    attributes: &'a [(Arc<str>, Arc<str>)],
     value: [u8; 16],
 }
 
@@ -36,6 +38,12 @@ impl fmt::Display for NewCookie<'_> {
         }
         if !self.path.is_empty() {
             write!(f, "; Path={}", self.path)?;
+        }
+        for (name, value) in self.attributes {
+            match &**value {
+                "" => write!(f, "; {name}")?,
+                value => write!(f, "; {name}={value}")?,
+            }
         }
         f.write_str("; HttpOnly")
     }
@@ -51,12 +59,18 @@ impl<'a> HashedRequest<'a> {
     ) -> Self {
         let LoadBalancing::ConsistentHash { key, .. } = policy else { return Self::none() };
         let hash = match key {
-            HashKey::Cookie { name, path, ttl } => {
+            HashKey::Cookie { name, path, ttl, attributes } => {
                 let value = request.header("cookie").and_then(|cookies| {
                     cookie(&cookies, name.as_bytes()).map(|value| xxh64(value, 0))
                 });
                 match (value, ttl) {
-                    (None, Some(ttl)) => return Self::with_new_cookie(name, path, *ttl, random),
+                    (None, Some(ttl)) => {
+                        let value = new_value(random);
+                        let ttl = *ttl;
+                        let cookie = NewCookie { name, path, ttl, attributes, value };
+                        let hash = Some(xxh64(&value, 0));
+                        return Self { hash, set_cookie: Some(cookie) };
+                    }
                     (value, _) => value,
                 }
             }
@@ -83,15 +97,14 @@ impl<'a> HashedRequest<'a> {
     fn none() -> Self {
         Self { hash: None, set_cookie: None }
     }
+}
 
-    fn with_new_cookie(name: &'a str, path: &'a str, ttl: Duration, random: u64) -> Self {
-        let mut value = [0; 16];
-        for (digit, shift) in value.iter_mut().zip((0..64).step_by(4).rev()) {
-            *digit = b"0123456789abcdef"[(random >> shift & 0xf) as usize];
-        }
-        let set_cookie = NewCookie { name, path, ttl, value };
-        Self { hash: Some(xxh64(&value, 0)), set_cookie: Some(set_cookie) }
+fn new_value(random: u64) -> [u8; 16] {
+    let mut value = [0; 16];
+    for (digit, shift) in value.iter_mut().zip((0..64).step_by(4).rev()) {
+        *digit = b"0123456789abcdef"[(random >> shift & 0xf) as usize];
     }
+    value
 }
 
 fn hash_address(address: IpAddr) -> u64 {

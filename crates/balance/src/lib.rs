@@ -3,7 +3,7 @@
 //! A [`Balancer`] is an immutable view of the endpoints of one destination, made anew when endpoints or policy change;
 //! what is known of an endpoint ([`EndpointState`]) is kept under its address from one to the next and shared by all
 //! workers of the process. [`Breakers`] hold the limits of a destination, [`retry`] and [`budget`] say what is tried again,
-//! [`rate_limit`] what is refused, [`health`] what checks of endpoints add up to, [`session`] where a client stays.
+//! [`rate_limit`] and [`counting`] what is refused, [`health`] what checks of endpoints add up to, [`session`] where a client stays.
 //! Picking allocates nothing and takes no lock. Time and randomness are passed in: times are milliseconds on any clock
 //! that does not go back, random numbers must be spread evenly over `u64`. This crate opens nothing and logs nothing.
 
@@ -15,6 +15,7 @@ mod balancer;
 mod breaker;
 pub mod bucket;
 pub mod budget;
+pub mod counting;
 mod endpoint;
 mod group;
 mod hash;

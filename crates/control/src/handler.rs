@@ -11,6 +11,7 @@ use heddle_proto::certificate::{
 };
 use heddle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use heddle_proto::node::{DesiredState, NodeReport, ReportResponse, WatchRequest};
+use heddle_proto::rate_limit_service::{RateLimitRequest, RateLimitResponse};
 use heddle_rpc::{Peer, Status, Streaming};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -142,6 +143,16 @@ impl heddle_rpc::server::Handler for Handler {
             tracing::warn!(%workload, why = heddle_diag::error_chain(&error), "a machine is refused");
             Status::permission_denied(error.to_string())
         })
+    }
+
+    async fn should_rate_limit(
+        &self,
+        peer: Peer,
+        request: RateLimitRequest,
+    ) -> Result<RateLimitResponse, Status> {
+        workload_of(&peer)?;
+        let answer = self.shared.limits.answer(&request, SystemTime::now());
+        answer.map_err(|error| Status::invalid_argument(error.to_string()))
     }
 
     async fn watch(&self, peer: Peer, request: WatchRequest) -> Result<Self::Desired, Status> {

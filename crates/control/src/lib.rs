@@ -20,6 +20,7 @@ mod digest;
 pub mod explain;
 mod facts;
 mod handler;
+mod limits;
 mod machines;
 mod objects;
 mod plan;
@@ -140,6 +141,7 @@ impl ControlError {
 /// The state as everything shares it. The lock is never held across an await.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    pub(crate) limits: Arc<limits::Limits>,
     progress: watch::Receiver<u64>,
 }
 
@@ -158,8 +160,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ControlError> {
     let state = State::open(&options, &provider, SystemTime::now())?;
-    let progress = state.progress();
-    let shared = Arc::new(Shared { state: Mutex::new(state), progress });
+    let (progress, limits) = (state.progress(), state.limits());
+    let shared = Arc::new(Shared { state: Mutex::new(state), limits, progress });
     let api_listener = listen(&options.api_socket)?;
     let stream_listener = listen(&options.stream_socket)?;
     ready();

@@ -32,6 +32,7 @@ use crate::authority::{CertificateAuthority, CertificateAuthorityError, Lifetime
 use crate::catalog::Catalog;
 use crate::data_key;
 use crate::facts::{self, Facts};
+use crate::limits::Limits;
 use crate::machines::own::OwnIdentity;
 use crate::objects::Objects;
 use crate::plan::{self, Consequences, Plan, Stage};
@@ -64,6 +65,7 @@ pub(crate) struct State {
     /// The last warning about the life of each root.
     warned: BTreeMap<String, u64>,
     desired: watch::Sender<Arc<DesiredState>>,
+    limits: Arc<Limits>,
     progress: watch::Sender<u64>,
 }
 
@@ -125,6 +127,7 @@ impl State {
             machines,
             warned: BTreeMap::new(),
             desired: watch::Sender::new(Arc::default()),
+            limits: Arc::default(),
             progress: watch::Sender::new(0),
         };
         state.catalog.set_bundle(state.authority.bundle()?);
@@ -152,6 +155,11 @@ impl State {
     /// Changes whenever something changes that somebody may wait for.
     pub(crate) fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
+    }
+
+    /// What counts requests for all proxies.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.clone()
     }
 
     /// What shall run, now and after every change.
@@ -371,6 +379,7 @@ impl State {
         let translator = self.plan.translator();
         self.sessions
             .handle_changes(&consequences.resources, |workload| translator.scope_of(workload));
+        self.limits.set(translator.counted_domains());
         if consequences.is_empty() {
             return;
         }

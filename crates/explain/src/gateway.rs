@@ -9,7 +9,7 @@ use heddle_ir::gateway::{
     AuthoritySource, ClientCertificate, ServerProtocol, ServerTls, TlsTermination,
 };
 use heddle_ir::workload::Workload;
-use heddle_route::{CompiledGateway, FoundServer};
+use heddle_route::{CompiledGateway, DescriptorFacts, FoundServer};
 
 use crate::answer::{Answer, Handled, ServerView, Verdict};
 use crate::branch::Call;
@@ -286,7 +286,16 @@ impl Gateway {
             Ok(head) => head,
             Err(own) => return (Followed { depends_on, ..Followed::answered(*own) }, handled),
         };
-        for (origin, what) in limits_of(&found.server.rate_limits, port, &head) {
+        let routes = found.routes(&head.authority);
+        let decision = routes.and_then(|routes| routes.decide(&head, 0));
+        let facts = DescriptorFacts {
+            client: arrival.source,
+            identity: arrival.identity.as_ref(),
+            port,
+            route: decision.as_ref().map_or("", |decision| &decision.rule.name),
+            client_certificate: None,
+        };
+        for (origin, what) in limits_of(&found.server.rate_limits, &head, facts) {
             story.consider(Phase::Authorize, considered(origin, what.clone()));
             depends_on.push(format!("{what} ({origin})"));
         }

@@ -14,7 +14,7 @@ use heddle_ir::inbound::MutualTlsMode;
 use heddle_ir::protocol::Protocol;
 use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::request::ConnectionFacts;
-use heddle_route::CompiledFilter;
+use heddle_route::{CompiledDescriptors, CompiledFilter, DescriptorFacts};
 use heddle_wire::path::normalize;
 
 use crate::answer::{Considered, Handled, ServerView, TransportView, Verdict};
@@ -243,15 +243,22 @@ impl Server<'_> {
             view.reason = format!("{} (path normalised to {})", view.reason, head.path);
         }
         if matches!(view.verdict, Verdict::Forward | Verdict::Depends) {
-            self.limit(&policy.rate_limits, &head, view);
+            let facts = DescriptorFacts {
+                client: inbound.client_address(connection, &head),
+                identity: self.link.identity.as_ref(),
+                port: self.link.destination.port(),
+                route: "",
+                client_certificate: None,
+            };
+            Self::limit(&policy.rate_limits, &head, facts, view);
         }
         head.route = None;
         Some(head)
     }
 
     /// Whether there is a token left in the buckets is for the running proxy to know.
-    fn limit(&self, limits: &RateLimits, head: &Head, view: &mut ServerView) {
-        for (origin, what) in limits_of(limits, self.link.destination.port(), head) {
+    fn limit(limits: &RateLimits, head: &Head, facts: DescriptorFacts<'_>, view: &mut ServerView) {
+        for (origin, what) in limits_of(limits, head, facts) {
             let considered = Considered {
                 origin: origin.clone(),
                 outcome: what.clone(),
@@ -285,14 +292,14 @@ impl Server<'_> {
     }
 }
 
-/// The limits that count a request on a port, where they were written and in words.
+/// The limits that count a request, where they were written and in words.
 pub(crate) fn limits_of<'l>(
     limits: &'l RateLimits,
-    port: u16,
     head: &Head,
+    facts: DescriptorFacts<'_>,
 ) -> Vec<(&'l Origin, String)> {
     let takes = |own: Option<u16>, matches: &[HttpMatch]| {
-        own.is_none_or(|own| own == port) && CompiledFilter::compile(matches).0.takes(head)
+        own.is_none_or(|own| own == facts.port) && CompiledFilter::compile(matches).0.takes(head)
     };
     let local = limits.local.iter().filter(|limit| takes(limit.port, &limit.matches));
     let local = local.map(|limit| {
@@ -305,9 +312,19 @@ pub(crate) fn limits_of<'l>(
         };
         (&limit.origin, what)
     });
-    let global = limits.global.iter().filter(|limit| takes(limit.port, &limit.matches));
-    let global = global
-        .map(|limit| (&limit.origin, format!("the rate limit service, domain {}", limit.domain)));
+    let global = limits.global.iter().filter_map(|limit| {
+        let told = CompiledDescriptors::compile(limit).0.of(head, facts);
+        if told.is_empty() || limit.asked_ppm == 0 {
+            return None;
+        }
+        let who = match &limit.service {
+            Some(service) => format!("the rate limit service {}:{}", service.host, service.port),
+            None => "the rate limits that heddle counts".to_owned(),
+        };
+        let told: Vec<String> = told.iter().map(|own| format!("[{own}]")).collect();
+        let what = format!("{who}, domain {}, told of {}", limit.domain, told.join(" and "));
+        Some((&limit.origin, what))
+    });
     local.chain(global).collect()
 }
 

@@ -30,6 +30,11 @@ impl Host {
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 
+    /// The host that an address is.
+    pub fn of_address(address: std::net::IpAddr) -> Self {
+        Self(address.to_string().into())
+    }
+
     /// The host as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -77,8 +77,6 @@ pub struct Destination {
     /// Bounds retries by the requests under way or made; none: Linkerd's default (a fifth of the requests, and ten a second,
     /// within ten seconds), which does not count retries of what has reached no endpoint.
     pub retry_budget: Option<RetryBudget>,
-    /// The proxy asks endpoints itself whether they are well; none: it does not.
-    pub health_check: Option<HealthCheck>,
     /// Streams go through a tunnel that the endpoint opens; none: straight. TCP and TLS only.
     pub tunnel: Option<Tunnel>,
     /// Connections begin with a PROXY protocol header; none: not.
@@ -193,44 +191,6 @@ pub enum RetryBudget {
     },
 }
 
-/// How a proxy asks whether an endpoint is well.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HealthCheck {
-    /// Where it was written.
-    pub origin: Origin,
-    /// What is asked.
-    pub probe: HealthProbe,
-    /// Between two checks.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// Successes in a row that make it healthy.
-    pub healthy_threshold: u32,
-    /// Failures in a row that make it unhealthy.
-    pub unhealthy_threshold: u32,
-    /// The port; none: the endpoint's.
-    pub port: Option<u16>,
-}
-
-/// What a health check asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum HealthProbe {
-    /// `grpc.health.v1.Health/Check`; SERVING is well.
-    Grpc {
-        /// The service asked for; empty: the server.
-        service: Arc<str>,
-    },
-    /// `GET`; 200 to 399 is well.
-    Http {
-        /// Host; empty: the endpoint's address.
-        host: Arc<str>,
-        /// Path with query.
-        path: Arc<str>,
-    },
-    /// A connection that opens is well.
-    Tcp,
-}
-
 /// A tunnel to a host behind the endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tunnel {
@@ -311,6 +271,9 @@ pub enum HashKey {
         path: Arc<str>,
         /// Set: a cookie is generated where the request has none; zero: for the session.
         ttl: Option<Duration>,
+        /// Further attributes of a generated cookie, as `SameSite`; an empty value: the name alone. Neither has anything
+        /// that would end it.
+        attributes: Vec<(Arc<str>, Arc<str>)>,
     },
     /// A header, lower case.
     Header(Arc<str>),

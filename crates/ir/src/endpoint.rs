@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use heddle_diag::Origin;
 use heddle_ident::{Host, Locality, NetworkName, SpiffeId, WorkloadId};
 
 use crate::workload::MeshTransport;
@@ -68,6 +70,8 @@ pub struct Endpoint {
     pub canonical_revision: Arc<str>,
     /// Its own name below that of a headless service (`web-0` of `web-0.web.default.svc.cluster.local`); empty: it has none.
     pub hostname: Arc<str>,
+    /// Proxies ask it themselves whether it is well: nobody beside it does; none: they do not.
+    pub health_check: Option<Arc<HealthCheck>>,
 }
 
 /// Where an endpoint listens.
@@ -77,4 +81,53 @@ pub enum EndpointAddress {
     Address(SocketAddr),
     /// A name that the proxy resolves, and a port.
     Name(Host, u16),
+}
+
+impl std::fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// How a proxy asks whether an endpoint is well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthCheck {
+    /// Where it was written.
+    pub origin: Origin,
+    /// What is asked.
+    pub probe: HealthProbe,
+    /// Between two checks.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it healthy.
+    pub healthy_threshold: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_threshold: u32,
+    /// The port; none: the endpoint's.
+    pub port: Option<u16>,
+}
+
+/// What a health check asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HealthProbe {
+    /// `grpc.health.v1.Health/Check`; SERVING is well.
+    Grpc {
+        /// The service asked for; empty: the server.
+        service: Arc<str>,
+    },
+    /// `GET`; 200 to 399 is well.
+    Http {
+        /// Host; empty: the endpoint's address.
+        host: Arc<str>,
+        /// Path with query.
+        path: Arc<str>,
+        /// Further headers; names are lower case.
+        headers: Vec<(Arc<str>, Arc<str>)>,
+    },
+    /// A connection that opens is well.
+    Tcp,
 }

@@ -72,6 +72,9 @@ pub struct InboundPort {
     /// Where the application listens for this port; none: on the port itself, at the address that was called
     /// (Istio's Sidecar `defaultEndpoint`).
     pub application: Option<SocketAddr>,
+    /// The abstract Unix socket on which the application listens for this port, in the workload's network namespace,
+    /// without the zero byte in front; none: it is reached by TCP.
+    pub application_socket: Option<Arc<str>>,
     /// Limits towards the application on this port; none: those of the workload.
     pub connection_pool: Option<ConnectionPool>,
 }

@@ -6,6 +6,7 @@
 
 mod descriptor;
 mod factory;
+mod local;
 mod original;
 mod unix;
 

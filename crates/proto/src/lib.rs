@@ -21,6 +21,7 @@ pub mod certificate;
 pub mod discovery;
 pub mod external_authorization;
 pub mod node;
+pub mod rate_limit_service;
 pub mod resource;
 
 mod model;

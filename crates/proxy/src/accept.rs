@@ -44,10 +44,12 @@ pub(crate) async fn serve(
                     source,
                     worker.drain.enter(),
                 ));
-                let draining = poll_fn(|cx| match guard.poll_draining(cx) {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
-                });
+                let draining =
+                    poll_fn(
+                        |cx| {
+                            if guard.poll_draining(cx) { Poll::Ready(()) } else { Poll::Pending }
+                        },
+                    );
                 tokio::select! {
                     biased;
                     () = draining => return,

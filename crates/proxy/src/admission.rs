@@ -32,6 +32,8 @@ use crate::worker::Worker;
 pub(crate) use changes::{Change, Changes, View};
 pub(crate) use note::{connection_refused, peer_refused};
 
+pub(crate) use asking::is_of_message;
+
 use asking::Asked;
 
 /// Who asks for something, and where.

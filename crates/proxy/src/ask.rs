@@ -3,6 +3,7 @@
 //! They go the way of the workload's own requests: the same destinations, mutual TLS, pools and limits. Answers are
 //! bounded in size and time; nothing is retried but a kept connection that had been closed meanwhile.
 
+pub(crate) mod grpc;
 mod http1;
 mod http2;
 
@@ -27,7 +28,7 @@ use crate::built_in;
 use crate::find;
 use crate::kept;
 use crate::snapshot::{DestinationState, OutboundState};
-use crate::upstream::{Target, UpstreamError};
+use crate::upstream::{self, Target, UpstreamError, UpstreamProtocol};
 use crate::worker::Worker;
 
 /// Destinations that a thread remembers; beyond, it begins anew.
@@ -186,18 +187,36 @@ fn permit(worker: &Worker) -> Result<Permit, AskError> {
     permit.map_err(|_| AskError::NoEndpoint)
 }
 
+impl Place {
+    /// A place whose destination is known.
+    pub(crate) fn of(worker: &Worker, state: Arc<DestinationState>) -> Result<Self, AskError> {
+        Ok(Self { state, permit: permit(worker)? })
+    }
+}
+
+/// One endpoint and nothing else, reached as the mesh reaches it.
+pub(crate) fn endpoint_state(worker: &Worker, endpoint: &Endpoint) -> Arc<DestinationState> {
+    let (host, port) = match &endpoint.address {
+        EndpointAddress::Address(address) => (Host::of_address(address.ip()), address.port()),
+        EndpointAddress::Name(host, port) => (host.clone(), *port),
+    };
+    state_of(worker, &host, port, ClientTls::Auto, endpoint.clone())
+}
+
+/// Opens a connection and closes it again.
+pub(crate) async fn connect(worker: &Rc<Worker>, place: &Place) -> Result<(), AskError> {
+    let target = pick(worker, &place.state)?;
+    let endpoint = upstream::endpoint_of(worker, &place.state, &target, UpstreamProtocol::Http1)?;
+    upstream::open::open(worker, &place.state, &endpoint, &place.permit).await?;
+    Ok(())
+}
+
 fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<DestinationState> {
     let security = if tls {
         ClientTls::Originate(TlsOrigination::simple(host.as_str()))
     } else {
         ClientTls::Disable
     };
-    let pool = built_in::connection_pool();
-    let (name, protocol) = (host.as_str(), Protocol::Detect);
-    let alone = built_in::destination(name, host.clone(), port, protocol, security, pool);
-    let mut destination = (*alone.destination).clone();
-    destination.load_balancing = LoadBalancing::Random;
-    destination.endpoints = EndpointSource::Set(EndpointSetKey { host: host.clone(), port });
     let endpoint = Endpoint {
         workload: None,
         address: EndpointAddress::Name(host.clone(), port),
@@ -213,7 +232,24 @@ fn outside_state(worker: &Worker, host: &Host, port: u16, tls: bool) -> Arc<Dest
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
         hostname: Arc::default(),
+        health_check: None,
     };
+    state_of(worker, host, port, security, endpoint)
+}
+
+fn state_of(
+    worker: &Worker,
+    host: &Host,
+    port: u16,
+    security: ClientTls,
+    endpoint: Endpoint,
+) -> Arc<DestinationState> {
+    let pool = built_in::connection_pool();
+    let (name, protocol) = (host.as_str(), Protocol::Detect);
+    let alone = built_in::destination(name, host.clone(), port, protocol, security, pool);
+    let mut destination = (*alone.destination).clone();
+    destination.load_balancing = LoadBalancing::Random;
+    destination.endpoints = EndpointSource::Set(EndpointSetKey { host: host.clone(), port });
     let now_ms = worker.now_ms(Instant::now());
     let endpoints = [Arc::new(endpoint)];
     let balancer = Balancer::new(&destination, &endpoints, None, None, worker.random(), now_ms);

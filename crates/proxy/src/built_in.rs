@@ -62,7 +62,6 @@ pub(crate) fn destination(
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,

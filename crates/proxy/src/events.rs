@@ -106,6 +106,18 @@ impl Events {
         self.line(parties, Reason::AuthorizationDenied, "no external authorisation", &why, hint);
     }
 
+    /// A rate limit service that could not be asked.
+    pub(crate) fn limiter(&self, direction: Direction, domain: &str, fail_closed: bool, why: &str) {
+        let destination = format!("the rate limits of `{domain}`");
+        let parties = Parties { direction, source: None, peer: "", destination: &destination };
+        let hint = if fail_closed {
+            "requests that need it are refused until it answers (`failure_mode_deny`)"
+        } else {
+            "requests go on without it; set `failure_mode_deny` to refuse them"
+        };
+        self.line(parties, Reason::RateLimitService, "nobody counts requests", &why, hint);
+    }
+
     /// A TLS handshake that failed, or a peer that is not acceptable after it.
     pub(crate) fn handshake(
         &self,

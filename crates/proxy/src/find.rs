@@ -308,6 +308,7 @@ fn workload_state(
         canonical_name: workload.canonical_name.clone(),
         canonical_revision: workload.canonical_revision.clone(),
         hostname: Arc::default(),
+        health_check: None,
     };
     let balancer = Balancer::new(&destination, &[Arc::new(endpoint)], None, None, seed, now_ms);
     Arc::new(DestinationState {

@@ -159,6 +159,7 @@ pub fn run_fixed(options: &FixedOptions) -> Result<(), ProxyError> {
         names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
+        control_plane: crate::rate_limits::ControlPlane::default(),
         started,
         overrides,
     };

@@ -61,11 +61,11 @@ mod tests {
     fn a_full_table_begins_anew() {
         let mut table = HashMap::new();
         for key in [1, 2, 2, 1] {
-            put(&mut table, 2, key, ());
+            put(&mut table, 2, key, key);
             assert!(table.contains_key(&key) && table.len() <= 2);
         }
         assert_eq!(table.len(), 2);
-        put(&mut table, 2, 3, ());
+        put(&mut table, 2, 3, 3);
         assert_eq!(table.len(), 1);
     }
 

@@ -19,6 +19,7 @@ mod find;
 pub mod fixed;
 mod forward;
 pub mod gateway;
+pub mod health;
 mod http1;
 mod http2;
 pub mod inbound;

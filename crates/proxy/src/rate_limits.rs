@@ -1,27 +1,38 @@
 //! Limits on the rate of requests, as a place of the proxy enforces them. Compiled with the policy that they belong to; the
 //! buckets go on from one configuration to the next.
 
+mod global;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_balance::bucket::Bucket;
 use heddle_balance::rate_limit::{Limited, LocalLimiter};
 use heddle_ident::SpiffeId;
+use heddle_ir::http_route::HeaderEdits;
 use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::request::RequestHead;
-use heddle_route::{CompiledFilter, CompiledTexts};
+use heddle_route::{CompiledFilter, CompiledTexts, DescriptorFacts};
 use heddle_telemetry::Reason;
+use heddle_telemetry::mesh::Direction;
 use tokio::time::Instant;
 
+use crate::admission::Admitted;
 use crate::forward::answer::Answer;
 use crate::worker::Worker;
+
+use global::CompiledGlobal;
+pub use global::ControlPlane;
 
 /// The limits of one place.
 #[derive(Debug)]
 pub struct CompiledLimits {
     local: Box<[CompiledLocal]>,
+    /// Those for which somebody must be asked.
+    global: Box<[CompiledGlobal]>,
 }
 
 #[derive(Debug)]
@@ -75,13 +86,34 @@ impl CompiledLimits {
             CompiledLocal { filter, overrides, limiter: LocalLimiter::new(limit, &known) }
         });
         let local = local.collect();
-        problems.extend(limits.global.iter().map(|limit| {
-            format!(
-                "{}: limits that a service counts are not supported; requests pass",
-                limit.origin
-            )
-        }));
-        Some(Arc::new(Self { local }))
+        let global = limits.global.iter().map(|limit| CompiledGlobal::compile(limit, problems));
+        let global = global.collect();
+        Some(Arc::new(Self { local, global }))
+    }
+
+    /// Whether somebody may have to be asked about a request.
+    pub(crate) fn asks(&self) -> bool {
+        !self.global.is_empty()
+    }
+
+    /// Whether the rule that takes a request must be known before somebody is asked.
+    pub(crate) fn needs_route(&self) -> bool {
+        self.global.iter().any(CompiledGlobal::needs_route)
+    }
+
+    /// Has a request counted by all that are to be asked, after it has passed [`CompiledLimits::check`].
+    pub(crate) async fn ask(
+        &self,
+        worker: &Rc<Worker>,
+        head: &impl RequestHead,
+        facts: DescriptorFacts<'_>,
+        direction: Direction,
+        admitted: &mut Admitted,
+    ) -> Result<(), Answer> {
+        for global in &self.global {
+            global.check(worker, head, facts, direction, admitted).await?;
+        }
+        Ok(())
     }
 
     /// Takes a token of each limit that counts the request. The error is what the client gets instead.
@@ -122,7 +154,12 @@ fn refusal(limit: &heddle_ir::rate_limit::LocalRateLimit) -> Answer {
     let mut answer = Answer::text(limit.status, Reason::RateLimit, "local_rate_limited");
     answer.grpc_status = Some(8);
     answer.headers.push((Cow::Borrowed("x-envoy-ratelimited"), "true".to_owned()));
-    let edits = &limit.response_headers;
+    refusal_headers(&mut answer, &limit.response_headers);
+    answer
+}
+
+/// What the user adds to the head of a refusal.
+fn refusal_headers(answer: &mut Answer, edits: &HeaderEdits) {
     for (name, value) in &edits.set {
         answer.headers.retain(|(own, _)| **own != **name);
         answer.headers.push((Cow::Owned(name.to_string()), value.to_string()));
@@ -131,7 +168,6 @@ fn refusal(limit: &heddle_ir::rate_limit::LocalRateLimit) -> Answer {
         answer.headers.push((Cow::Owned(name.to_string()), value.to_string()));
     }
     answer.headers.retain(|(own, _)| !edits.remove.iter().any(|name| **name == **own));
-    answer
 }
 
 impl Worker {

@@ -46,7 +46,7 @@ use crate::names::{LearnedNames, now_s};
 use crate::packets::account::{Accounts, Ledgers};
 use crate::snapshot::Snapshot;
 use crate::worker::{Overrides, Shared, Worker};
-use crate::{gateway, inbound, memory, outbound};
+use crate::{gateway, health, inbound, memory, outbound};
 use crate::{names_file, packets};
 
 /// Ports that interception sends connections and questions to, and ports of health and metrics (DESIGN section 4).
@@ -117,6 +117,8 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
     }
     let of_names = names.clone();
     let (sender, receiver) = oneshot::channel();
+    let control_plane = crate::rate_limits::ControlPlane::default();
+    let of_link = control_plane.clone();
     let of_control = (configuration.clone(), identity.clone(), registry.clone(), audit.clone());
     let control = move || -> Result<(), ProxyError> {
         let (configuration, identity, registry, audit) = of_control;
@@ -132,6 +134,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
                     started,
                     metrics: Some(certificate_metrics),
                     svid_source: options.svid_source,
+                    control_plane: of_link,
                 },
                 Connector::Broker(client.clone()),
                 publisher,
@@ -186,6 +189,7 @@ pub fn run_sidecar(options: SidecarOptions) -> Result<(), ProxyError> {
         names,
         audit,
         token_keys: Arc::default(),
+        control_plane,
         started,
         overrides: Overrides::default(),
     };
@@ -206,6 +210,7 @@ fn serve_traffic(shared: &Shared, seed: u64) -> Result<(), ProxyError> {
         let listener = listen(&shared.sockets, INBOUND_PORT)?;
         tokio::task::spawn_local(inbound::serve(worker.clone(), listener));
         tokio::task::spawn_local(gateway::run(worker.clone()));
+        tokio::task::spawn_local(health::run(worker.clone()));
         tokio::task::spawn_local(memory::keep(worker.clone()));
         terminate.recv().await;
         let settings = shared.configuration.snapshot().settings.clone();

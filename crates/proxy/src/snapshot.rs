@@ -272,19 +272,11 @@ impl Snapshot {
 
 /// What a destination asks for that this proxy does not do, said rather than passed over.
 fn not_supported(destination: &Destination) -> impl Iterator<Item = String> {
-    let asked = [
-        (
-            destination.tunnel.as_ref().is_some_and(|tunnel| tunnel.method == TunnelMethod::Post),
-            "tunnels by `POST` are not supported; streams are closed",
-        ),
-        (
-            destination.health_check.is_some(),
-            "health checks of endpoints by the proxy are not supported; connections go without",
-        ),
-    ];
+    let tunnel = destination.tunnel.as_ref();
+    let post = tunnel.filter(|tunnel| tunnel.method == TunnelMethod::Post);
     let origin = &destination.origin;
-    let said = asked.into_iter().filter(|(asked, _)| *asked);
-    said.map(move |(_, what)| format!("{origin}: {what}"))
+    post.into_iter()
+        .map(move |_| format!("{origin}: tunnels by `POST` are not supported; streams are closed"))
 }
 
 /// What a set of changes touches.

@@ -1,7 +1,7 @@
 //! Connections to endpoints: opened with the permit of the request, kept for the next one.
 
 mod made_of;
-mod open;
+pub(crate) mod open;
 pub(crate) mod proof;
 mod told;
 

@@ -50,6 +50,8 @@ pub struct Shared {
     pub audit: AuditLog,
     /// What tokens of requests are checked with.
     pub token_keys: Arc<crate::tokens::TokenKeys>,
+    /// Who is asked beside the configuration.
+    pub control_plane: crate::rate_limits::ControlPlane,
     /// Where the proxy's clock begins.
     pub started: Instant,
     /// What stands in for interception, where there is none.

@@ -1,11 +1,11 @@
-//! Conditions of rules that are not routes: which requests a rate limit counts, which headers make up a descriptor.
+//! Conditions of rules that are not routes: which requests a rate limit counts, whom an override is for.
 
-use heddle_ir::http_route::{HeaderMatch, HttpMatch};
+use heddle_ir::http_route::HttpMatch;
 use heddle_ir::matching::TextMatch;
 use heddle_ir::request::RequestHead;
 use heddle_pattern::PatternError;
 
-use crate::matching::{CompiledHeader, CompiledMatch, CompiledText};
+use crate::matching::{CompiledMatch, CompiledText};
 
 /// Compiled matches, of which any one must match; none: every request does.
 #[derive(Debug)]
@@ -24,28 +24,6 @@ impl CompiledFilter {
     /// Whether a request is one of those.
     pub fn takes(&self, request: &impl RequestHead) -> bool {
         self.matches.is_empty() || self.matches.iter().any(|own| own.test(request).is_ok())
-    }
-}
-
-/// Compiled conditions on headers, all of which must hold.
-#[derive(Debug)]
-pub struct CompiledHeaders {
-    headers: Box<[CompiledHeader]>,
-    uncompilable: bool,
-}
-
-impl CompiledHeaders {
-    /// Compiles `headers`. What does not compile never holds and is said.
-    pub fn compile(headers: &[HeaderMatch]) -> (Self, Vec<String>) {
-        let mut errors = Vec::new();
-        let headers = headers.iter().map(|own| CompiledHeader::compile(own, &mut errors)).collect();
-        let uncompilable = !errors.is_empty();
-        (Self { headers, uncompilable }, sentences(&errors))
-    }
-
-    /// Whether all conditions hold.
-    pub fn hold(&self, request: &impl RequestHead) -> bool {
-        !self.uncompilable && self.headers.iter().all(|header| header.matches(request))
     }
 }
 

@@ -16,6 +16,7 @@
 mod compile;
 mod cors;
 mod decision;
+mod descriptor;
 mod draw;
 mod explain;
 mod filter;
@@ -32,8 +33,9 @@ mod target;
 pub use compile::{CompiledRoutes, Effect, Problem};
 pub use cors::{CorsHeaders, CorsOutcome};
 pub use decision::{HeaderEdit, RequestCopy, RouteAction, RouteDecision};
+pub use descriptor::{CompiledDescriptors, Descriptor, DescriptorFacts};
 pub use explain::{ConsideredMatch, ConsideredStreamRule, MatchOutcome, StreamOutcome};
-pub use filter::{CompiledFilter, CompiledHeaders, CompiledTexts};
+pub use filter::{CompiledFilter, CompiledTexts};
 pub use gateway::{CompiledGateway, FoundServer};
 pub use matching::FailedCondition;
 pub use names::{Name, NameTable};

@@ -13,6 +13,9 @@ use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryR
 use heddle_proto::node::{
     DesiredState, NodeReport, REPORT_PATH, ReportResponse, WATCH_PATH, WatchRequest,
 };
+use heddle_proto::rate_limit_service::{
+    RateLimitRequest, RateLimitResponse, SHOULD_RATE_LIMIT_PATH,
+};
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -139,6 +142,17 @@ impl Connection {
         let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(REPORT_PATH);
         let response = grpc.unary(Request::new(report), path, ProstCodec::default()).await?;
+        Ok(response.into_inner())
+    }
+
+    /// `ShouldRateLimit`, which the control plane answers where no other service does.
+    pub async fn should_rate_limit(
+        &self,
+        request: RateLimitRequest,
+    ) -> Result<RateLimitResponse, Status> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(SHOULD_RATE_LIMIT_PATH);
+        let response = grpc.unary(Request::new(request), path, ProstCodec::default()).await?;
         Ok(response.into_inner())
     }
 

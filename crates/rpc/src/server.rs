@@ -16,6 +16,9 @@ use heddle_proto::discovery::{DELTA_PATH, DeltaDiscoveryRequest, DeltaDiscoveryR
 use heddle_proto::node::{
     DesiredState, NodeReport, REPORT_PATH, ReportResponse, WATCH_PATH, WatchRequest,
 };
+use heddle_proto::rate_limit_service::{
+    RateLimitRequest, RateLimitResponse, SHOULD_RATE_LIMIT_PATH,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -98,6 +101,16 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<JoinResponse, Status>> + Send {
         let _ = request;
         async { Err(Status::unimplemented("no machine can join here")) }
+    }
+
+    /// `ShouldRateLimit`.
+    fn should_rate_limit(
+        &self,
+        peer: Peer,
+        request: RateLimitRequest,
+    ) -> impl Future<Output = Result<RateLimitResponse, Status>> + Send {
+        let _ = (peer, request);
+        async { Err(Status::unimplemented("no rates are limited here")) }
     }
 
     /// `Refresh`. The peer is a machine.
@@ -328,6 +341,12 @@ async fn dispatch<H: Handler>(handler: H, request: http::Request<Body>) -> http:
         INSTALLED_PATH => {
             let call = move |message: InstalledCertificate| async move {
                 handler.installed(peer, message).await
+            };
+            grpc().unary(CallFn(call), request).await
+        }
+        SHOULD_RATE_LIMIT_PATH => {
+            let call = move |message: RateLimitRequest| async move {
+                handler.should_rate_limit(peer, message).await
             };
             grpc().unary(CallFn(call), request).await
         }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use heddle_ir::destination::{ClientTls, Destination, EndpointSource};
 use heddle_ir::gateway::{AuthoritySource, CertificateSource, Gateway, ServerTls};
 use heddle_ir::proxy::ProxyRole;
-use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::resource::{Resource, ResourceName};
 
 use crate::client::Update;
@@ -59,7 +58,6 @@ struct Entry {
 pub fn references(resource: &Resource) -> Vec<ResourceName> {
     let mut names = match resource {
         Resource::Gateway(gateway) => gateway_references(gateway),
-        Resource::Inbound(inbound) => rate_limit_references(&inbound.rate_limits).collect(),
         Resource::Outbound(outbound) => destination_references(&outbound.destinations).collect(),
         Resource::Proxy(settings) => {
             let mut names = vec![ResourceName::Index(settings.scope.clone())];
@@ -68,7 +66,9 @@ pub fn references(resource: &Resource) -> Vec<ResourceName> {
             }
             names
         }
+        // Whoever counts limits is looked for when asked.
         Resource::Endpoints(_)
+        | Resource::Inbound(_)
         | Resource::Index(_)
         | Resource::Secret(_)
         | Resource::TrustBundle(_)
@@ -97,14 +97,9 @@ fn destination_references<'a>(
     })
 }
 
-fn rate_limit_references(limits: &RateLimits) -> impl Iterator<Item = ResourceName> {
-    destination_references(limits.global.iter().filter_map(|limit| limit.service.as_ref()))
-}
-
 fn gateway_references(gateway: &Gateway) -> Vec<ResourceName> {
     let mut names: Vec<ResourceName> = destination_references(&gateway.destinations).collect();
     for server in gateway.listeners.iter().flat_map(|listener| &listener.servers) {
-        names.extend(rate_limit_references(&server.rate_limits));
         let Some(ServerTls::Terminate(tls)) = &server.tls else { continue };
         let certificates = tls.certificates.iter().filter_map(|source| match source {
             CertificateSource::Secret(key) => Some(key),

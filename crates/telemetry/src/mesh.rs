@@ -28,6 +28,17 @@ pub static PEERS: GroupDefinition = GroupDefinition {
     expires: true,
 };
 
+/// Requests that a rate limit service was asked about, by direction, the domain of the limits, and the outcome.
+pub static LIMITS: GroupDefinition = GroupDefinition {
+    labels: &["direction", "domain", "outcome"],
+    metrics: &[Metric {
+        name: "heddle_rate_limit_requests_total",
+        help: "Requests that a rate limit service was asked about, by outcome.",
+        kind: Kind::Counter,
+    }],
+    expires: true,
+};
+
 /// Packets around the proxy that the kernel dropped as policies say, by direction and by the policy.
 pub static PACKETS: GroupDefinition = GroupDefinition {
     labels: &["direction", "policy"],
@@ -103,12 +114,38 @@ impl Direction {
     }
 }
 
+/// What came of asking a rate limit service, in the words of Envoy's statistics.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LimitOutcome {
+    /// It has not answered, and the request is refused.
+    Error,
+    /// It has not answered, and the request goes on.
+    FailureAllowed,
+    /// The request is within its limits.
+    Ok,
+    /// It is not.
+    OverLimit,
+}
+
+impl LimitOutcome {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::FailureAllowed => "failure_mode_allowed",
+            Self::Ok => "ok",
+            Self::OverLimit => "over_limit",
+        }
+    }
+}
+
 /// Records what did not go well, and certificates. Each call looks its series up: none of it is the path of requests
 /// that go well.
 #[derive(Debug, Clone)]
 pub struct MeshMetrics {
     connections: Group,
     peers: Group,
+    limits: Group,
     packets: Group,
     certificates: Group,
     roots: Group,
@@ -121,6 +158,7 @@ impl MeshMetrics {
         Self {
             connections: registry.group(&CONNECTIONS),
             peers: registry.group(&PEERS),
+            limits: registry.group(&LIMITS),
             packets: registry.group(&PACKETS),
             certificates: registry.group(&CERTIFICATES),
             roots: registry.group(&ROOTS),
@@ -137,6 +175,12 @@ impl MeshMetrics {
     /// Counts a peer whose certificate was not accepted; `reason` is a word of a closed list.
     pub fn record_peer_refused(&self, direction: Direction, reason: &'static str) {
         let series = self.peers.series(&[direction.as_str(), reason]);
+        series.counter(0).iter().for_each(crate::metrics::Counter::increment);
+    }
+
+    /// Counts a request that a rate limit service was asked about.
+    pub fn record_limit(&self, direction: Direction, domain: &str, outcome: LimitOutcome) {
+        let series = self.limits.series(&[direction.as_str(), domain, outcome.as_str()]);
         series.counter(0).iter().for_each(crate::metrics::Counter::increment);
     }
 
@@ -202,6 +246,7 @@ mod tests {
         let groups = [
             &CONNECTIONS,
             &PEERS,
+            &LIMITS,
             &PACKETS,
             &CERTIFICATES,
             &ROOTS,
@@ -229,6 +274,7 @@ mod tests {
             metrics.record_failed(Direction::Inbound, Reason::PlaintextRefused);
         }
         metrics.record_peer_refused(Direction::Outbound, "wrong_identity");
+        metrics.record_limit(Direction::Inbound, "d", LimitOutcome::OverLimit);
         metrics.record_certificate("spiffe://a", SystemTime::UNIX_EPOCH + Duration::from_secs(77));
         metrics.record_certificate_failure("spiffe://a");
         let mut page = String::new();
@@ -236,6 +282,7 @@ mod tests {
         for line in [
             r#"heddle_connections_failed_total{direction="inbound",reason="plaintext_refused"} 2"#,
             r#"heddle_peers_refused_total{direction="outbound",reason="wrong_identity"} 1"#,
+            r#"heddle_rate_limit_requests_total{direction="inbound",domain="d",outcome="over_limit"} 1"#,
             r#"heddle_certificate_expiry_timestamp_seconds{identity="spiffe://a"} 77"#,
             r#"heddle_certificate_issued_total{identity="spiffe://a"} 1"#,
             r#"heddle_certificate_failures_total{identity="spiffe://a"} 1"#,

@@ -34,6 +34,8 @@ pub enum Reason {
     Draining,
     /// An abort was injected.
     FaultAbort,
+    /// A rate limit that a service counts is reached.
+    GlobalRateLimit,
     /// Nothing moved for too long.
     IdleTimeout,
     /// A broken invariant of this proxy.
@@ -50,8 +52,10 @@ pub enum Reason {
     PeerIdentity,
     /// Plaintext came where mutual TLS is required.
     PlaintextRefused,
-    /// A rate limit is reached.
+    /// A rate limit that the proxy counts is reached.
     RateLimit,
+    /// A rate limit service has not answered.
+    RateLimitService,
     /// The request took too long.
     RequestTimeout,
     /// Every attempt failed.
@@ -66,7 +70,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::AuthorizationDenied,
         Self::CircuitOverflow,
         Self::ClientProtocol,
@@ -76,6 +80,7 @@ impl Reason {
         Self::DestinationUnknown,
         Self::Draining,
         Self::FaultAbort,
+        Self::GlobalRateLimit,
         Self::IdleTimeout,
         Self::Internal,
         Self::LimitReached,
@@ -85,6 +90,7 @@ impl Reason {
         Self::PeerIdentity,
         Self::PlaintextRefused,
         Self::RateLimit,
+        Self::RateLimitService,
         Self::RequestTimeout,
         Self::RetriesExhausted,
         Self::UpstreamClosed,
@@ -104,6 +110,7 @@ impl Reason {
             Self::DestinationUnknown => "destination_unknown",
             Self::Draining => "draining",
             Self::FaultAbort => "fault_abort",
+            Self::GlobalRateLimit => "global_rate_limit",
             Self::IdleTimeout => "idle_timeout",
             Self::Internal => "internal",
             Self::LimitReached => "limit_reached",
@@ -113,6 +120,7 @@ impl Reason {
             Self::PeerIdentity => "peer_identity",
             Self::PlaintextRefused => "plaintext_refused",
             Self::RateLimit => "rate_limit",
+            Self::RateLimitService => "rate_limit_service",
             Self::RequestTimeout => "request_timeout",
             Self::RetriesExhausted => "retries_exhausted",
             Self::UpstreamClosed => "upstream_closed",
@@ -139,7 +147,8 @@ impl Reason {
             Self::NameResolution => ResponseFlag::DnsResolutionFailure,
             Self::NoHealthyEndpoint => ResponseFlag::NoHealthyUpstream,
             Self::NoRoute => ResponseFlag::NoRoute,
-            Self::RateLimit => ResponseFlag::RateLimited,
+            Self::GlobalRateLimit | Self::RateLimit => ResponseFlag::RateLimited,
+            Self::RateLimitService => ResponseFlag::RateLimitServiceError,
             Self::RequestTimeout => ResponseFlag::UpstreamRequestTimeout,
             Self::RetriesExhausted => ResponseFlag::UpstreamRetryLimitExceeded,
             Self::UpstreamClosed => ResponseFlag::UpstreamConnectionTermination,
@@ -168,6 +177,7 @@ impl Reason {
             Self::DestinationUnknown => "cluster_not_found",
             Self::Draining => "draining",
             Self::FaultAbort => "fault_filter_abort",
+            Self::GlobalRateLimit => "request_rate_limited",
             Self::IdleTimeout => "stream_idle_timeout",
             Self::Internal => "internal_error",
             Self::LimitReached => "overload",
@@ -179,6 +189,7 @@ impl Reason {
             }
             Self::PlaintextRefused => "plaintext_refused",
             Self::RateLimit => "local_rate_limited",
+            Self::RateLimitService => "rate_limiter_error",
             Self::RequestTimeout => "response_timeout",
             Self::RetriesExhausted => "upstream_reset_before_response_started{retry_limit}",
             Self::UpstreamClosed => {
@@ -196,6 +207,7 @@ impl Reason {
             | Self::ClientReset
             | Self::AuthorizationDenied
             | Self::PlaintextRefused
+            | Self::GlobalRateLimit
             | Self::RateLimit => Fault::Client,
             Self::CircuitOverflow
             | Self::DestinationUnknown
@@ -204,7 +216,8 @@ impl Reason {
             | Self::Internal
             | Self::LimitReached
             | Self::NoRoute
-            | Self::PeerIdentity => Fault::Mesh,
+            | Self::PeerIdentity
+            | Self::RateLimitService => Fault::Mesh,
             Self::ConnectFailure
             | Self::ConnectTimeout
             | Self::IdleTimeout

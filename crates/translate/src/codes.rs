@@ -272,6 +272,14 @@ heddle_diag::codes! {
         "A gateway presents a certificate that does not name a host it serves, so that clients refuse it. Use a certificate \
          with that host among its DNS names (subjectAltName).";
 
+    NOTHING_COUNTED = "HED0440", "rate limit without effect", [],
+        "A limit that a service counts has three parts: the filter, which says whom to ask and for which domain; the \
+         `rate_limits` of a route or virtual host, which say what is told of a request; and the limits of that domain. One \
+         of them is missing, so that every request passes.";
+    SECOND_DOMAIN = "HED0441", "limits of a domain defined twice", [],
+        "Two documents define the limits of one domain. Envoy's reference service starts with neither; here the first \
+         counts, in the order of namespaces, names and keys of ConfigMaps.";
+
     REJECTED = "HED0501", "its project rejects this", ["IST0106"],
         "The validation of the object's own project refuses it, so a cluster would not take it. heddle puts the safe \
          meaning in the place of what is wrong, and everything else goes on.";

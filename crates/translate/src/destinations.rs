@@ -345,6 +345,11 @@ impl<'a> Destinations<'a> {
 }
 
 impl Destinations<'_> {
+    /// The port that the client calls; none when reporting.
+    pub(crate) fn called_port(&self) -> Option<u16> {
+        self.client.port
+    }
+
     /// Another destination, made of one that is there.
     pub(crate) fn add_like(
         &mut self,
@@ -468,7 +473,6 @@ fn destination(
         warmup: policies.warmup(&mut unused),
         failure_accrual: None,
         retry_budget: policies.retry_budget(profile),
-        health_check: None,
         tunnel: policies.tunnel(&mut unused),
         proxy_protocol: policies.proxy_protocol(),
         mesh_server_name: security.mesh_server_name,

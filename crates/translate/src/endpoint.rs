@@ -13,6 +13,7 @@ use heddle_ir::workload::MeshTransport;
 
 use crate::client::selects;
 use crate::engine::{Derivation, Reader, Topic};
+use crate::istio::workload_group;
 use crate::mesh::MeshKey;
 use crate::object::ObjectKey;
 use crate::pod;
@@ -107,6 +108,7 @@ fn outside(reader: &Reader<'_>, address: EndpointAddress) -> Endpoint {
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
         hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -195,7 +197,10 @@ fn selected(reader: &Reader<'_>, wanted: &Wanted<'_>, port: &ServicePort) -> Vec
                 if wanted.labels.iter().all(|(key, value)| labels.get(key) == Some(value)) {
                     let namespace = &entry.meta.namespace;
                     let found = entry_endpoint(reader, &entry.spec, &labels, namespace, port, true);
-                    endpoints.extend(found);
+                    endpoints.extend(found.map(|endpoint| Endpoint {
+                        health_check: workload_group::health_check(reader, &entry),
+                        ..endpoint
+                    }));
                 }
             }
             _ => {}
@@ -276,6 +281,7 @@ fn workload_endpoint(
         canonical_name: facts.canonical_name.clone(),
         canonical_revision: facts.canonical_revision.clone(),
         hostname: Arc::default(),
+        health_check: None,
     }
 }
 

@@ -79,15 +79,15 @@ impl Derivation for InboundKey {
             connection_pool: own_pool.unwrap_or_else(|| connection_pool(reader, &facts, &services)),
             retry: mesh.inbound_retry.clone(),
             probe_sources: reader.options().probe_sources.clone(),
-            rate_limits: RateLimits {
-                local: envoy_filter::inbound_limits(reader, &facts, &services)
-                    .into_iter()
-                    .chain(linkerd::rate_limit::limits(reader, &facts))
-                    .collect(),
-                global: Vec::new(),
-            },
+            rate_limits: rate_limits(reader, &facts, &services),
         }))
     }
+}
+
+fn rate_limits(reader: &Reader<'_>, facts: &Facts, services: &[Arc<Service>]) -> RateLimits {
+    let mut limits = envoy_filter::inbound_limits(reader, facts, services);
+    limits.local.extend(linkerd::rate_limit::limits(reader, facts));
+    limits
 }
 
 /// The services that lead to a workload, in the order of their objects.
@@ -128,6 +128,7 @@ fn ports(facts: &Facts, services: &[Arc<Service>]) -> Vec<InboundPort> {
         probe_paths: Vec::new(),
         routes: None,
         application: None,
+        application_socket: None,
         connection_pool: None,
     };
     for service in services {

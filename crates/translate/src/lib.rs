@@ -35,6 +35,7 @@ pub mod outcomes;
 mod pod;
 mod protocol;
 mod proxy;
+mod rate_limits;
 mod replacement;
 mod report;
 mod scope;

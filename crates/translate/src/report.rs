@@ -17,7 +17,7 @@ use crate::istio::{
     virtual_service_report, workload_group_report,
 };
 use crate::object::ObjectKey;
-use crate::{cilium, kubernetes, linkerd, mesh, network, outcomes, smi};
+use crate::{cilium, kubernetes, linkerd, mesh, network, outcomes, rate_limits, smi};
 
 /// Findings about an object, and outcomes of its fields that differ from what the table of fields says.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -135,7 +135,9 @@ impl Derivation for ObjectReportKey {
                 let (written, spec) = (&object.written, &object.spec);
                 service_entry_report::check_workload(written, spec, spec.at, true, &mut report);
             }
-            AnyObject::WorkloadGroup(object) => workload_group_report::report(object, &mut report),
+            AnyObject::WorkloadGroup(object) => {
+                workload_group_report::report(reader, object, &mut report);
+            }
             AnyObject::MeshConfig(object) => {
                 mesh::translate(reader.options(), object, &mut report);
             }
@@ -148,7 +150,10 @@ impl Derivation for ObjectReportKey {
             AnyObject::NetworkPolicy(object) => {
                 network::kubernetes::report(reader, object, &mut report);
             }
-            AnyObject::ConfigMap(object) => kubernetes::config_map(object, &mut report),
+            AnyObject::ConfigMap(object) => {
+                kubernetes::config_map(object, &mut report);
+                rate_limits::report(reader, object, &mut report);
+            }
             AnyObject::Service(object) => kubernetes::report(reader, object, &mut report),
             AnyObject::GatewayClass(object) => {
                 gateway_api::gateway_class(reader, object, &mut report);

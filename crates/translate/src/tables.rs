@@ -18,6 +18,7 @@ use crate::mesh::MeshKey;
 use crate::network::peers::{NamedPortKey, NamedPorts, PeersKey};
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
+use crate::rate_limits::CountedDomainsKey;
 use crate::report::ObjectReportKey;
 use crate::secret::SecretQuery;
 use crate::service::{ServiceKey, VisibleKey};
@@ -78,6 +79,8 @@ macro_rules! derivations {
 derivations! {
     /// Settings of the mesh.
     Mesh mesh: MeshKey => std::sync::Arc<crate::mesh::Mesh>;
+    /// Limits that heddle counts itself.
+    CountedDomains counted_domains: CountedDomainsKey => std::sync::Arc<[heddle_ir::rate_limit::CountedDomain]>;
     /// The service of a host.
     Service services: ServiceKey => Option<std::sync::Arc<crate::service::Service>>;
     /// Every service that a namespace sees.

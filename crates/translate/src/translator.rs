@@ -8,6 +8,7 @@ use heddle_diag::{Diagnostics, OutcomeRecord};
 use heddle_ident::{TrustDomain, WorkloadId};
 use heddle_ir::gateway::Gateway;
 use heddle_ir::outbound::ScopeId;
+use heddle_ir::rate_limit::CountedDomain;
 use heddle_ir::resource::{Resource, ResourceName};
 use heddle_ir::workload::Workload;
 
@@ -21,6 +22,7 @@ use crate::object::ObjectKey;
 use crate::options::Options;
 use crate::outbound::OutboundQuery;
 use crate::proxy::ProxyKey;
+use crate::rate_limits::CountedDomainsKey;
 use crate::report::{ObjectReportKey, Report};
 use crate::scope::Scope;
 use crate::secret::SecretQuery;
@@ -180,6 +182,11 @@ impl Translator {
     /// The trust domain, as the mesh configuration or the options have it.
     pub fn trust_domain(&self) -> TrustDomain {
         self.engine.peek(&MeshKey).trust_domain.clone()
+    }
+
+    /// What heddle counts itself, by the domains of rate limits.
+    pub fn counted_domains(&self) -> Arc<[CountedDomain]> {
+        self.engine.value(&CountedDomainsKey)
     }
 
     /// Whom the mesh configuration trusts.

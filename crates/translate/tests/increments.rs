@@ -86,6 +86,21 @@ const SLOTS: &[&[&str]] = &[
         "{kind: EnvoyFilter, name: f, spec: {workloadSelector: {labels: {app: a}}, configPatches: [{applyTo: HTTP_FILTER, patch: {operation: INSERT_FIRST, value: {typed_config: {'@type': x/LocalRateLimit, token_bucket: {max_tokens: 1, fill_interval: 1s}, filter_enabled: {default_value: {numerator: 100}}}}}}]}}",
     ],
     &[
+        "{kind: EnvoyFilter, name: g, spec: {configPatches: [{applyTo: HTTP_FILTER, patch: {operation: INSERT_FIRST, value: {typed_config: {'@type': x/envoy.extensions.filters.http.ratelimit.v3.RateLimit, domain: d, rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: 'outbound|80||b.default.svc.cluster.local'}}}}}}}]}}",
+        "{kind: EnvoyFilter, name: g, spec: {configPatches: [{applyTo: CLUSTER, patch: {operation: ADD, value: {name: c, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: a.default.svc.cluster.local, port_value: 80}}}}]}]}}}}]}}",
+    ],
+    &[
+        "{kind: EnvoyFilter, name: h, spec: {configPatches: [{applyTo: VIRTUAL_HOST, patch: {operation: MERGE, value: {rate_limits: [{actions: [{remote_address: {}}]}]}}}]}}",
+    ],
+    &[
+        "{kind: ConfigMap, name: limits, data: {a: '{domain: d, descriptors: [{key: remote_address, rate_limit: {unit: hour, requests_per_unit: 1}}]}'}}",
+        "{kind: ConfigMap, name: limits, data: {a: '{domain: e, descriptors: []}'}}",
+    ],
+    &[
+        "{kind: WorkloadGroup, name: w, spec: {metadata: {labels: {app: a}}, template: {serviceAccount: x}, probe: {tcpSocket: {port: 1}}}}",
+        "{kind: WorkloadGroup, name: w, spec: {metadata: {labels: {app: b}}, template: {serviceAccount: x}, probe: {tcpSocket: {port: 1}}}}",
+    ],
+    &[
         "{kind: Secret, name: c, data: {tls.crt: eA==, tls.key: eA==}}",
         "{kind: Secret, name: c, data: {tls.crt: eQ==, tls.key: eA==, ca.crt: eA==}}",
     ],

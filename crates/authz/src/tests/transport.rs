@@ -86,6 +86,7 @@ fn probed() -> Inbound {
             probe_paths: vec!["/healthz?verbose=1".into()],
             routes: None,
             application: None,
+            application_socket: None,
             connection_pool: None,
         }],
         mutual_tls: mutual_tls(MutualTlsMode::Strict),

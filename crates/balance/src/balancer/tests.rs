@@ -35,6 +35,7 @@ pub(crate) fn endpoint(number: u16, weight: u32) -> Endpoint {
         canonical_name: Arc::default(),
         canonical_revision: Arc::default(),
         hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -77,7 +78,6 @@ pub(crate) fn destination(load_balancing: LoadBalancing) -> Destination {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,

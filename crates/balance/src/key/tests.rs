@@ -38,7 +38,8 @@ fn by(key: HashKey) -> LoadBalancing {
 }
 
 fn cookie_policy(ttl: Option<Duration>) -> LoadBalancing {
-    by(HashKey::Cookie { name: "user".into(), path: "/shop".into(), ttl })
+    let attributes = Vec::new();
+    by(HashKey::Cookie { name: "user".into(), path: "/shop".into(), ttl, attributes })
 }
 
 fn hash(policy: &LoadBalancing, request: &Request) -> Option<u64> {
@@ -101,7 +102,10 @@ fn a_cookie_is_made_up_where_a_ttl_asks_for_it_and_leads_to_the_same_endpoint() 
     let cookie = first.set_cookie.unwrap().to_string();
     assert_eq!(cookie, "user=\"0000000000000000\"; Path=/shop; HttpOnly");
     let name: Arc<str> = "u".into();
-    let no_path = by(HashKey::Cookie { name, path: "".into(), ttl: Some(Duration::ZERO) });
+    let attributes = vec![("SameSite".into(), "Strict".into()), ("Secure".into(), "".into())];
+    let ttl = Some(Duration::ZERO);
+    let no_path = by(HashKey::Cookie { name, path: "".into(), ttl, attributes });
     let first = HashedRequest::new(&no_path, &Request::default(), source, 0);
-    assert_eq!(first.set_cookie.unwrap().to_string(), "u=\"0000000000000000\"; HttpOnly");
+    let cookie = first.set_cookie.unwrap().to_string();
+    assert_eq!(cookie, "u=\"0000000000000000\"; SameSite=Strict; Secure; HttpOnly");
 }

@@ -338,3 +338,30 @@ fn a_port_of_tls_carries_what_is_said_without_routing_it() {
     plain.protocol = Some("http1".to_owned());
     assert_eq!(world.explain(&plain).unwrap().verdict, Verdict::Forward);
 }
+
+#[test]
+fn a_gateway_is_called_by_the_port_of_the_service_in_front_of_it() {
+    let routes = virtual_service(
+        "web",
+        "shop",
+        "\n  hosts: ['*']\n  gateways: [istio-system/gw]\n  http: [{redirect: {uri: /x}}]",
+    );
+    let front = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec:
+  type: LoadBalancer
+  selector: {istio: ingressgateway}
+  ports: [{name: http2, port: 80, targetPort: 8080}, {name: https, port: 443, targetPort: 8443}]
+";
+    for objects in [[&routes, GATEWAY, front].concat(), [&routes, GATEWAY, TOKENS, front].concat()]
+    {
+        let world = with_objects(&objects);
+        for to in ["h.com", "h.com:80"] {
+            let answer = ask(&world, "gateway:istio-system/gw", to, "GET /");
+            assert_eq!(led(&answer), "http://h.com/x", "{to}: {}", answer.reason);
+        }
+    }
+}

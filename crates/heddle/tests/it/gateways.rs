@@ -505,3 +505,51 @@ spec:
     wait("nothing passes again", || ask("allowed.test", "/get").status == 403);
     assert!(!stream().contains("200 OK"));
 }
+
+#[test]
+fn datagrams_reach_services_inside_of_the_mesh() {
+    if !has(&["python3"]) {
+        return;
+    }
+    let mesh = mesh();
+    let echo = "
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {selector: {app: echo}, ports: [{name: udp, port: 7, targetPort: 7000, protocol: UDP}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: echo}
+spec:
+  selector: {matchLabels: {app: echo}}
+  template:
+    metadata: {labels: {app: echo}}
+    spec:
+      containers:
+      - name: app
+        command:
+        - python3
+        - -c
+        - |
+          import socket
+          s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+          s.bind((\"0.0.0.0\", 7000))
+          while True:
+              data, peer = s.recvfrom(100)
+              s.sendto(data, peer)
+---
+";
+    let plain = client("plain").replace(
+        "    metadata: {labels: {app: plain}}",
+        "    metadata: {labels: {app: plain, sidecar.istio.io/inject: 'false'}}",
+    );
+    mesh.up(&[echo, &client("client"), &plain].concat());
+    let program = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.settimeout(1)\n\
+                   try:\n s.sendto(b'hello',('echo.default',7))\n print(s.recv(9))\nexcept OSError as e:\n print(e)";
+    for workload in ["client", "plain"] {
+        wait(&format!("{workload} gets an answer"), || {
+            mesh.exec(workload, &["python3", "-c", program]).stdout.contains("hello")
+        });
+    }
+}

@@ -296,6 +296,6 @@ spec:
         let url = format!("http://{shard}.shards:9080/ratings/0");
         let answer = mesh.load("client", &["--count", "20", &url]);
         assert_eq!(answer["statuses"]["200"], 20, "{answer:#}");
-        assert_eq!(answer["versions"][shard], 20, "{answer:#}");
+        assert_eq!(answer["versions"][format!("ratings-{shard}")], 20, "{answer:#}");
     }
 }

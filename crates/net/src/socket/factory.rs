@@ -238,7 +238,7 @@ impl SocketFactory {
         socket.set_tcp_keepalive(&settings)
     }
 
-    fn in_place<T>(&self, work: impl FnOnce() -> T) -> Result<T, NamespaceError> {
+    pub(super) fn in_place<T>(&self, work: impl FnOnce() -> T) -> Result<T, NamespaceError> {
         match &self.namespace {
             Some(namespace) => namespace.scoped(work),
             None => Ok(work()),

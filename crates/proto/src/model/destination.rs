@@ -2,20 +2,23 @@
 
 use heddle_ir::destination::{
     ClientTls, ConnectionPool, Destination, DestinationId, EndpointSource, FailoverLabel,
-    FailureAccrual, HashAlgorithm, HashKey, HealthCheck, HealthProbe, Http2Keepalive,
-    LoadBalancing, LocalityPattern, LocalityPolicy, LocalityShares, OutlierDetection,
-    ProxyProtocolVersion, RetryBudget, TcpKeepalive, TlsOrigination, Tunnel, TunnelMethod, Warmup,
+    FailureAccrual, HashAlgorithm, HashKey, Http2Keepalive, LoadBalancing, LocalityPattern,
+    LocalityPolicy, LocalityShares, OutlierDetection, ProxyProtocolVersion, RetryBudget,
+    TcpKeepalive, TlsOrigination, Tunnel, TunnelMethod, Warmup,
 };
-use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey};
+use heddle_ir::endpoint::{
+    Endpoint, EndpointAddress, EndpointHealth, EndpointSet, EndpointSetKey, HealthCheck,
+    HealthProbe,
+};
 
 use crate::wire::{choice, codes, message};
 
 message!(DestinationId { 1 host, 2 port, 3 subset });
+// 17 was a health check of all endpoints.
 message!(Destination {
     1 id, 2 service_namespace, 3 service_name, 4 protocol, 5 endpoints, 6 subset_labels,
     7 load_balancing, 8 connection_pool, 9 outlier_detection, 10 tls, 11 subject_alt_names,
-    12 origin, 13 locality, 14 warmup, 15 failure_accrual, 16 retry_budget, 17 health_check,
-    18 tunnel, 19 proxy_protocol, 20 mesh_server_name,
+    12 origin, 13 locality, 14 warmup, 15 failure_accrual, 16 retry_budget, 18 tunnel, 19 proxy_protocol, 20 mesh_server_name,
 });
 message!(Warmup { 1 duration, 2 share_percent_min, 3 aggression_thousandths });
 message!(FailureAccrual { 1 origin, 2 failures_max, 3 pause_min, 4 pause_max, 5 jitter_percent });
@@ -26,7 +29,7 @@ choice!(RetryBudget {
 message!(HealthCheck {
     1 origin, 2 probe, 3 interval, 4 timeout, 5 healthy_threshold, 6 unhealthy_threshold, 7 port,
 });
-choice!(HealthProbe { 1 Grpc { 2 service }, 2 Http { 3 host, 4 path }, 3 Tcp });
+choice!(HealthProbe { 1 Grpc { 2 service }, 2 Http { 3 host, 4 path, 5 headers }, 3 Tcp });
 message!(Tunnel { 1 method, 2 host, 3 port });
 codes!(TunnelMethod { 1 Connect, 2 Post });
 codes!(ProxyProtocolVersion { 1 V1, 2 V2 });
@@ -43,7 +46,7 @@ choice!(LoadBalancing {
     2 LeastRequest, 3 Passthrough, 4 Random, 5 RoundRobin, 6 PeakEwma { 4 decay },
 });
 choice!(HashKey {
-    1 Cookie { 2 name, 3 path, 4 ttl }, 2 Header(5 name), 3 Query(5 name), 4 SourceAddress,
+    1 Cookie { 2 name, 3 path, 4 ttl, 6 attributes }, 2 Header(5 name), 3 Query(5 name), 4 SourceAddress,
 });
 choice!(HashAlgorithm { 1 Maglev { 2 table_size }, 2 Ring { 3 size_min } });
 message!(ConnectionPool {
@@ -70,6 +73,6 @@ codes!(EndpointHealth { 1 Draining, 2 Healthy, 3 Unhealthy });
 message!(Endpoint {
     1 workload, 2 address, 3 weight, 4 health, 5 labels, 6 identity, 7 transport, 8 locality,
     9 network, 10 namespace, 11 workload_name, 12 canonical_name, 13 canonical_revision,
-    14 hostname,
+    14 hostname, 15 health_check,
 });
 choice!(EndpointAddress { 1 Address(2 address), 2 Name(3 host, 4 port) });

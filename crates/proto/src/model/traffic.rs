@@ -29,7 +29,7 @@ message!(Inbound {
 });
 message!(InboundPort {
     1 port, 2 protocol, 3 services, 4 probe_paths, 5 application, 6 connection_pool,
-    7 routes,
+    7 routes, 8 application_socket,
 });
 message!(ClientAddress, absent default { 1 forwarders, 2 trusted_hops });
 choice!(Forwarders, absent Nobody { 1 Everyone, 2 Identities(2 identities), 3 Nobody });

@@ -6,6 +6,7 @@ use heddle_ir::request::RequestHead;
 use super::Party;
 use super::changes::{Changes, View};
 use crate::ask::AskError;
+use crate::ask::grpc::GrpcError;
 use crate::forward::answer::Answer;
 use crate::worker::Worker;
 
@@ -80,12 +81,9 @@ pub(super) enum AuthorizerError {
     /// An answer with the status of a fault of its own.
     #[error("it answered with status {0}")]
     Status(u16),
-    /// A gRPC status other than OK.
-    #[error("the call ended with gRPC status {0}: {1}")]
-    Grpc(String, String),
-    /// The answer is no `CheckResponse`.
-    #[error("its answer cannot be read")]
-    Message,
+    /// No `CheckResponse`.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
 }
 
 impl Asked {
@@ -126,7 +124,7 @@ impl Asked {
 pub(super) const PARTIAL_BODY: &str = "x-envoy-auth-partial-body";
 
 /// Headers that frame a message or belong to one connection, and are not handed on.
-pub(super) fn is_of_message(name: &str) -> bool {
+pub(crate) fn is_of_message(name: &str) -> bool {
     matches!(
         name,
         "connection"

@@ -6,23 +6,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use super::asking::{Answered, Asked, AuthorizerError, Parties, is_of_message};
+use super::changes::{Change, Changes};
+use crate::ask::{self, grpc};
+use crate::forward::answer::Answer;
+use crate::worker::Worker;
 use heddle_ir::authorization::ExternalAuthorizer;
 use heddle_proto::external_authorization::{
     Address, AppendAction, AskedRequest, AttributeContext, CHECK_PATH, CheckRequest, CheckResponse,
     DeniedHttpResponse, HeaderValueOption, HttpRequest, HttpResponse, OkHttpResponse, Peer,
     SocketAddress, Timestamp, TlsSession,
 };
-use prost::Message as _;
-
-use super::asking::{Answered, Asked, AuthorizerError, Parties, is_of_message};
-use super::changes::{Change, Changes};
-use crate::ask::{self, Asking, Reply};
-use crate::forward::answer::Answer;
-use crate::worker::Worker;
-
-/// The longest answer in bytes.
-const REPLY_BYTES_MAX: usize = 1 << 20;
 
 pub(super) async fn ask(
     worker: &Rc<Worker>,
@@ -52,61 +46,10 @@ async fn call(
     authorizer: &ExternalAuthorizer,
     attributes: AttributeContext,
 ) -> Result<CheckResponse, AuthorizerError> {
-    let place = ask::service(worker, &authorizer.host, authorizer.port).await?;
-    let message = CheckRequest { attributes: Some(attributes) }.encode_to_vec();
-    let text = |text: &str| text.as_bytes().to_vec();
-    let asking = Asking {
-        method: "POST",
-        target: CHECK_PATH,
-        authority: authorizer.host.as_str(),
-        headers: vec![
-            ("content-type".to_owned(), text("application/grpc")),
-            ("te".to_owned(), text("trailers")),
-            ("grpc-timeout".to_owned(), text(&format!("{}m", grpc_millis(authorizer)))),
-        ],
-        body: framed(&message),
-        reply_bytes_max: REPLY_BYTES_MAX,
-    };
-    let reply = ask::over_http2(worker, &place, &asking, authorizer.timeout).await?;
-    response_of(&reply)
-}
-
-/// A gRPC timeout has at most eight digits.
-fn grpc_millis(authorizer: &ExternalAuthorizer) -> u128 {
-    authorizer.timeout.as_millis().clamp(1, 99_999_999)
-}
-
-fn framed(message: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(message.len() + 5);
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    framed.put_slice(message);
-    framed.freeze()
-}
-
-fn response_of(reply: &Reply) -> Result<CheckResponse, AuthorizerError> {
-    let header = |name: &str| {
-        let found = reply.headers.iter().rev().find(|(own, _)| own == name);
-        found.map(|(_, value)| String::from_utf8_lossy(value).chars().take(200).collect::<String>())
-    };
-    if reply.status != 200 {
-        return Err(AuthorizerError::Status(reply.status));
-    }
-    match header("grpc-status") {
-        Some(status) if status == "0" => {}
-        Some(status) => {
-            let message = header("grpc-message").unwrap_or_default();
-            return Err(AuthorizerError::Grpc(status, message));
-        }
-        None => return Err(AuthorizerError::Message),
-    }
-    let Some((&[compressed, a, b, c, d], message)) = reply.body.split_first_chunk::<5>() else {
-        return Err(AuthorizerError::Message);
-    };
-    if compressed != 0 || u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
-        return Err(AuthorizerError::Message);
-    }
-    CheckResponse::decode(message).map_err(|_| AuthorizerError::Message)
+    let (host, timeout) = (&authorizer.host, authorizer.timeout);
+    let place = ask::service(worker, host, authorizer.port).await?;
+    let message = CheckRequest { attributes: Some(attributes) };
+    Ok(grpc::call(worker, &place, host, CHECK_PATH, &message, timeout).await?)
 }
 
 fn attributes(parties: &Parties, request: Option<AskedRequest>) -> AttributeContext {

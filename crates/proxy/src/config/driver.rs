@@ -29,6 +29,7 @@ use super::applications::ApplicationIssuer;
 use super::issue::{Issuer, SigningRequest};
 use super::svid_source::SvidSource;
 use crate::configuration::Publisher;
+use crate::rate_limits::ControlPlane;
 use held::Held;
 use link::{Link, LinkEvent};
 
@@ -55,6 +56,8 @@ pub(crate) struct Setup {
     pub started: Instant,
     /// The socket of a Workload API that gives the identity; none: the control plane signs one.
     pub svid_source: Option<PathBuf>,
+    /// Where the data plane finds the connection.
+    pub control_plane: ControlPlane,
 }
 
 /// Whose certificate it is.
@@ -70,6 +73,7 @@ type CertificateAnswer = (Whose, u64, Result<CertificateResponse, String>);
 /// The control thread's state.
 pub(crate) struct Driver {
     link: Link,
+    control_plane: ControlPlane,
     client: Client,
     held: Held,
     issuer: Issuer,
@@ -115,6 +119,7 @@ impl Driver {
         };
         let mut driver = Self {
             link: Link::new(connector, setup.seed),
+            control_plane: setup.control_plane,
             client: Client::new(node),
             held: Held::new(publisher, setup.seed),
             applications,
@@ -184,6 +189,7 @@ impl Driver {
         match event {
             LinkEvent::Opened => {
                 debug!("connected to the control plane");
+                self.control_plane.set(self.link.connection());
                 self.client.handle_connect();
                 self.issuer.confirm_again();
                 self.applications.confirm_again();
@@ -191,6 +197,7 @@ impl Driver {
             }
             LinkEvent::Lost(reason) => {
                 warn!(reason, "no connection to the control plane; going on with what is held");
+                self.control_plane.set(None);
                 self.client.handle_disconnect();
             }
             LinkEvent::Response(response) => self.handle_response(response),

@@ -1,8 +1,8 @@
 //! A request that came over HTTP/1, sent to endpoints over HTTP/2: the client's side of it.
 //!
-//! Its body is taken out of its framing as it comes, the response's is framed anew. Trailers are left out in both directions,
-//! as those are that HTTP/1 clients did not ask for (RFC 9110 section 6.5.1). Requests to switch protocols do not come here:
-//! they stay HTTP/1.
+//! Its body is taken out of its framing as it comes, the response's is framed anew. Trailers of a response stand behind a
+//! chunked body where the client says that it takes them (`TE: trailers`, RFC 9110 section 6.5.1); those of a request are left
+//! out. Requests to switch protocols do not come here: they stay HTTP/1.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use heddle_telemetry::ResponseFlags;
 use heddle_wire::convert::{Conversion, conversion_of};
 use heddle_wire::http1::{
     BodyLength, BodyScanner, ChunkPiece, ChunkedScanner, HeadLimits, HeaderEdit, Parsed, Version,
-    write_chunk,
+    may_be_trailer, write_chunk,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
@@ -119,7 +119,8 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keep_bytes_max = if keeps { client.limits.retry_body_bytes_max } else { 0 };
     let asked = begun.asked;
     let asked = Asked { keep_alive: asked.keep_alive && !client.is_draining(), ..asked };
-    let own = Http1Client::new(&mut client.connection, asked, body);
+    let takes_trailers = request.headers().contains_key(http::header::TE);
+    let own = Http1Client::new(&mut client.connection, asked, body, takes_trailers);
     let mut upload = Upload::of_http1(own.clone(), keep_bytes_max, is_grpc(request.headers()));
     let mut respond = Responder::Http1(own.clone());
     let (mut ended, _) =
@@ -172,6 +173,7 @@ pub(crate) struct RequestBody {
 #[derive(Clone)]
 pub(crate) struct Http1Client<'c>(Rc<RefCell<Exchange<'c>>>);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the exchange")]
 struct Exchange<'c> {
     connection: &'c mut Connection,
     asked: Asked,
@@ -181,6 +183,7 @@ struct Exchange<'c> {
     out: Vec<u8>,
     written: usize,
     framing: Framing,
+    takes_trailers: bool,
     /// Whether it is still looked whether the client has gone.
     watches: bool,
     /// The request's body is not framed validly.
@@ -211,7 +214,12 @@ enum Framing {
 }
 
 impl<'c> Http1Client<'c> {
-    fn new(connection: &'c mut Connection, asked: Asked, body: RequestBody) -> Self {
+    fn new(
+        connection: &'c mut Connection,
+        asked: Asked,
+        body: RequestBody,
+        takes_trailers: bool,
+    ) -> Self {
         Self(Rc::new(RefCell::new(Exchange {
             connection,
             asked,
@@ -223,6 +231,7 @@ impl<'c> Http1Client<'c> {
             out: Vec::new(),
             written: 0,
             framing: Framing::None,
+            takes_trailers,
             watches: true,
             is_invalid: false,
         })))
@@ -333,10 +342,18 @@ impl<'c> Http1Client<'c> {
     }
 
     /// The response's body is over.
-    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    fn poll_end(&self, cx: &mut Context<'_>, trailers: Option<&HeaderMap>) -> Poll<Result<(), ()>> {
         let own = &mut *self.0.borrow_mut();
         match own.framing {
-            Framing::Chunked => own.out.extend_from_slice(b"0\r\n\r\n"),
+            Framing::Chunked => {
+                own.out.extend_from_slice(b"0\r\n");
+                for (name, value) in trailers.into_iter().flatten().filter(|_| own.takes_trailers) {
+                    if may_be_trailer(name.as_str().as_bytes()) {
+                        write_field(&mut own.out, name.as_str(), value.as_bytes());
+                    }
+                }
+                own.out.extend_from_slice(b"\r\n");
+            }
             Framing::None
             | Framing::Plain
             | Framing::Bodiless
@@ -477,7 +494,7 @@ impl ClientSink<'_> {
         }
     }
 
-    /// The body is over. Trailers are given once, and are lost on HTTP/1.
+    /// The body is over. Trailers are given once.
     pub(crate) fn poll_end(
         &mut self,
         cx: &mut Context<'_>,
@@ -491,7 +508,9 @@ impl ClientSink<'_> {
                 }
                 .map_err(|_| Broken::Sink),
             ),
-            Self::Http1(client) => client.poll_end(cx).map_err(|()| Broken::Sink),
+            Self::Http1(client) => {
+                client.poll_end(cx, trailers.as_ref()).map_err(|()| Broken::Sink)
+            }
         }
     }
 

@@ -376,7 +376,7 @@ impl Arrived<'_> {
             return stream::refused(worker, accepted, &StreamError::NoRoute);
         };
         let found = Found::Routes(outbound);
-        let revoked = inbound::stream::newly_denied(worker, &peer, snapshot.generation);
+        let revoked = inbound::stream::newly_denied(worker, &peer, snapshot.generation, false);
         stream::serve(worker, accepted, client, &found, server_name, revoked).await;
     }
 

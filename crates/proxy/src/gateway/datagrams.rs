@@ -69,7 +69,7 @@ async fn serve_session(worker: &Rc<Worker>, local: SocketAddr, mut session: Sess
     let exchanged = tokio::select! {
         exchanged = session.exchange(&server, IDLE) => exchanged,
         () = underway.newly_denied(worker) => Ok(datagrams::Carried::default()),
-        () = inbound::stream::newly_denied(worker, &peer, generation) => Ok(datagrams::Carried::default()),
+        () = inbound::stream::newly_denied(worker, &peer, generation, false) => Ok(datagrams::Carried::default()),
     };
     let carried = match exchanged {
         Ok(carried) => carried,

@@ -159,6 +159,7 @@ impl Edge {
         let known = asking.await?;
         standing.know(known.changes.as_ref());
         let head = request.head(&client.connection);
+        let known = self.limit(worker, &policy, &head, known).await?;
         let entered = self.enter(worker, &policy, &head, Some(known))?;
         let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
         own.standing = Some(standing);
@@ -186,14 +187,42 @@ impl Edge {
         let asking = admission::http2::admit(worker, party, &policy, parts, body, normal);
         let known = asking.await?;
         standing.know(known.changes.as_ref());
+        let known = self.limit(worker, &policy, &head, known).await?;
         let entered = self.enter(worker, &policy, &head, Some(known))?;
         let (mut own, outbound) = entered.ok_or_else(Answer::denied)?;
         own.standing = Some(standing);
         Ok((own, outbound))
     }
 
+    /// Takes a token of each limit of the server that takes the request, and has it counted by whoever counts for several
+    /// proxies.
+    async fn limit(
+        &self,
+        worker: &Rc<Worker>,
+        policy: &CompiledAuthorization,
+        head: &impl RequestHead,
+        mut known: Admitted,
+    ) -> Result<Admitted, Answer> {
+        let snapshot = worker.shared.configuration.snapshot();
+        let gateway = snapshot.gateway.as_ref().ok_or_else(Answer::no_route)?;
+        let path = path::normalize(head.path(), policy.inbound().path_normalization)
+            .map_err(|_| Answer::bad_request(400))?;
+        let seen = Seen { head, path: path.as_deref(), https: self.peer.https };
+        let (found, routes) = self.server(gateway, head.authority())?;
+        let own = gateway.server(&found).and_then(|server| server.limits.as_ref());
+        let outbound = routes.and_then(|routes| gateway.outbound(routes));
+        for limits in own.into_iter().chain(&snapshot.inbound_limits) {
+            // Which rule takes a request is no matter of chance; only where that sends it is.
+            let outbound = outbound.filter(|_| limits.needs_route());
+            let decision = outbound.and_then(|outbound| outbound.routes.decide(&seen, 0));
+            let route = decision.as_ref().map_or("", |decision| &decision.rule.name);
+            known = self.peer.limit(worker, policy, limits, &seen, known, route).await?;
+        }
+        Ok(known)
+    }
+
     /// Decides about a request; nothing in here waits. None: somebody must be waited for, whose word is to be brought as
-    /// `known`.
+    /// `known`, after the limits were asked.
     fn enter<'e>(
         &'e self,
         worker: &'e Rc<Worker>,
@@ -212,13 +241,18 @@ impl Edge {
         let https = self.peer.https;
         let seen = Seen { head, path: path.as_deref(), https };
         let (found, routes) = self.server(gateway, head.authority())?;
+        let server = gateway.server(&found);
+        let own = server.and_then(|server| server.limits.as_ref());
+        let limits = || own.into_iter().chain(&snapshot.inbound_limits);
+        let is_known = known.is_some();
+        if !is_known && limits().any(|limits| limits.asks()) {
+            return Ok(None);
+        }
         let known =
             known.map(Ok).or_else(|| admission::at_once(worker, self.peer.party(), policy, &seen));
         let Some(admitted) = known.transpose()? else { return Ok(None) };
-        let server = gateway.server(&found);
-        let own = server.and_then(|server| server.limits.as_ref());
-        for limits in own.into_iter().chain(&snapshot.inbound_limits) {
-            limits.check(worker, self.peer.asking(), &seen)?;
+        if !is_known {
+            limits().try_for_each(|limits| limits.check(worker, self.peer.asking(), &seen))?;
         }
         if found.server.protocol == ServerProtocol::HttpsRedirect {
             return Err(redirect(&seen));

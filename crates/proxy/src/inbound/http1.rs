@@ -84,8 +84,14 @@ pub(crate) async fn serve_request(
     if let Ok(None) = ready {
         // In memory of its own, too.
         let asking = admission::http1::admit(worker, peer.party(), &inbound, client, &mut request);
-        ready = Box::pin(asking).await.and_then(|known| {
-            admit(worker, peer, &inbound, limits, client, &mut request, Some(known))
+        let known = match (Box::pin(asking).await, limits) {
+            (Ok(known), Some(limits)) => {
+                Box::pin(limit(worker, peer, &inbound, limits, client, &mut request, known)).await
+            }
+            (known, _) => known,
+        };
+        ready = known.and_then(|known| {
+            admit(worker, peer, &inbound, None, client, &mut request, Some(known))
         });
     }
     let finished = match ready.and_then(|ready| ready.ok_or_else(Answer::denied)) {
@@ -128,7 +134,7 @@ struct Ready {
 
 /// Decides whether a request goes on, and writes its head; else what it is answered. Nothing in here waits, so that
 /// nothing of what it looks at is held while the request is under way. None: somebody must be waited for, whose word
-/// is to be brought as `known`.
+/// is to be brought as `known`, after the limits were asked.
 fn admit(
     worker: &Worker,
     peer: &Peer,
@@ -148,6 +154,9 @@ fn admit(
         Some(path) => head.with_path(path),
         None => head,
     };
+    if known.is_none() && limits.is_some_and(CompiledLimits::asks) {
+        return Ok(None);
+    }
     let known = known.map(Ok).or_else(|| admission::at_once(worker, peer.party(), inbound, &head));
     let Some(admitted) = known.transpose()? else { return Ok(None) };
     if let Some(limits) = limits {
@@ -162,6 +171,26 @@ fn admit(
     wire::write_request(&head, &edits, headers, &mut out);
     let idempotent = http1::is_idempotent(head.method_text());
     Ok(Some(Ready { admitted, out, idempotent }))
+}
+
+/// Takes a token of each limit, and has the request counted by whoever counts for several proxies.
+async fn limit(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    inbound: &CompiledAuthorization,
+    limits: &CompiledLimits,
+    client: &Client,
+    request: &mut Request,
+    admitted: Admitted,
+) -> Result<Admitted, Answer> {
+    let head = request.head(&client.connection);
+    let normal = path::normalize(head.path_text(), inbound.inbound().path_normalization)
+        .map_err(|_| Answer::bad_request(400))?;
+    let head = match &normal {
+        Some(path) => head.with_path(path),
+        None => head,
+    };
+    peer.limit(worker, inbound, limits, &head, admitted, "").await
 }
 
 /// What the proxy itself tells the application: who the client is. What a plaintext client says about that is removed,

@@ -93,11 +93,17 @@ pub(crate) async fn serve_request(
         Err(answer) => return answered(&head, &answer, &mut respond),
     };
     admission.know(admitted.changes.as_ref());
-    if let Some(limits) = &limits
-        && let Err(refusal) = limits.check(worker, peer.asking(), &view)
-    {
-        return answered(&head, &refusal, &mut respond);
-    }
+    let admitted = match &limits {
+        None => Ok(admitted),
+        Some(limits) if limits.asks() => {
+            Box::pin(peer.limit(worker, &inbound, limits, &view, admitted, "")).await
+        }
+        Some(limits) => limits.check(worker, peer.asking(), &view).map(|()| admitted),
+    };
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return answered(&head, &refusal, &mut respond),
+    };
     let state = worker.applications.on(peer.accepted.destination.port(), policy);
     let decided = Decided {
         worker,

@@ -1,15 +1,20 @@
 //! The other end of a connection: who it is, and what is kept of it for its requests.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use heddle_authz::CompiledAuthorization;
 use heddle_cert::Serial;
+use heddle_ir::request::RequestHead;
+use heddle_route::DescriptorFacts;
 use heddle_telemetry::Reason;
 use heddle_telemetry::istio::RequestRecorder;
 
 use super::{Accepted, parties};
-use crate::admission::Party;
-use crate::rate_limits::{Asking, ConnectionBuckets};
+use crate::admission::{Admitted, Party};
+use crate::forward::answer::Answer;
+use crate::rate_limits::{Asking, CompiledLimits, ConnectionBuckets};
 use crate::record::{self, Pair};
 use crate::worker::Worker;
 
@@ -63,6 +68,29 @@ impl Peer {
     pub(crate) fn asking(&self) -> Asking<'_> {
         let port = self.accepted.destination.port();
         Asking { port, identity: self.facts.peer_identity(), buckets: &self.buckets }
+    }
+
+    /// Takes a token of each limit for a request, and has it counted by all that are to be asked.
+    pub(crate) async fn limit(
+        &self,
+        worker: &Rc<Worker>,
+        inbound: &CompiledAuthorization,
+        limits: &CompiledLimits,
+        head: &impl RequestHead,
+        mut admitted: Admitted,
+        route: &str,
+    ) -> Result<Admitted, Answer> {
+        limits.check(worker, self.asking(), head)?;
+        let facts = DescriptorFacts {
+            client: inbound.client_address(&self.facts, head),
+            identity: self.facts.peer_identity(),
+            port: self.accepted.destination.port(),
+            route,
+            client_certificate: self.client_certificate.as_deref(),
+        };
+        let direction = self.party().direction;
+        limits.ask(worker, head, facts, direction, &mut admitted).await?;
+        Ok(admitted)
     }
 
     pub(crate) fn recorder(&self, worker: &Worker, grpc: bool) -> Option<&Arc<RequestRecorder>> {

@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     opened: Opened,
 ) {
     admission::stream::note_decided(worker, peer.party());
-    let revoked = newly_denied(worker, peer, opened.generation);
+    let revoked = newly_denied(worker, peer, opened.generation, true);
     stream::serve(client, opened, revoked).await;
 }
 
@@ -107,8 +107,8 @@ fn recorder(
 }
 
 /// Ready when a change of configuration denies what the configuration of this generation permitted, or the peer's
-/// certificate is revoked. Authorisers outside are not asked again.
-pub(crate) async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64) {
+/// certificate is revoked. `asks`: authorisers outside are asked again; else they stand by their word.
+pub(crate) async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64, asks: bool) {
     let mut changes = worker.shared.configuration.changes();
     loop {
         // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
@@ -120,6 +120,7 @@ pub(crate) async fn newly_denied(worker: &Worker, peer: &Peer, mut decided: u64)
         let Some(inbound) = &snapshot.inbound else { return };
         let denied = match snapshot.generation {
             same if same == decided => None,
+            _ if asks => admission::stream::admit(worker, peer.party(), inbound).await.err(),
             _ => admission::stream::denial_of(inbound, &peer.facts),
         };
         if let Some(origin) = denied {

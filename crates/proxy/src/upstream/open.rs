@@ -1,6 +1,7 @@
 //! Opening a connection to an endpoint: TCP, what the connection begins with, TLS, a tunnel.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_authz::Permit;
@@ -55,6 +56,14 @@ async fn open_within(
     };
     let mut tcp = match (&worker.shared.outside, endpoint.place) {
         (Some(outside), Place::Outside) => connect_outside(outside, factory, address).await?,
+        (_, Place::Application) => match application_socket(worker, endpoint, address) {
+            Some(name) => {
+                let broken =
+                    |source| UpstreamError::Connect(ConnectError::Open { address, source });
+                factory.connect_abstract(&name).map_err(broken)?
+            }
+            None => factory.connect(address, timeout).await?,
+        },
         _ => factory.connect(address, timeout).await?,
     };
     if let Some(header) = &endpoint.header {
@@ -79,6 +88,21 @@ async fn open_within(
         }
     };
     Ok(Connection { transport, buffer })
+}
+
+/// The socket on which the own application listens for a port; none: it listens on the port.
+fn application_socket(
+    worker: &Worker,
+    endpoint: &UpstreamEndpoint,
+    address: SocketAddr,
+) -> Option<Arc<str>> {
+    // What has a state is an endpoint of a service that happens to be on the loopback address.
+    if endpoint.state.is_some() {
+        return None;
+    }
+    let snapshot = worker.shared.configuration.snapshot();
+    let ports = &snapshot.inbound.as_ref()?.inbound().ports;
+    ports.iter().find(|port| port.port == address.port())?.application_socket.clone()
 }
 
 /// What is asked of the operating system, where anything is.

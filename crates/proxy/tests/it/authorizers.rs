@@ -87,12 +87,12 @@ async fn pair(authorizer: ExternalAuthorizer, address: SocketAddr) -> Pair {
     Pair::with(mirror().await, |_| {}, server).await
 }
 
-async fn ask(peer: &mut Peer, target: &str, headers: &str) -> Message {
+pub(crate) async fn ask(peer: &mut Peer, target: &str, headers: &str) -> Message {
     peer.send(format!("GET {target} HTTP/1.1\r\nHost: server\r\n{headers}\r\n")).await;
     peer.message().await
 }
 
-fn framed(message: &impl prost::Message) -> Bytes {
+pub(crate) fn framed(message: &impl prost::Message) -> Bytes {
     let message = message.encode_to_vec();
     let mut framed = BytesMut::new();
     framed.put_u8(0);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use heddle_ir::http_route::{BackendTarget, Mirror};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{Pair, application, mirror, run};
 use crate::resilience::plain;
@@ -68,7 +69,6 @@ fn a_connection_whose_copy_is_answered_at_length_is_not_kept() {
                 let ended = ended.clone();
                 async move {
                     while peer.try_head().await.is_some() {
-                        use tokio::io::AsyncWriteExt as _;
                         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
                         peer.send(head).await;
                         let _ = peer.stream.write_all(&vec![b'x'; bytes]).await;
@@ -152,7 +152,6 @@ fn after_a_refused_request_a_client_is_listened_to_for_a_moment() {
         let began = std::time::Instant::now();
         // Says that it sends no more, reads on for so long, and closes then.
         assert_eq!(client.rest().await, b"");
-        use tokio::io::AsyncWriteExt as _;
         while client.stream.write_all(b"x").await.is_ok() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }

@@ -11,16 +11,12 @@ use heddle_ir::http_route::{
     BackendTarget, HeaderEdits, Mirror, RetryOn, RetryPolicy, SessionLocation, SessionPersistence,
     StreamTimeouts,
 };
-use heddle_ir::rate_limit::{
-    GlobalRateLimit, LocalRateLimit, RateLimitScope, RateLimits, TokenBucket,
-};
+use heddle_ir::rate_limit::{LocalRateLimit, RateLimitScope, RateLimits, TokenBucket};
 use heddle_ir::workload::MeshTransport;
 use heddle_proxy::snapshot::Snapshot;
 
 use crate::harness::{Pair, Peer, application, mirror, run};
-use crate::support::{
-    ClientSide, ServerSide, default_retries, endpoint, origin, other_destination, rule,
-};
+use crate::support::{ClientSide, default_retries, endpoint, origin, other_destination, rule};
 
 /// An application that answers with this head and counts requests.
 async fn answering(answer: &'static str) -> (SocketAddr, Rc<Cell<u32>>) {
@@ -404,21 +400,4 @@ fn what_a_destination_asks_for_in_vain_is_said() {
     let (_, problems) = Snapshot::default().with(&client.effects(), 1, 0);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("`POST`"), "{problems:?}");
-    let limits = RateLimits {
-        global: vec![GlobalRateLimit {
-            origin: origin(),
-            port: None,
-            matches: Vec::new(),
-            domain: "d".into(),
-            service: None,
-            timeout: Duration::from_millis(20),
-            fail_closed: false,
-            descriptors: Vec::new(),
-        }],
-        ..RateLimits::default()
-    };
-    let mut server = ServerSide::new(80);
-    server.rate_limits = limits;
-    let (_, problems) = Snapshot::default().with(&server.effects(), 1, 0);
-    assert_eq!(problems.len(), 1, "{problems:?}");
 }

@@ -233,6 +233,7 @@ pub(crate) fn endpoint(address: SocketAddr, transport: MeshTransport) -> Endpoin
         canonical_name: of.canonical_name,
         canonical_revision: of.canonical_revision,
         hostname: Arc::default(),
+        health_check: None,
     }
 }
 
@@ -342,7 +343,6 @@ pub(crate) fn destination() -> Destination {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,
@@ -400,6 +400,7 @@ pub(crate) struct ServerSide {
     pub(crate) port: u16,
     /// Where the application listens, and limits; none: on the port itself, those of `connection_pool`.
     pub(crate) application: Option<SocketAddr>,
+    pub(crate) application_socket: Option<Arc<str>>,
     pub(crate) port_pool: Option<ConnectionPool>,
     pub(crate) path_normalization: PathNormalization,
     pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
@@ -418,6 +419,7 @@ impl ServerSide {
             rate_limits: RateLimits::default(),
             port,
             application: None,
+            application_socket: None,
             port_pool: None,
             path_normalization: PathNormalization::Base,
             jwt_rules: Vec::new(),
@@ -442,6 +444,7 @@ impl ServerSide {
                 probe_paths: Vec::new(),
                 routes: None,
                 application: self.application,
+                application_socket: self.application_socket,
                 connection_pool: self.port_pool,
             }],
             mutual_tls: MutualTls { mode: self.mode, origin: origin() },
@@ -558,6 +561,7 @@ pub(crate) fn shared_asking(
         names: Arc::default(),
         audit: AuditLog::default(),
         token_keys: Arc::default(),
+        control_plane: heddle_proxy::rate_limits::ControlPlane::default(),
         started: tokio::time::Instant::now(),
         overrides,
     };

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use heddle_ir::http_route::{BackendTarget, Mirror, RetryOn, RetryPolicy};
 use heddle_ir::protocol::Protocol;
 use http::{Request, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Message, Pair, Peer, application, mirror, pattern, run};
 use crate::http2::{client, h2_application, receive_all, send_all};
@@ -83,6 +85,31 @@ fn requests_are_upgraded_where_the_destination_asks() {
             );
             assert!(text.contains("x-own: 1\n") && text.contains("x-request-id: "), "{text}");
             assert!(!text.contains("connection") && !text.contains("x-hop"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn trailers_stand_behind_the_body_for_clients_that_take_them() {
+    run(async {
+        let server = h2_application(|_, mut respond| async move {
+            let response = Response::builder().body(()).unwrap();
+            let Ok(mut sink) = respond.send_response(response, false) else { return };
+            send_all(&mut sink, Bytes::from_static(b"abc"), false).await;
+            let trailers = [("grpc-status", "7"), ("content-length", "9")];
+            let trailers =
+                trailers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let _ = sink.send_trailers(http::HeaderMap::from_iter(trailers));
+        })
+        .await;
+        let pair = Pair::with(mirror().await, upgrading(server), |_| {}).await;
+        let head = "GET / HTTP/1.1\r\nHost: server\r\nConnection: close, te\r\n";
+        for (takes, end) in [("TE: trailers\r\n", "0\r\ngrpc-status: 7\r\n\r\n"), ("", "0\r\n\r\n")]
+        {
+            let mut peer = pair.connect().await;
+            peer.send(format!("{head}{takes}\r\n")).await;
+            let rest = String::from_utf8(peer.rest().await).unwrap();
+            assert!(rest.ends_with(&format!("3\r\nabc\r\n{end}")), "{rest}");
         }
     });
 }
@@ -378,5 +405,34 @@ fn a_body_of_a_response_that_has_none_is_not_the_next_response() {
         assert_eq!(peer.get("/").await.status(), 204);
         peer.send("GET /next HTTP/1.1\r\nHost: server\r\n\r\n").await;
         assert_eq!(chunked(&mut peer).await.text(), "next");
+    });
+}
+
+#[test]
+fn an_application_may_listen_on_an_abstract_socket() {
+    run(async {
+        let name = format!("heddle-proxy-test-{}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixListener::from_std(socket).unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                seen.clear();
+                while !seen.ends_with(b"\r\n\r\n") {
+                    stream.read_buf(&mut seen).await.unwrap();
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+                stream.write_all(answer).await.unwrap();
+            }
+        });
+        let configure = |server: &mut ServerSide| server.application_socket = Some(name.into());
+        let pair = Pair::with(crate::harness::listen().await.1, |_| {}, configure).await;
+        let mut peer = pair.connect().await;
+        for _ in 0..2 {
+            assert_eq!(peer.get("/").await.text(), "hi");
+        }
     });
 }

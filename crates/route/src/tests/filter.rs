@@ -4,7 +4,7 @@ use heddle_ir::http_route::{HeaderMatch, HttpMatch};
 use heddle_ir::matching::{PathMatch, TextMatch};
 
 use super::support::{Request, any, path};
-use crate::{CompiledFilter, CompiledHeaders, CompiledTexts};
+use crate::{CompiledFilter, CompiledTexts};
 
 fn header(name: &str, value: &str) -> HeaderMatch {
     HeaderMatch { name: name.into(), value: TextMatch::Exact(value.into()), invert: false }
@@ -29,21 +29,8 @@ fn what_does_not_compile_takes_nothing_and_is_said() {
     let (filter, errors) = CompiledFilter::compile(&[path(PathMatch::Regex("(".into()))]);
     assert!(!filter.takes(&Request::get("/(")));
     assert_eq!(errors.len(), 1);
-    let broken = HeaderMatch { value: TextMatch::Regex("(".into()), ..header("x", "") };
-    let (headers, errors) = CompiledHeaders::compile(&[HeaderMatch { invert: true, ..broken }]);
-    assert!(!headers.hold(&Request::get("/")));
-    assert_eq!(errors.len(), 1);
     let (texts, errors) =
         CompiledTexts::compile(&[TextMatch::Regex("(".into()), TextMatch::Suffix("/b".into())]);
     assert!(texts.match_any("a/b") && !texts.match_any("("));
     assert_eq!(errors.len(), 1);
-}
-
-#[test]
-fn all_headers_must_hold() {
-    let (headers, _) = CompiledHeaders::compile(&[header("a", "1"), header("b", "2")]);
-    assert!(headers.hold(&Request::get("/").header("a", "1").header("b", "2")));
-    assert!(!headers.hold(&Request::get("/").header("a", "1")));
-    let (none, _) = CompiledHeaders::compile(&[]);
-    assert!(none.hold(&Request::get("/")));
 }

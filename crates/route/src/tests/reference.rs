@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use heddle_ir::http_route::{
-    HeaderMatch, HttpMatch, HttpRule, PartMatch, QueryMatch, RequestPart, RuleOrder,
+    ClaimMatch, HeaderMatch, HttpMatch, HttpRule, PartMatch, QueryMatch, RequestPart, RuleOrder,
 };
 use heddle_ir::matching::{PathMatch, TextMatch};
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{ClaimValue, RequestHead, TokenFacts};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -101,6 +101,7 @@ fn match_holds(matched: &HttpMatch, request: &Request) -> bool {
             .is_none_or(|m| text_holds(m, &request.authority) || text_holds(m, host))
         && matched.headers.iter().all(|header| header_holds(header, request))
         && matched.parts.iter().all(|part| part_holds(part, request))
+        && matched.claims.iter().all(|claim| claim_holds(claim, request))
         && matched.query.iter().all(|query| query_holds(query, request))
 }
 
@@ -110,6 +111,26 @@ fn part_holds(matched: &PartMatch, request: &Request) -> bool {
         RequestPart::Path => &request.path,
     };
     text_holds(&matched.value, value) != matched.invert
+}
+
+/// A claim is `{name: text}`, `{name: [text…]}` or within `{name: {inner: …}}`.
+fn claim_holds(matched: &ClaimMatch, request: &Request) -> bool {
+    let claims = request.token.as_ref().map(|token| &token.claims);
+    let value = match &*matched.path {
+        [name] => claims.and_then(|claims| claims.get(&**name)),
+        [name, inner] => match claims.and_then(|claims| claims.get(&**name)) {
+            Some(ClaimValue::Map(within)) => within.get(&**inner),
+            _ => None,
+        },
+        _ => None,
+    };
+    let holds = |value: &ClaimValue| matches!(value, ClaimValue::Text(text) if text_holds(&matched.value, text));
+    let found = match value {
+        Some(ClaimValue::List(values)) => values.iter().any(holds),
+        Some(value) => holds(value),
+        None => false,
+    };
+    found != matched.invert
 }
 
 /// Compares two matches by the Gateway API's list, criterion by criterion; greater decides.
@@ -203,21 +224,45 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
         value,
         invert,
     });
+    let claim = (select(vec![vec!["h"], vec!["i"], vec!["h", "i"]]), text(), any::<bool>());
+    let claim = claim.prop_map(|(path, value, invert)| ClaimMatch {
+        path: path.into_iter().map(Into::into).collect(),
+        value,
+        invert,
+    });
     let simple = (of(path_match()), any::<bool>(), of(text()), of(text()), of(text()));
-    (simple, vec(header, 0..3), vec(query, 0..2), vec(part, 0..2)).prop_map(
-        |((path, ignore_path_case, method, scheme, authority), headers, query, parts)| HttpMatch {
-            path,
-            ignore_path_case,
-            // Rarely all of them, or nothing would ever match.
-            method: method.filter(|_| headers.is_empty()),
-            scheme: scheme.filter(|_| query.is_empty()),
-            authority: authority.filter(|_| headers.len() + query.len() == 1),
-            headers,
-            query,
-            parts,
-            ..any_match()
+    let lists = (vec(header, 0..3), vec(query, 0..2), vec(part, 0..2), vec(claim, 0..2));
+    (simple, lists).prop_map(
+        |((path, ignore_path_case, method, scheme, authority), (headers, query, parts, claims))| {
+            HttpMatch {
+                path,
+                ignore_path_case,
+                // Rarely all of them, or nothing would ever match.
+                method: method.filter(|_| headers.is_empty()),
+                scheme: scheme.filter(|_| query.is_empty()),
+                authority: authority.filter(|_| headers.len() + query.len() == 1),
+                headers,
+                query,
+                parts,
+                claims,
+                ..any_match()
+            }
         },
     )
+}
+
+fn token() -> impl Strategy<Value = TokenFacts> {
+    let text = || select(vec!["", "a", "v1", "1"]).prop_map(|text| ClaimValue::Text(text.into()));
+    let value = prop_oneof![
+        text(),
+        vec(text(), 0..3).prop_map(ClaimValue::List),
+        text().prop_map(|inner| ClaimValue::Map([("i".into(), inner)].into())),
+        Just(ClaimValue::Flag(true)),
+    ];
+    vec((select(vec!["h", "i"]), value), 0..3).prop_map(|claims| TokenFacts {
+        claims: claims.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        ..TokenFacts::default()
+    })
 }
 
 fn any_match() -> HttpMatch {
@@ -231,14 +276,16 @@ fn request() -> impl Strategy<Value = Request> {
     let value = || select(vec!["", "a", "v1", "1"]);
     let header = (select(vec!["h", "i"]), value());
     let method = select(vec!["GET", "a", "V1"]);
-    (path, query, authority, vec(header, 0..3), method, select(vec!["http", "https"])).prop_map(
-        |(path, query, authority, headers, method, scheme)| Request {
+    let scheme = select(vec!["http", "https"]);
+    (path, query, authority, vec(header, 0..3), method, scheme, of(token())).prop_map(
+        |(path, query, authority, headers, method, scheme, token)| Request {
             method: method.into(),
             path: path.into(),
             query: query.map(Into::into),
             authority: authority.into(),
             scheme: scheme.into(),
             headers: headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
+            token,
         },
     )
 }

@@ -18,7 +18,7 @@ use heddle_ir::http_route::{
 use heddle_ir::matching::PathMatch;
 use heddle_ir::outbound::{Outbound, OutboundKey, ScopeId};
 use heddle_ir::protocol::Protocol;
-use heddle_ir::request::RequestHead;
+use heddle_ir::request::{RequestHead, TokenFacts};
 
 use crate::CompiledRoutes;
 
@@ -31,6 +31,7 @@ pub(crate) struct Request {
     pub(crate) authority: String,
     pub(crate) scheme: String,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) token: Option<TokenFacts>,
 }
 
 impl Request {
@@ -47,6 +48,7 @@ impl Request {
             authority: "reviews:9080".into(),
             scheme: "http".into(),
             headers: Vec::new(),
+            token: None,
         }
     }
 
@@ -100,6 +102,9 @@ impl RequestHead for Request {
             joined.extend(value);
         }
         Some(Cow::Owned(joined))
+    }
+    fn token(&self) -> Option<&TokenFacts> {
+        self.token.as_ref()
     }
 }
 
@@ -228,7 +233,6 @@ fn destination(subset: &str) -> Arc<Destination> {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,

@@ -76,7 +76,6 @@ fn destination(host: &str) -> Arc<Destination> {
         warmup: None,
         failure_accrual: None,
         retry_budget: None,
-        health_check: None,
         tunnel: None,
         proxy_protocol: None,
         mesh_server_name: None,

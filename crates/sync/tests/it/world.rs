@@ -48,6 +48,7 @@ pub(crate) fn resource(index: usize, content: u32) -> Resource {
         canonical_name: "".into(),
         canonical_revision: "".into(),
         hostname: Arc::default(),
+        health_check: None,
     };
     let endpoints = vec![Arc::new(endpoint)];
     Resource::Endpoints(Arc::new(EndpointSet { key: key(index), endpoints }))

@@ -53,6 +53,7 @@ pub(crate) enum Kind {
     CiliumCidrGroup,
     CiliumClusterwidePolicy,
     CiliumPolicy,
+    ConfigMap,
     DestinationRule,
     EgressNetwork,
     EnvoyFilter,
@@ -77,6 +78,7 @@ pub(crate) enum Kind {
     Sidecar,
     VirtualService,
     WorkloadEntry,
+    WorkloadGroup,
 }
 
 impl Kind {
@@ -86,6 +88,7 @@ impl Kind {
             AnyObject::CiliumCidrGroup(_) => Self::CiliumCidrGroup,
             AnyObject::CiliumClusterwideNetworkPolicy(_) => Self::CiliumClusterwidePolicy,
             AnyObject::CiliumNetworkPolicy(_) => Self::CiliumPolicy,
+            AnyObject::ConfigMap(_) => Self::ConfigMap,
             AnyObject::DestinationRule(_) => Self::DestinationRule,
             AnyObject::EgressNetwork(_) => Self::EgressNetwork,
             AnyObject::EnvoyFilter(_) => Self::EnvoyFilter,
@@ -109,6 +112,7 @@ impl Kind {
             AnyObject::Sidecar(_) => Self::Sidecar,
             AnyObject::VirtualService(_) => Self::VirtualService,
             AnyObject::WorkloadEntry(_) => Self::WorkloadEntry,
+            AnyObject::WorkloadGroup(_) => Self::WorkloadGroup,
             _ => Self::Other,
         }
     }

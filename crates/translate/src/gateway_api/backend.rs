@@ -65,7 +65,11 @@ pub(crate) fn resolve(
     reference: Reference<'_>,
     destinations: &mut Destinations<'_>,
 ) -> Result<usize, Unresolved> {
-    let (service, port) = find(reader, referrer, reference)?;
+    let (service, mut port) = find(reader, referrer, reference)?;
+    // A network has every port: the one that was called.
+    if port.number == 0 {
+        port.number = destinations.called_port().unwrap_or_default();
+    }
     destinations
         .add(&service, &port, None)
         .map_err(|missing| Unresolved::new(INVALID_DESTINATION, missing.message))

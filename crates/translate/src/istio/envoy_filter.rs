@@ -1,50 +1,35 @@
-//! EnvoyFilters: the shapes of Envoy's local rate limit are read and run natively, everything else is reported where it
-//! stands (API.md 2.9, 11.2 row 36). Where the filter stands among Envoy's others does not matter here.
+//! EnvoyFilters: the shapes of Envoy's rate limits, local and global, are read and run natively, everything else is reported
+//! where it stands (API.md 2.9, 11.2 row 36). Where the filter stands among Envoy's others does not matter here.
 
+mod patch;
+mod report;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use heddle_api::istio::{
-    ApplyTo, ConfigPatch, EnvoyFilter, PatchContext, PatchOperation, RouteConfigurationMatch,
-};
+use heddle_api::istio::EnvoyFilter;
 use heddle_api::{Object, Resource as AnyObject};
 use heddle_ident::HostPattern;
+use heddle_ir::http_route::HttpMatch;
 use heddle_ir::matching::TextMatch;
-use heddle_ir::rate_limit::LocalRateLimit;
+use heddle_ir::rate_limit::{GlobalRateLimit, LocalRateLimit, RateLimitDescriptor, RateLimits};
 
 use crate::client::selects;
-use crate::codes;
 use crate::endpoint::target_number;
 use crate::engine::{Kind, Reader, Topic};
-use crate::istio::local_rate_limit::{self, FILTER, Read};
-use crate::istio::selector;
+use crate::istio::global_rate_limit::{Clusters, resolved};
+use crate::istio::local_rate_limit::any_match;
 use crate::mesh::MeshKey;
 use crate::object::by_age;
 use crate::report::Report;
 use crate::scope::Scope;
 use crate::service::Service;
 use crate::workload::Facts;
+use patch::{Port, Site, Understood};
+
+pub(crate) use report::report;
 
 type Filter = Arc<Object<EnvoyFilter>>;
-
-/// What a patch that is understood says.
-struct Limited {
-    inbound: bool,
-    gateway: bool,
-    port: Port,
-    /// The virtual host of a gateway; none: all.
-    host: Option<HostPattern>,
-    limits: Vec<LocalRateLimit>,
-}
-
-/// Where a patch holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Port {
-    Every,
-    /// A port that is listened on.
-    Listener(u16),
-    /// A port of a service.
-    Service(u16),
-}
 
 /// The EnvoyFilters for workloads of a scope: those of the root namespace, then the scope's own, each by priority, age and
 /// name.
@@ -85,23 +70,33 @@ pub(crate) fn inbound_limits(
     reader: &Reader<'_>,
     facts: &Facts,
     services: &[Arc<Service>],
-) -> Vec<LocalRateLimit> {
-    let Some(scope) = Scope::parse(&facts.scope) else { return Vec::new() };
-    let mut limits = Vec::new();
-    for filter in of_scope(reader, &scope) {
-        for limited in translate(&filter, &mut Report::default()) {
-            if !limited.inbound {
-                continue;
-            }
-            let port = match limited.port {
-                Port::Every => None,
-                Port::Listener(port) => Some(port),
-                Port::Service(port) => Some(workload_port(facts, services, port).unwrap_or(port)),
-            };
-            limits.extend(limited.limits.into_iter().map(|limit| LocalRateLimit { port, ..limit }));
+) -> RateLimits {
+    let Some(scope) = Scope::parse(&facts.scope) else { return RateLimits::default() };
+    let port_of = |site: &Site| match site.port {
+        Port::Every => None,
+        Port::Listener(port) => Some(port),
+        Port::Service(port) => Some(workload_port(facts, services, port).unwrap_or(port)),
+    };
+    let patches = patches(reader, &scope);
+    let mut local = Vec::new();
+    for (site, limit) in of(&patches, |patch| &patch.local) {
+        if site.inbound {
+            local.push(LocalRateLimit { port: port_of(site), ..limit.clone() });
         }
     }
-    limits
+    // What a gateway's listeners ask about is not asked about again.
+    let holds = |site: &Site| site.inbound && !facts.is_gateway;
+    let global = global_limits(reader, &scope, &patches, holds, |limit, site| {
+        limit.port = port_of(site);
+    });
+    let global = global.map(|(mut limit, descriptors)| {
+        limit.descriptors = descriptors
+            .into_iter()
+            .map(|(site, own)| RateLimitDescriptor { port: port_of(site), ..own })
+            .collect();
+        limit
+    });
+    RateLimits { local, global: global.collect() }
 }
 
 /// The workload's port behind a port of one of its services.
@@ -111,181 +106,120 @@ fn workload_port(facts: &Facts, services: &[Arc<Service>], port: u16) -> Option<
 }
 
 /// The limits on requests that a gateway of the scope takes on a port.
-pub(crate) fn gateway_limits(reader: &Reader<'_>, scope: &Scope, port: u16) -> Vec<LocalRateLimit> {
-    let mut limits = Vec::new();
-    for filter in of_scope(reader, scope) {
-        for limited in translate(&filter, &mut Report::default()) {
-            let here = match limited.port {
+pub(crate) fn gateway_limits(reader: &Reader<'_>, scope: &Scope, port: u16) -> RateLimits {
+    let patches = patches(reader, scope);
+    let holds = |site: &Site| {
+        site.gateway
+            && match site.port {
                 Port::Every => true,
                 Port::Listener(own) | Port::Service(own) => own == port,
-            };
-            if !limited.gateway || !here {
-                continue;
             }
-            let authority = limited.host.as_ref().and_then(authority);
-            for mut limit in limited.limits {
-                if let Some(authority) = &authority {
-                    if limit.matches.is_empty() {
-                        limit.matches.push(local_rate_limit::any_match(limit.origin.clone()));
-                    }
-                    for matched in &mut limit.matches {
-                        matched.authority.get_or_insert_with(|| authority.clone());
-                    }
-                }
-                limits.push(limit);
-            }
-        }
-    }
-    limits
-}
-
-fn authority(host: &HostPattern) -> Option<TextMatch> {
-    match host {
-        HostPattern::Any => None,
-        HostPattern::Exact(host) => Some(TextMatch::Exact(host.as_str().into())),
-        HostPattern::Suffix(suffix) => Some(TextMatch::Suffix(format!(".{suffix}").into())),
-    }
-}
-
-/// What there is to say about an object.
-pub(crate) fn report(reader: &Reader<'_>, object: &Filter, report: &mut Report) {
-    let spec = &object.spec;
-    if spec.config_patches.is_empty() && object.written.is_sound() {
-        let message = "the EnvoyFilter has no patches";
-        report.warning(codes::UPSTREAM_WARNING, object.origin().clone(), message);
-    }
-    if !spec.target_refs.is_empty() {
-        let why = "limits of single Gateways are not set by EnvoyFilters";
-        report.unsupported(object.origin_of(spec.at, "targetRefs"), why);
-    }
-    translate(object, report);
-    let Some(own) = &spec.workload_selector else { return };
-    let root = reader.read(&MeshKey).root_namespace.clone();
-    if own.labels.is_empty() || *root == *object.meta.namespace {
-        return;
-    }
-    let namespace: Arc<str> = object.meta.namespace.as_str().into();
-    if selector::selected(reader, &namespace, &own.labels).is_empty() {
-        let message = "no workload of the namespace has these labels";
-        let origin = object.origin_of(spec.at, "workloadSelector");
-        report.warning(codes::SELECTS_NOTHING, origin, message);
-    }
-}
-
-/// The patches that are understood. Every other one is reported, and so is what is left out of one.
-fn translate(object: &Filter, report: &mut Report) -> Vec<Limited> {
-    let mut limited = Vec::new();
-    for patch in &object.spec.config_patches {
-        if object.is_broken(patch.at) {
+    };
+    let mut local = Vec::new();
+    for (site, limit) in of(&patches, |patch| &patch.local) {
+        if !holds(site) {
             continue;
         }
-        match understand(object, patch, report) {
-            Ok(found) => limited.extend(found),
-            Err(why) => report.unsupported(object.origin_at(patch.at), why),
-        }
-    }
-    limited
-}
-
-const NO_ENVOY: &str =
-    "there is no Envoy to configure; of EnvoyFilters the local rate limit is read, nothing else";
-
-fn understand(
-    object: &Filter,
-    patch: &ConfigPatch,
-    report: &mut Report,
-) -> Result<Option<Limited>, &'static str> {
-    let change = patch.patch.as_ref().ok_or(NO_ENVOY)?;
-    let value = change.value.ok_or(NO_ENVOY)?.0;
-    let read = Read { written: &object.written };
-    let (settings, actions) = match (patch.apply_to, change.operation) {
-        (
-            Some(ApplyTo::HttpFilter),
-            Some(
-                PatchOperation::InsertBefore
-                | PatchOperation::InsertAfter
-                | PatchOperation::InsertFirst
-                | PatchOperation::Add
-                | PatchOperation::Merge,
-            ),
-        ) => {
-            let typed = read
-                .field(value, "typed_config")
-                .or_else(|| read.field(value, "typedConfig"))
-                .ok_or(NO_ENVOY)?;
-            (read.settings(typed).ok_or(NO_ENVOY)?, None)
-        }
-        (Some(ApplyTo::HttpRoute | ApplyTo::VirtualHost), Some(PatchOperation::Merge)) => {
-            let typed = read
-                .field(value, "typed_per_filter_config")
-                .and_then(|map| read.field(map, FILTER))
-                .ok_or(NO_ENVOY)?;
-            let route = read.field(value, "route").unwrap_or(value);
-            (read.settings(typed).ok_or(NO_ENVOY)?, read.field(route, "rate_limits"))
-        }
-        _ => return Err(NO_ENVOY),
-    };
-    let matches = patch.matches.as_ref();
-    let context = matches.and_then(|matches| matches.context).unwrap_or(PatchContext::Any);
-    if matches!(context, PatchContext::SidecarOutbound | PatchContext::Waypoint) {
-        return Err("requests are limited where they arrive, not where they are sent");
-    }
-    let mut port = Port::Every;
-    let mut host = None;
-    if let Some(listener) = matches.and_then(|matches| matches.listener.as_ref()) {
-        port = listener.port_number.map_or(Port::Every, Port::Listener);
-        let chain = listener.filter_chain.as_ref();
-        if let Some(number) = chain.and_then(|chain| chain.destination_port) {
-            port = Port::Listener(number);
-        }
-        if chain.is_some_and(|chain| chain.sni.is_some()) {
-            return Err("limits of single server names are not set by EnvoyFilters");
-        }
-    }
-    if let Some(routes) = matches.and_then(|matches| matches.route_configuration.as_ref()) {
-        (port, host) = of_routes(routes)?;
-    }
-    let limits = local_rate_limit::limits(read, settings, actions, report);
-    if let Some(first) = limits.first() {
-        let bucket = first
-            .bucket
-            .map(|bucket| format!("{} requests per {:?}", bucket.refill, bucket.interval));
-        let how = format!("run natively: {}", bucket.unwrap_or_default());
-        report.translated(object.origin_of(change.at, "value"), how);
-    } else {
-        // Settings without a bucket put the filter in place for the routes that have one.
-        report.ignored(object.origin_of(change.at, "value"), "it limits nothing by itself");
-    }
-    let any = context == PatchContext::Any;
-    Ok(Some(Limited {
-        inbound: any || context == PatchContext::SidecarInbound,
-        gateway: any || context == PatchContext::Gateway,
-        port,
-        host,
-        limits,
-    }))
-}
-
-/// The port and host of the routes that a patch is for: `inbound|http|PORT` beside a workload, `HOST:PORT` at a gateway.
-fn of_routes(
-    routes: &RouteConfigurationMatch,
-) -> Result<(Port, Option<HostPattern>), &'static str> {
-    let mut port = routes.port_number.map_or(Port::Every, Port::Listener);
-    let mut host = None;
-    if let Some(vhost) = &routes.vhost {
-        if vhost.route.as_ref().is_some_and(|route| route.name.is_some()) {
-            return Err("limits of single routes are not set by EnvoyFilters");
-        }
-        if let Some(name) = vhost.name.as_deref().or(vhost.domain_name.as_deref()) {
-            if let Some(number) = name.strip_prefix("inbound|http|") {
-                port = Port::Service(number.parse().map_err(|_| NO_ENVOY)?);
-            } else if let Some((dns, number)) = name.rsplit_once(':') {
-                port = Port::Listener(number.parse().map_err(|_| NO_ENVOY)?);
-                host = Some(HostPattern::parse(dns).map_err(|_| NO_ENVOY)?);
-            } else {
-                host = Some(HostPattern::parse(name).map_err(|_| NO_ENVOY)?);
+        let mut limit = limit.clone();
+        let authorities = authorities(site.host.as_ref(), port);
+        if !authorities.is_empty() {
+            if limit.matches.is_empty() {
+                limit.matches.push(any_match(limit.origin.clone()));
             }
+            let own = std::mem::take(&mut limit.matches);
+            limit.matches = own
+                .iter()
+                .flat_map(|own| authorities.iter().map(move |authority| (own, authority)))
+                .map(|(own, authority)| HttpMatch {
+                    authority: own.authority.clone().or_else(|| Some(authority.clone())),
+                    ..own.clone()
+                })
+                .collect();
         }
+        local.push(limit);
     }
-    Ok((port, host))
+    let global = global_limits(reader, scope, &patches, holds, |_, _| {});
+    let global = global.map(|(mut limit, descriptors)| {
+        let placed = |(site, mut own): (&Site, RateLimitDescriptor)| {
+            own.routes.clone_from(&site.routes);
+            let authorities = authorities(site.host.as_ref(), port).into_iter();
+            let matched = |authority| HttpMatch {
+                authority: Some(authority),
+                ..any_match(limit.origin.clone())
+            };
+            own.matches = authorities.map(matched).collect();
+            own
+        };
+        limit.descriptors = descriptors.into_iter().map(placed).collect();
+        limit
+    });
+    RateLimits { local, global: global.collect() }
+}
+
+/// What the patches for workloads of a scope say, in order.
+fn patches(reader: &Reader<'_>, scope: &Scope) -> Vec<Understood> {
+    let label = |name: &str| scope.labels.get(name).map(|text| &**text);
+    // As Istio names the cluster of a proxy, which is what Envoy calls its own.
+    let own_cluster = format!("{}.{}", label("app").unwrap_or("istio-proxy"), scope.namespace);
+    let filters = of_scope(reader, scope);
+    let read = |filter: &Filter| patch::read(filter, Some(&own_cluster), &mut Report::default());
+    filters.iter().flat_map(read).map(|(_, understood)| understood).collect()
+}
+
+/// One sort of things that patches say, each with its site.
+fn of<'p, T: 'p>(
+    patches: &'p [Understood],
+    items: impl Fn(&'p Understood) -> &'p Vec<T>,
+) -> impl Iterator<Item = (&'p Site, &'p T)> {
+    patches.iter().flat_map(move |patch| items(patch).iter().map(|item| (&patch.site, item)))
+}
+
+/// The filters that hold at a place, each with the descriptors that it sends there; none that sends nothing.
+fn global_limits<'p>(
+    reader: &'p Reader<'_>,
+    scope: &'p Scope,
+    patches: &'p [Understood],
+    holds: impl Fn(&Site) -> bool + Copy + 'p,
+    place: impl Fn(&mut GlobalRateLimit, &Site) + 'p,
+) -> impl Iterator<Item = (GlobalRateLimit, Vec<(&'p Site, RateLimitDescriptor)>)> {
+    let filters: Vec<_> =
+        of(patches, |patch| &patch.filters).filter(|(site, _)| holds(site)).collect();
+    let clusters: Clusters =
+        if filters.is_empty() { BTreeMap::new() } else { clusters_of(patches) };
+    filters.into_iter().filter_map(move |(site, filter)| {
+        let mut limit = resolved(reader, &scope.namespace, filter, &clusters)?;
+        let descriptors: Vec<(&Site, RateLimitDescriptor)> = match &filter.own {
+            Some(own) => own.iter().map(|own| (site, own.clone())).collect(),
+            None => of(patches, |patch| &patch.descriptors)
+                .filter(|(site, staged)| holds(site) && staged.stage == filter.stage)
+                .map(|(site, staged)| (site, staged.descriptor.clone()))
+                .collect(),
+        };
+        place(&mut limit, site);
+        (!descriptors.is_empty()).then_some((limit, descriptors))
+    })
+}
+
+/// The clusters that patches add; of two of one name the first.
+fn clusters_of(patches: &[Understood]) -> Clusters {
+    let mut clusters = Clusters::new();
+    for (_, (name, address)) in of(patches, |patch| &patch.clusters) {
+        clusters.entry(name.clone()).or_insert_with(|| address.clone());
+    }
+    clusters
+}
+
+/// What a request for a host may write, with the port of the gateway and without; empty: anything.
+fn authorities(host: Option<&HostPattern>, port: u16) -> Vec<TextMatch> {
+    match host {
+        None | Some(HostPattern::Any) => Vec::new(),
+        Some(HostPattern::Exact(host)) => vec![
+            TextMatch::Exact(host.as_str().into()),
+            TextMatch::Exact(format!("{host}:{port}").into()),
+        ],
+        Some(HostPattern::Suffix(suffix)) => vec![
+            TextMatch::Suffix(format!(".{suffix}").into()),
+            TextMatch::Suffix(format!(".{suffix}:{port}").into()),
+        ],
+    }
 }

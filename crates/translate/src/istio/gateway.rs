@@ -10,7 +10,6 @@ use heddle_ident::HostPattern;
 use heddle_ir::gateway::{Server, ServerProtocol, ServerTls, VirtualHost};
 use heddle_ir::http_route::{HttpMatch, HttpRule, RouteTable, RuleOrder};
 use heddle_ir::matching::PathMatch;
-use heddle_ir::rate_limit::RateLimits;
 
 use crate::client::{Client, selects};
 use crate::destinations::Destinations;
@@ -274,10 +273,7 @@ impl Context<'_> {
             hosts: served,
             tls: self.tls(first),
             protocol,
-            rate_limits: RateLimits {
-                local: envoy_filter::gateway_limits(self.reader, self.scope, written.port.number),
-                global: Vec::new(),
-            },
+            rate_limits: envoy_filter::gateway_limits(self.reader, self.scope, written.port.number),
         })
     }
 

@@ -165,9 +165,8 @@ fn check_selectors(object: &Object<VirtualService>, written: &Written, report: &
     }
     let namespace = &object.meta.namespace;
     let bound = Gateways::new(&object.spec.gateways, namespace).full();
-    let is_bound = |gateway: &Arc<str>| match bound.is_empty() {
-        true => **gateway == *MESH,
-        false => bound.contains(gateway),
+    let is_bound = |gateway: &Arc<str>| {
+        if bound.is_empty() { **gateway == *MESH } else { bound.contains(gateway) }
     };
     let own = Gateways::new(&written.gateways, namespace).full();
     for (index, gateway) in own.iter().enumerate().filter(|(_, gateway)| !is_bound(gateway)) {

@@ -241,6 +241,20 @@ fn check_combination(
                 report.rejected(of(field), format!("`{field}` has no meaning beside `{action}`"));
             }
         }
+        // What is sent nowhere is neither limited nor copied, as in Istio.
+        for field in [
+            "timeout",
+            "retries",
+            "mirror",
+            "mirrors",
+            "mirrorPercentage",
+            "mirror_percent",
+            "mirrorPercent",
+        ] {
+            if object.written.has(written.at, field) {
+                report.ignored(of(field), format!("`{action}` sends nothing on"));
+            }
+        }
     }
     true
 }

@@ -56,14 +56,21 @@ fn consistent_hash(
         if cookie.ttl.is_some_and(|ttl| ttl.as_nanos() < 0) {
             report.rejected(rule.origin_of(cookie.at, "ttl"), "the cookie's `ttl` is negative");
         }
-        if !cookie.attributes.is_empty() {
-            let why = "attributes of the generated cookie are not set yet";
-            report.unsupported(rule.origin_of(cookie.at, "attributes"), why);
+        let mut attributes: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        for attribute in &cookie.attributes {
+            let (name, value) = (attribute.name.as_str(), attribute.value.as_deref().unwrap_or(""));
+            if name.is_empty() || !is_plain(name) || name.contains('=') || !is_plain(value) {
+                let message = format!("`{name}={value}` is no attribute of a cookie");
+                report.rejected(rule.origin_at(attribute.at), message);
+                continue;
+            }
+            attributes.push((name.into(), value.into()));
         }
         keys.push(HashKey::Cookie {
             name: cookie.name.as_str().into(),
             path: cookie.path.as_deref().unwrap_or_default().into(),
             ttl: cookie.ttl.map(heddle_api::Duration::as_std),
+            attributes,
         });
     }
     if written.use_source_ip == Some(true) {
@@ -102,6 +109,11 @@ fn consistent_hash(
         HashAlgorithm::Ring { size_min }
     };
     Some(LoadBalancing::ConsistentHash { key, algorithm })
+}
+
+/// Whether a text neither ends an attribute of a cookie nor the header (RFC 6265 section 4.1.1).
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b';')
 }
 
 fn is_prime(number: u32) -> bool {

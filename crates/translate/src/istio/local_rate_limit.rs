@@ -2,69 +2,22 @@
 //! own. Only what is enforced as Envoy enforces it is taken; the rest is reported where it stands.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use heddle_api::{At, Written};
-use heddle_ir::http_route::{HeaderEdits, HeaderMatch, HttpMatch};
+use heddle_api::At;
+use heddle_ir::http_route::{HeaderMatch, HttpMatch};
 use heddle_ir::matching::{PathMatch, TextMatch};
 use heddle_ir::rate_limit::{LocalRateLimit, RateLimitScope, TokenBucket};
 
+use crate::istio::envoy_value::{ALL_PPM, Read, duration, headers, share, status};
 use crate::report::Report;
 
 /// The name of the filter, which is also the key of its settings on routes.
 pub(super) const FILTER: &str = "envoy.filters.http.local_ratelimit";
 /// The end of its type's URL.
-const TYPE: &str = "LocalRateLimit";
-/// Everything, in parts per million.
-const ALL_PPM: u64 = 1_000_000;
-/// What a refused request gets.
-const TOO_MANY_REQUESTS: u16 = 429;
+pub(super) const TYPE: &str = "LocalRateLimit";
 
 /// Fields that change nothing here: names of statistics and of settings that can be changed while running.
 const WITHOUT_EFFECT: [&str; 4] = ["@type", "stat_prefix", "stage", "vh_rate_limits"];
-
-/// Reads a patch's value.
-#[derive(Clone, Copy)]
-pub(super) struct Read<'a> {
-    pub(super) written: &'a Written,
-}
-
-impl<'a> Read<'a> {
-    pub(super) fn field(self, at: At, name: &str) -> Option<At> {
-        self.written.field(at, name)
-    }
-
-    pub(super) fn text(self, at: At, name: &str) -> Option<&'a str> {
-        self.field(at, name).map(|at| &**self.written.tree().text(at))
-    }
-
-    fn number(self, at: At, name: &str) -> Option<u64> {
-        self.text(at, name)?.parse().ok()
-    }
-
-    fn children(self, at: Option<At>) -> Vec<At> {
-        at.map(|at| self.written.tree().children(at).collect()).unwrap_or_default()
-    }
-
-    fn keys(self, at: At) -> Vec<(&'a str, At)> {
-        let tree = self.written.tree();
-        tree.children(at).filter_map(|child| Some((&**tree.key(child)?, child))).collect()
-    }
-
-    fn is_true(self, at: At, name: &str) -> bool {
-        self.text(at, name) == Some("true")
-    }
-
-    /// The settings in a typed configuration, also where they are wrapped into a `TypedStruct`; none where they are of
-    /// another type.
-    pub(super) fn settings(self, typed: At) -> Option<At> {
-        let of = |name| self.text(typed, name).unwrap_or_default();
-        if of("type_url").ends_with(TYPE) {
-            return self.field(typed, "value").or(Some(typed));
-        }
-        of("@type").ends_with(TYPE).then_some(typed)
-    }
-}
 
 /// The limits of one configuration: its own bucket, and one for each descriptor. `actions` are the `rate_limits` of the
 /// route that it stands on. None where it limits nothing.
@@ -86,7 +39,7 @@ pub(super) fn limits(
         "always_consume_default_token_bucket",
     ];
     for (name, at) in read.keys(settings) {
-        if !known.contains(&name) && !WITHOUT_EFFECT.contains(&name) {
+        if !known.contains(&&*name) && !WITHOUT_EFFECT.contains(&&*name) {
             let why = format!("`{name}` of the local rate limit is not acted on");
             report.unsupported(read.written.origin_at(at), why);
         }
@@ -96,8 +49,8 @@ pub(super) fn limits(
         return Vec::new();
     }
     // Envoy limits nothing unless told for which share of the requests.
-    let enabled = share(read, settings, "filter_enabled");
-    let enforced = share(read, settings, "filter_enforced");
+    let enabled = share(read, settings, "filter_enabled").unwrap_or(0);
+    let enforced = share(read, settings, "filter_enforced").unwrap_or(0);
     if enabled == 0 {
         report.ignored(of("filter_enabled"), "without a share of requests nothing is limited");
         return Vec::new();
@@ -118,7 +71,7 @@ pub(super) fn limits(
         bucket: None,
         overrides: Vec::new(),
         enforced_ppm: u32::try_from(enabled * enforced / ALL_PPM).unwrap_or(u32::MAX),
-        status: status(read, settings),
+        status: status(read, settings, "status"),
         response_headers: headers(read, settings),
     };
     let mut limits = Vec::new();
@@ -161,56 +114,6 @@ fn bucket(read: Read<'_>, at: At) -> Option<TokenBucket> {
     let refill = number("tokens_per_fill").unwrap_or(1).max(1);
     let interval = duration(read.text(at, "fill_interval")?)?;
     Some(TokenBucket { capacity, refill, interval })
-}
-
-/// Protobuf's JSON form: seconds with up to nine digits after the point, and an `s`.
-fn duration(text: &str) -> Option<Duration> {
-    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
-}
-
-/// A share of the requests in parts per million; absent means none.
-fn share(read: Read<'_>, settings: At, name: &str) -> u64 {
-    let Some(value) = read.field(settings, name).and_then(|at| read.field(at, "default_value"))
-    else {
-        return 0;
-    };
-    let per_unit = match read.text(value, "denominator") {
-        Some("TEN_THOUSAND") => 100,
-        Some("MILLION") => 1,
-        _ => 10_000,
-    };
-    (read.number(value, "numerator").unwrap_or(0) * per_unit).min(ALL_PPM)
-}
-
-fn status(read: Read<'_>, settings: At) -> u16 {
-    let code = read.field(settings, "status").and_then(|at| read.text(at, "code"));
-    let code = match code {
-        Some("TooManyRequests") | None => Some(TOO_MANY_REQUESTS),
-        Some("ServiceUnavailable") => Some(503),
-        Some("Forbidden") => Some(403),
-        Some(number) => number.parse().ok(),
-    };
-    // Envoy takes no status below 400 here.
-    code.filter(|code| (400..600).contains(code)).unwrap_or(TOO_MANY_REQUESTS)
-}
-
-fn headers(read: Read<'_>, settings: At) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
-    for option in read.children(read.field(settings, "response_headers_to_add")) {
-        let Some(header) = read.field(option, "header") else { continue };
-        let (Some(key), Some(value)) = (read.text(header, "key"), read.text(header, "value"))
-        else {
-            continue;
-        };
-        let pair: (Arc<str>, Arc<str>) = (key.to_ascii_lowercase().into(), value.into());
-        let replaces = read.text(option, "append") == Some("false")
-            || read
-                .text(option, "append_action")
-                .is_some_and(|action| action.starts_with("OVERWRITE_IF_EXISTS"));
-        if replaces { edits.set.push(pair) } else { edits.add.push(pair) }
-    }
-    edits
 }
 
 /// The requests that a descriptor stands for: those for which the actions of a rate limit of the route give its entries.
@@ -270,7 +173,7 @@ pub(super) fn any_match(origin: heddle_diag::Origin) -> HttpMatch {
 /// Adds what a request must be for an action to give the wanted entry; none where no request does, or it cannot be told.
 fn action(read: Read<'_>, step: At, key: &str, value: &str, into: &mut HttpMatch) -> Option<()> {
     let (kind, at) = read.keys(step).into_iter().next()?;
-    match kind {
+    match &*kind {
         "generic_key" => {
             let own = read.text(at, "descriptor_key").unwrap_or("generic_key");
             (own == key && read.text(at, "descriptor_value") == Some(value)).then_some(())

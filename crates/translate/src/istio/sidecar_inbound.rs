@@ -15,6 +15,9 @@ use crate::mesh::Mesh;
 use crate::protocol;
 use crate::report::Report;
 
+/// What the kernel takes as the name of a socket, less the byte in front.
+const ABSTRACT_BYTES_MAX: usize = 107;
+
 /// The ports of a workload whose Sidecar lists them: only these are known, with the services that lead to them. `found`
 /// are those that would be known without it. None where the Sidecar lists none.
 pub(crate) fn ports(
@@ -45,7 +48,9 @@ fn port(
         Some(_) => protocol::of_port(declared, written.name.as_deref(), number),
         None => known.map_or(Protocol::Detect, |port| port.protocol),
     };
-    let application = listener.default_endpoint.as_deref().and_then(endpoint);
+    let text = listener.default_endpoint.as_deref();
+    let application = text.and_then(endpoint);
+    let application_socket = text.and_then(abstract_socket).map(Into::into);
     let pool = listener.connection_pool.as_ref();
     // What there is to say about the object is said by its own report.
     let mut unused = Report::default();
@@ -57,13 +62,22 @@ fn port(
         probe_paths: known.map(|port| port.probe_paths.clone()).unwrap_or_default(),
         routes: known.and_then(|port| port.routes.clone()),
         application,
+        application_socket,
         connection_pool: pool,
     })
 }
 
-/// Where the application listens; none for what is no address. The unspecified address stands for the workload's own.
+/// Where the application listens; none for what is no address of the workload itself. The unspecified address stands for
+/// the workload's own.
 pub(super) fn endpoint(text: &str) -> Option<SocketAddr> {
-    text.parse().ok()
+    let own = |address: &SocketAddr| address.ip().is_loopback() || address.ip().is_unspecified();
+    text.parse().ok().filter(own).filter(|address| address.port() > 0)
+}
+
+/// The name of an abstract socket, without the sign that tells it from a path.
+pub(super) fn abstract_socket(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("unix://@")?;
+    (!name.is_empty() && name.len() <= ABSTRACT_BYTES_MAX && !name.contains('\0')).then_some(name)
 }
 
 /// The limits towards the application that a Sidecar sets for all ports.

@@ -12,7 +12,7 @@ use crate::codes;
 use crate::engine::Reader;
 use crate::istio::gateway_report::check_bind;
 use crate::istio::sidecar::{HostEntry, host_entry, is_bound, of_namespace};
-use crate::istio::sidecar_inbound::endpoint;
+use crate::istio::sidecar_inbound::{abstract_socket, endpoint};
 use crate::istio::{selector, traffic_policy};
 use crate::mesh::{Mesh, MeshKey};
 use crate::protocol;
@@ -285,16 +285,18 @@ fn check_endpoint(object: &Object<Sidecar>, listener: &IngressListener, report: 
         return;
     };
     let origin = || object.origin_of(listener.at, "defaultEndpoint");
-    if text.starts_with("unix://") {
-        let why = "the application is not reached by a socket in the file system; requests to the port go to itself";
-        report.unsupported(origin(), why);
+    if let Some(path) = text.strip_prefix("unix://") {
+        if !path.starts_with('/') && abstract_socket(text).is_none() {
+            let message = format!("`{text}` is neither `unix:///PATH` nor `unix://@NAME`");
+            report.rejected(origin(), message);
+        } else if path.starts_with('/') {
+            let why = "the proxy does not see the application's files; requests to the port go to the port itself. An \
+                       abstract socket (`unix://@NAME`) is reached";
+            report.unsupported(origin(), why);
+        }
         return;
     }
-    let allowed = endpoint(text).is_some_and(|endpoint| {
-        let ip = endpoint.ip();
-        (ip.is_loopback() || ip.is_unspecified()) && endpoint.port() > 0
-    });
-    if !allowed {
+    if endpoint(text).is_none() {
         let message = format!("`{text}` is not `127.0.0.1:PORT`, `[::1]:PORT` or `0.0.0.0:PORT`");
         report.rejected(origin(), message);
     }

@@ -3,10 +3,13 @@
 use heddle_api::Object;
 use heddle_api::istio::WorkloadGroup;
 
+use crate::engine::Reader;
+use crate::istio::workload_group;
 use crate::report::Report;
 
 /// What there is to say about an object.
-pub(crate) fn report(object: &Object<WorkloadGroup>, report: &mut Report) {
+pub(crate) fn report(reader: &Reader<'_>, object: &Object<WorkloadGroup>, report: &mut Report) {
+    workload_group::report(reader, object, report);
     let Some(metadata) = &object.spec.metadata else { return };
     for (key, value) in &metadata.labels {
         let origin = object.written.origin_of_entry(metadata.at, "labels", key);

@@ -45,6 +45,7 @@ fn entry(ports: &mut Vec<InboundPort>, number: u16) -> &mut InboundPort {
             probe_paths: Vec::new(),
             routes: None,
             application: None,
+            application_socket: None,
             connection_pool: None,
         });
         ports.len() - 1

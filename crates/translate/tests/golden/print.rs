@@ -13,7 +13,7 @@ use heddle_ir::http_route::{
 };
 use heddle_ir::inbound::ClientAddress;
 use heddle_ir::outbound::TcpBackend;
-use heddle_ir::rate_limit::RateLimitScope;
+use heddle_ir::rate_limit::{GlobalRateLimit, RateLimitScope};
 use heddle_ir::resource::Resource;
 
 /// Kind, name, field and place of an origin.
@@ -99,6 +99,20 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     endpoint.canonical_revision,
                 )
                 .unwrap();
+                if let Some(check) = &endpoint.health_check {
+                    writeln!(
+                        out,
+                        " asked {:?} port {:?} every {:?} within {:?}, well {} ill {} ({})",
+                        check.probe,
+                        check.port,
+                        check.interval,
+                        check.timeout,
+                        check.healthy_threshold,
+                        check.unhealthy_threshold,
+                        place(&check.origin)
+                    )
+                    .unwrap();
+                }
             }
         }
         Resource::Index(index) => {
@@ -136,7 +150,10 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     out,
                     "port {}{} {:?} {} probes {:?}{}",
                     port.port,
-                    port.application.map(|to| format!(" -> {to}")).unwrap_or_default(),
+                    match (&port.application_socket, port.application) {
+                        (Some(name), _) => format!(" -> @{name}"),
+                        (None, to) => to.map(|to| format!(" -> {to}")).unwrap_or_default(),
+                    },
                     port.protocol,
                     services.join(" "),
                     port.probe_paths,
@@ -202,6 +219,9 @@ pub(crate) fn resource(resource: &Resource) -> String {
                     writeln!(out, " for each {:?} {:?}", limit.scope, limit.overrides).unwrap();
                 }
             }
+            for limit in &inbound.rate_limits.global {
+                out.push_str(&global_limit(limit));
+            }
             authorization(&mut out, &inbound.authorization);
         }
         Resource::Proxy(proxy) => {
@@ -264,7 +284,10 @@ fn gateway_of(out: &mut String, gateway: &Gateway) {
                 writeln!(out, " tls {tls:?}").unwrap();
             }
             if !server.rate_limits.is_empty() {
-                writeln!(out, " limits {:?}", server.rate_limits).unwrap();
+                writeln!(out, " limits {:?}", server.rate_limits.local).unwrap();
+                for limit in &server.rate_limits.global {
+                    out.push_str(&global_limit(limit));
+                }
             }
             match &server.protocol {
                 ServerProtocol::Http(hosts) => {
@@ -639,4 +662,34 @@ pub(crate) fn difference(agreed: &str, output: &str) -> String {
         }
     }
     if text.is_empty() { "the order of lines differs".to_owned() } else { text }
+}
+
+fn global_limit(limit: &GlobalRateLimit) -> String {
+    let mut out = String::new();
+    let service = limit.service.as_ref().map_or("heddle".to_owned(), |service| {
+        format!("{}:{} in mesh {}", service.host, service.port, service.in_mesh)
+    });
+    writeln!(
+        out,
+        " asks {service}, domain {}, port {:?}, timeout {:?}, closed {}, {}/{}, tells {} ({})",
+        limit.domain,
+        limit.port,
+        limit.timeout,
+        limit.fail_closed,
+        limit.status,
+        limit.failure_status,
+        limit.tells_limits,
+        place(&limit.origin)
+    )
+    .unwrap();
+    for own in &limit.descriptors {
+        let matches = own.matches.iter().map(matched).collect::<Vec<_>>();
+        writeln!(
+            out,
+            "  {:?} port {:?} routes {:?} matches {matches:?} hits {:?} {:?}",
+            own.level, own.port, own.routes, own.hits, own.actions
+        )
+        .unwrap();
+    }
+    out
 }

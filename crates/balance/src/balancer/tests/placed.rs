@@ -21,7 +21,6 @@ fn caller(locality: &str) -> Workload {
         workload_name: "caller".into(),
         canonical_name: "caller".into(),
         canonical_revision: "latest".into(),
-        hostname: Arc::default(),
         locality: Locality::parse(locality),
         transport: MeshTransport::MutualTls,
         is_gateway: false,

@@ -8,12 +8,13 @@ use heddle_telemetry::{ResponseFlag, istio, mesh};
 use super::{NOTE, cell};
 
 /// Every group that proxies record, with its heading.
-const GROUPS: [(&str, &GroupDefinition); 10] = [
+const GROUPS: [(&str, &GroupDefinition); 11] = [
     ("HTTP and gRPC requests", &istio::REQUESTS),
     ("gRPC messages", &istio::MESSAGES),
     ("TCP connections", &istio::TCP),
     ("Failures", &mesh::CONNECTIONS),
     ("Refused certificates", &mesh::PEERS),
+    ("Rate limits", &mesh::LIMITS),
     ("Denied packets", &mesh::PACKETS),
     ("Certificates of the workload", &mesh::CERTIFICATES),
     ("Roots that peers are verified with", &mesh::ROOTS),

@@ -13,32 +13,6 @@ fn option(name: &str, value: &str, append: Option<bool>) -> HeaderValueOption {
     }
 }
 
-fn reply(body: Vec<u8>, status: &str) -> Reply {
-    let headers = vec![("grpc-status".to_owned(), status.as_bytes().to_vec())];
-    Reply { status: 200, headers, body }
-}
-
-#[test]
-fn only_a_whole_answer_of_status_0_counts() {
-    let message = CheckResponse {
-        status: Some(RpcStatus { code: 0, message: String::new() }),
-        http_response: None,
-    };
-    let bytes = framed(&message.encode_to_vec()).to_vec();
-    assert_eq!(response_of(&reply(bytes.clone(), "0")).unwrap(), message);
-    let cases = [
-        reply(bytes.clone(), "14"),
-        reply(bytes[..bytes.len() - 1].to_vec(), "0"),
-        reply(Vec::new(), "0"),
-        reply([&[1], &bytes[1..]].concat(), "0"),
-        Reply { status: 503, ..reply(bytes.clone(), "0") },
-        Reply { headers: Vec::new(), ..reply(bytes, "0") },
-    ];
-    for case in cases {
-        assert!(response_of(&case).is_err(), "{case:?}");
-    }
-}
-
 #[test]
 fn leave_and_refusal_are_understood_as_envoy_does() {
     let ok = OkHttpResponse {

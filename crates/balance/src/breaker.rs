@@ -80,6 +80,12 @@ impl Breakers {
         }
     }
 
+    /// Takes a unit whatever the limit is, for what must go on in any case.
+    pub fn acquire(&self, resource: Resource) -> Token {
+        self.count(resource).fetch_add(1, Ordering::Relaxed);
+        Token { resource }
+    }
+
     /// Gives a unit back.
     #[expect(clippy::needless_pass_by_value, reason = "a token can be given back once only")]
     pub fn release(&self, token: Token) {

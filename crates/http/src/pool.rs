@@ -277,4 +277,24 @@ mod tests {
             () = test => {}
         }
     }
+
+    #[tokio::test]
+    async fn so_many_idle_connections_are_kept() {
+        let keeper = Keeper::new();
+        let pool = EndpointPool::new(&keeper, limits(3600, None));
+        let mut listeners = Vec::new();
+        for number in 0..=IDLE_MAX {
+            // Connections that nobody takes wait in the kernel, whose queue for a listener holds some.
+            if number % 100 == 0 {
+                listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+            }
+            let listener = listeners.last().unwrap();
+            let connected = TcpStream::connect(listener.local_addr().unwrap()).await;
+            let Ok(client) = connected else {
+                return println!("skipped: this process may not open {IDLE_MAX} connections");
+            };
+            pool.put(Upstream::new(Connection::new(Transport::Plain(client)), ()), Instant::now());
+        }
+        assert_eq!(pool.idle_count(), IDLE_MAX);
+    }
 }

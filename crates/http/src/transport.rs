@@ -148,9 +148,9 @@ impl Transport {
         }
     }
 
-    /// Closes the connection with a reset, so that the peer does not take what it got for complete.
-    pub fn abort(mut self) {
-        // Linger 0 makes the close a reset; where it cannot be set the peer sees an ordinary close.
+    /// Makes the close of the connection a reset, so that the peer does not take what it got for complete.
+    pub fn reset_when_closed(&mut self) {
+        // Where it cannot be set the peer sees an ordinary close.
         let _ = self.tcp_mut().set_zero_linger();
     }
 }

@@ -79,7 +79,6 @@ pub struct RoutedHost {
     pub table: Arc<str>,
 }
 
-/// A service host that is not a pattern, for look-ups by name.
 impl Frontend {
     /// The host, unless it is a wildcard.
     pub fn exact_host(&self) -> Option<&Host> {

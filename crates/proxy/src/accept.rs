@@ -44,7 +44,17 @@ pub(crate) async fn serve(
                     source,
                     worker.drain.enter(),
                 ));
-                wait_for_room(&worker).await;
+                let draining =
+                    poll_fn(
+                        |cx| {
+                            if guard.poll_draining(cx) { Poll::Ready(()) } else { Poll::Pending }
+                        },
+                    );
+                tokio::select! {
+                    biased;
+                    () = draining => return,
+                    () = wait_for_room(&worker) => {}
+                }
             }
         }
     }

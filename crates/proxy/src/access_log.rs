@@ -393,3 +393,22 @@ fn cluster_of(state: &DestinationState, target: Option<&Target>) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_files_are_written_in_a_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| -> Arc<str> {
+            folder.path().join(number.to_string()).to_str().unwrap().into()
+        };
+        for number in 0..OUTPUTS_MAX {
+            assert!(output(&path(number)).is_ok());
+        }
+        assert!(output(&path(OUTPUTS_MAX)).is_err());
+        assert!(output(&path(0)).is_ok(), "one that is open already");
+        close();
+    }
+}

@@ -21,12 +21,12 @@ use heddle_ir::destination::{ClientTls, EndpointSource, LoadBalancing, TlsOrigin
 use heddle_ir::endpoint::{Endpoint, EndpointAddress, EndpointHealth, EndpointSetKey};
 use heddle_ir::outbound::OutboundKey;
 use heddle_ir::protocol::Protocol;
-use heddle_ir::proxy::Limits;
-use heddle_ir::resource::ResourceName;
 use heddle_ir::workload::MeshTransport;
 use tokio::time::Instant;
 
 use crate::built_in;
+use crate::find;
+use crate::kept;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::upstream::{self, Target, UpstreamError, UpstreamProtocol};
 use crate::worker::Worker;
@@ -128,23 +128,11 @@ pub(crate) async fn service(
                 _ => None,
             });
             let host = full.ok_or_else(unknown)?;
-            let (scope, table) = (settings.scope.clone(), host.as_str().into());
-            let table = OutboundKey { scope, host: table, port };
-            let mut found = snapshot.outbounds.get(&table).cloned();
-            if found.is_none() {
-                let wait_max = Limits::default().config_wait_max;
-                let name = ResourceName::Outbound(table.clone());
-                let find = |snapshot: &Arc<crate::snapshot::Snapshot>| {
-                    snapshot.outbounds.get(&table).cloned()
-                };
-                found = worker.shared.configuration.wait_for(name, wait_max, find).await;
-            }
+            let (scope, host) = (settings.scope.clone(), host.as_str().into());
+            let found = find::table(worker, &snapshot, &OutboundKey { scope, host, port }).await;
             let found = found.ok_or_else(unknown)?;
             let mut services = worker.asked.services.borrow_mut();
-            if services.len() >= KNOWN_MAX {
-                services.clear();
-            }
-            services.insert(key, (snapshot.generation, found.clone()));
+            kept::put(&mut services, KNOWN_MAX, key, (snapshot.generation, found.clone()));
             found
         }
     };
@@ -179,13 +167,13 @@ pub(crate) fn outside(
     tls: bool,
 ) -> Result<Place, AskError> {
     let mut outside = worker.asked.outside.borrow_mut();
-    if outside.len() >= KNOWN_MAX {
-        outside.clear();
-    }
-    let state = outside
-        .entry((host.clone(), port, tls))
-        .or_insert_with(|| outside_state(worker, host, port, tls))
-        .clone();
+    let key = (host.clone(), port, tls);
+    let known = outside.get(&key).cloned();
+    let state = known.unwrap_or_else(|| {
+        let made = outside_state(worker, host, port, tls);
+        kept::put(&mut outside, KNOWN_MAX, key, made.clone());
+        made
+    });
     drop(outside);
     Ok(Place { state, permit: permit(worker)? })
 }

@@ -40,3 +40,23 @@ impl Demand for Demands {
         let _ = self.0.try_send(name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use heddle_ident::NetworkName;
+
+    use super::*;
+
+    #[test]
+    fn so_many_names_wait_to_be_asked_for() {
+        let (demands, mut wanted) = Demands::new();
+        for number in 0..=u32::try_from(DEMANDS_MAX).unwrap() {
+            let address = IpAddr::from(Ipv4Addr::from(number));
+            demands.want(ResourceName::Workload(NetworkName::new(""), address));
+        }
+        let taken = std::iter::from_fn(|| wanted.try_recv().ok()).count();
+        assert_eq!(taken, DEMANDS_MAX);
+    }
+}

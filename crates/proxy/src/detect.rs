@@ -17,6 +17,8 @@ use heddle_http::drain::DrainGuard;
 use heddle_wire::sniff::{ClientHello, Sniffed, read_client_hello, sniff};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::kept;
+
 /// Verdicts that a thread remembers; beyond, it begins anew.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -194,10 +196,23 @@ impl Remembered {
     }
 
     pub(crate) fn note(&self, destination: SocketAddr, client_first: bool) {
-        let mut known = self.0.borrow_mut();
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
+        kept::put(&mut self.0.borrow_mut(), REMEMBERED_MAX, destination, client_first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_verdicts_are_remembered() {
+        let remembered = Remembered::default();
+        let of = |port: usize| SocketAddr::from(([10, 0, 0, 1], u16::try_from(port).unwrap()));
+        for port in 0..=REMEMBERED_MAX {
+            remembered.note(of(port), true);
+            assert!(remembered.0.borrow().len() <= REMEMBERED_MAX);
+            assert_eq!(remembered.client_first(of(port)), Some(true));
         }
-        known.insert(destination, client_first);
+        assert_eq!(remembered.client_first(of(0)), None);
     }
 }

@@ -261,6 +261,57 @@ mod tests {
         }
     }
 
+    /// Knows nobody, and takes its time.
+    #[derive(Default)]
+    struct Slow(std::sync::atomic::AtomicUsize);
+
+    impl Names for Slow {
+        fn refuses(&self, _: &str, _: Transport) -> Option<String> {
+            None
+        }
+
+        fn learn(&self, _: &str, _: &[IpAddr], _: Duration) {}
+
+        fn find(&self, _: &str) -> Name {
+            Name::Outside
+        }
+
+        async fn endpoints(&self, _: &heddle_ident::Host, _: u16, _: Option<&str>) -> Vec<IpAddr> {
+            Vec::new()
+        }
+
+        async fn outside(&self, _: &str) -> io::Result<Option<Vec<IpAddr>>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_questions_are_under_way() {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        let names = Arc::new(Slow::default());
+        let server = tokio::spawn(serve(vec![udp], tcp, names.clone()));
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(address).await.unwrap();
+        let asked = || names.0.load(Ordering::Relaxed);
+        for _ in 0..QUESTIONS_MAX {
+            let before = asked();
+            client.send(&question("x")).await.unwrap();
+            while asked() == before {
+                tokio::task::yield_now().await;
+            }
+        }
+        for _ in 0..50 {
+            client.send(&question("x")).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(asked(), QUESTIONS_MAX);
+        server.abort();
+    }
+
     fn question(name: &str) -> Vec<u8> {
         let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         message.push(u8::try_from(name.len()).unwrap());

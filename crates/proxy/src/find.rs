@@ -28,6 +28,7 @@ use crate::egress::account::Ledger;
 use crate::events::{Parties, REGISTRY_HINT};
 use crate::forward::answer::Answer;
 use crate::gateway::Edge;
+use crate::kept;
 use crate::names::now_s;
 use crate::snapshot::{DestinationState, OutboundState, Snapshot};
 use crate::worker::Worker;
@@ -111,6 +112,26 @@ impl Finder {
     }
 }
 
+/// The table of routes of this key, as the snapshot has it, else as soon as it has come; it counts as used.
+pub(crate) async fn table(
+    worker: &Worker,
+    snapshot: &Arc<Snapshot>,
+    key: &OutboundKey,
+) -> Option<Arc<OutboundState>> {
+    let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(key).cloned();
+    let mut found = find(snapshot);
+    if found.is_none() {
+        let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
+        let name = ResourceName::Outbound(key.clone());
+        let configuration = &worker.shared.configuration;
+        // In memory of its own, which most requests do not need.
+        found = Box::pin(configuration.wait_for(name, limits.config_wait_max, find)).await;
+    }
+    let found = found?;
+    found.touch(worker.now_ms(Instant::now()));
+    Some(found)
+}
+
 /// What speaks for a request with this authority, or for a stream without one, to `destination`.
 pub(crate) async fn find(
     worker: &Rc<Worker>,
@@ -120,20 +141,12 @@ pub(crate) async fn find(
 ) -> Result<Found, Answer> {
     let targets = &snapshot.targets;
     let speaker = targets.speaker(authority, destination);
-    let limits = snapshot.settings.as_ref().map_or_else(Limits::default, |s| s.limits);
     let Some(settings) = &snapshot.settings else { return Err(Answer::no_destination()) };
     if let Speaker::Table(host) = speaker {
         let scope = settings.scope.clone();
         let key = OutboundKey { scope, host, port: destination.port() };
-        let find = |snapshot: &Arc<Snapshot>| snapshot.outbounds.get(&key).cloned();
-        let mut outbound = find(&snapshot);
-        if outbound.is_none() {
-            let name = ResourceName::Outbound(key.clone());
-            let wait_max = limits.config_wait_max;
-            outbound = worker.shared.configuration.wait_for(name, wait_max, find).await;
-        }
+        let outbound = table(worker, &snapshot, &key).await;
         let outbound = outbound.ok_or_else(Answer::no_destination)?;
-        outbound.touch(worker.now_ms(Instant::now()));
         if authority.is_some()
             && let Some(state) = heard(worker, &outbound, destination)
         {
@@ -148,8 +161,8 @@ pub(crate) async fn find(
         let mut known = find(&snapshot);
         if known.is_none() {
             let name = ResourceName::Workload(network, address);
-            let wait_max = limits.config_wait_max;
-            known = worker.shared.configuration.wait_for(name, wait_max, find).await;
+            let wait_max = settings.limits.config_wait_max;
+            known = Box::pin(worker.shared.configuration.wait_for(name, wait_max, find)).await;
         }
         if let Some(workload) = known {
             let state = worker.direct.workload(worker, &workload, destination);
@@ -254,12 +267,9 @@ impl DirectDestinations {
         {
             return state.clone();
         }
-        if workloads.len() >= DIRECT_MAX {
-            workloads.clear();
-        }
         let now_ms = worker.now_ms(Instant::now());
         let state = workload_state(workload, address, worker.random(), now_ms);
-        workloads.insert(address, (workload.clone(), state.clone()));
+        kept::put(&mut workloads, DIRECT_MAX, address, (workload.clone(), state.clone()));
         state
     }
 }

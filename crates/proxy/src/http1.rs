@@ -92,7 +92,18 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let keep = match std::mem::take(&mut ended.next) {
         Next::Close => false,
         Next::Continue => !client.is_draining(),
-        Next::Answer(answer) => client.answer_instead(begun.asked, &answer, has_whole_body).await?,
+        Next::End => {
+            Box::pin(client.end(has_whole_body)).await;
+            false
+        }
+        Next::Reset => {
+            client.connection.transport.reset_when_closed();
+            false
+        }
+        Next::Answer(answer) => {
+            // In memory of its own, as what few requests get.
+            Box::pin(client.answer_instead(begun.asked, &answer, has_whole_body)).await?
+        }
         Next::Tunnel(mut upstream) => {
             let idle = decided.state.destination.connection_pool.tcp_idle_timeout;
             let server = &mut upstream.connection;

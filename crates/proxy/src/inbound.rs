@@ -4,10 +4,9 @@ pub(crate) mod http1;
 pub(crate) mod http2;
 mod peer;
 pub(crate) mod standing;
-mod stream;
+pub(crate) mod stream;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_authz::{Acceptance, CompiledAuthorization};
+use heddle_balance::Resource;
 use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
 use heddle_http::{Buffer, Connection, HandshakeError, TlsStream, Transport};
@@ -42,6 +42,7 @@ use crate::detect::{self, First, Patience, Spoken};
 use crate::events::Parties;
 use crate::find::name_of;
 use crate::forward::stream::Opened;
+use crate::kept::Kept;
 use crate::outbound::{canonical, patience};
 use crate::snapshot::{DestinationState, Snapshot};
 use crate::upstream::Target;
@@ -550,7 +551,7 @@ pub(crate) fn application(worker: &Worker, inbound: &Inbound, destination: Socke
 
 /// The application behind each port, as a thread connects to it.
 #[derive(Default)]
-pub(crate) struct Applications(RefCell<HashMap<u16, Application>>);
+pub(crate) struct Applications(RefCell<Kept<u16, Application>>);
 
 /// The policy that it was made under, and the destination.
 type Application = (Arc<Inbound>, Arc<DestinationState>);
@@ -573,7 +574,13 @@ impl Applications {
         let protocol = settings.map_or(Protocol::Detect, |settings| settings.protocol);
         let state =
             built_in::destination("inbound", host, port, protocol, ClientTls::Disable, pool);
-        known.insert(port, (inbound.clone(), state.clone()));
+        // Any port can be connected to; what is counted of connections goes on for as long as there are any.
+        let in_use = |(_, state): &Application| {
+            let all = [Resource::Connections, Resource::PendingRequests, Resource::Requests];
+            Arc::strong_count(state) > 1
+                || all.iter().any(|own| state.limits.breakers.taken(*own) > 0)
+        };
+        known.insert(port, (inbound.clone(), state.clone()), in_use);
         state
     }
 }

@@ -23,6 +23,7 @@ pub mod health;
 mod http1;
 mod http2;
 pub mod inbound;
+mod kept;
 mod memory;
 pub mod names;
 mod names_file;

@@ -18,6 +18,7 @@ use heddle_telemetry::istio::{
     TcpRecorder,
 };
 
+use crate::kept;
 use crate::snapshot::Snapshot;
 
 /// Recorders that a thread keeps; when there are more pairs than this it begins anew.
@@ -34,10 +35,45 @@ pub(crate) struct Recorders {
 /// Between whom, as far as the labels of metrics tell.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Pair {
-    /// From a peer to a port of the own workload.
-    Inbound { peer: Option<SpiffeId>, source: IpAddr, port: u16, grpc: bool },
+    /// From a peer to a port of the own workload. The peer's workload is there once it is known.
+    Inbound {
+        peer: Option<SpiffeId>,
+        workload: Option<WorkloadId>,
+        source: IpAddr,
+        port: u16,
+        grpc: bool,
+    },
     /// To a workload behind a destination, or to none.
-    Outbound { destination: Option<DestinationId>, workload: Option<WorkloadId>, grpc: bool },
+    Outbound {
+        destination: Option<DestinationId>,
+        workload: Option<WorkloadId>,
+        mutual_tls: bool,
+        grpc: bool,
+    },
+}
+
+impl Pair {
+    /// From a peer, as far as the snapshot knows its workload.
+    pub(crate) fn inbound(
+        snapshot: &Snapshot,
+        peer: Option<&SpiffeId>,
+        source: IpAddr,
+        port: u16,
+        grpc: bool,
+    ) -> Self {
+        let workload = workload_of(snapshot, peer, source).map(|workload| workload.id.clone());
+        Self::Inbound { peer: peer.cloned(), workload, source, port, grpc }
+    }
+}
+
+/// The workload at an address, if that is whose identity the peer has proven.
+fn workload_of<'s>(
+    snapshot: &'s Snapshot,
+    peer: Option<&SpiffeId>,
+    source: IpAddr,
+) -> Option<&'s Arc<Workload>> {
+    let known = snapshot.workloads.get(&source);
+    known.filter(|workload| peer.is_none_or(|peer| workload.identity == *peer))
 }
 
 impl Recorders {
@@ -79,11 +115,7 @@ impl Recorders {
 }
 
 fn keep<R>(recorders: &RefCell<HashMap<Pair, R>>, pair: Pair, recorder: R) {
-    let mut recorders = recorders.borrow_mut();
-    if recorders.len() >= RECORDERS_MAX {
-        recorders.clear();
-    }
-    recorders.insert(pair, recorder);
+    kept::put(&mut recorders.borrow_mut(), RECORDERS_MAX, pair, recorder);
 }
 
 /// What a recorder is to count.
@@ -222,8 +254,7 @@ pub(crate) fn inbound(
     services: &[ServiceReference],
     grpc: bool,
 ) -> Recorder {
-    let known = snapshot.workloads.get(&source);
-    let known = known.filter(|workload| peer.is_none_or(|peer| workload.identity == *peer));
+    let known = workload_of(snapshot, peer, source);
     let principal = peer.map(ToString::to_string).unwrap_or_default();
     let source = known.map_or_else(
         || WorkloadLabels {
@@ -258,4 +289,20 @@ pub(crate) fn services_on(snapshot: &Snapshot, port: u16) -> &[ServiceReference]
         .as_ref()
         .and_then(|inbound| inbound.inbound().ports.iter().find(|own| own.port == port))
         .map_or(&[], |own| &own.services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_recorders_are_kept() {
+        let recorders = RefCell::default();
+        for number in 0..=u32::try_from(RECORDERS_MAX).unwrap() {
+            let source = IpAddr::from(std::net::Ipv4Addr::from(number));
+            keep(&recorders, Pair::inbound(&Snapshot::default(), None, source, 80, false), ());
+            assert!(recorders.borrow().len() <= RECORDERS_MAX);
+        }
+        assert_eq!(recorders.borrow().len(), 1);
+    }
 }

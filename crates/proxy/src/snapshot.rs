@@ -110,7 +110,7 @@ impl Snapshot {
             match effect {
                 Effect::Set(name, resource) => {
                     next.absent.remove(name);
-                    next.set(resource, &mut changed);
+                    next.set(name, resource, &mut changed);
                 }
                 Effect::Unset(name) => next.unset(name, &mut changed),
             }
@@ -141,7 +141,7 @@ impl Snapshot {
         (next, problems)
     }
 
-    fn set(&mut self, resource: &Resource, changed: &mut Changed) {
+    fn set(&mut self, name: &ResourceName, resource: &Resource, changed: &mut Changed) {
         match resource {
             Resource::Endpoints(set) => {
                 self.endpoints.insert(set.key.clone(), set.clone());
@@ -167,7 +167,8 @@ impl Snapshot {
             // Taken by the identity's holder.
             Resource::TrustBundle(_) => {}
             Resource::Workload(workload) => {
-                for address in &workload.addresses {
+                // By the address that it was asked for under, so that it goes when that is let go.
+                if let ResourceName::Workload(_, address) = name {
                     self.workloads.insert(*address, workload.clone());
                 }
             }

@@ -5,7 +5,7 @@ pub(crate) mod open;
 pub(crate) mod proof;
 mod told;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -24,6 +24,7 @@ use heddle_telemetry::istio::RequestRecorder;
 use heddle_tls::{Expected, MeshClient, PeerVerificationError, alpn};
 use heddle_wire::proxy_protocol;
 use rustls_pki_types::ServerName;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::egress::account::Denied;
@@ -138,10 +139,18 @@ pub(crate) struct ConnectionToken(Box<Held>);
 struct Held {
     limits: Arc<DestinationLimits>,
     token: Option<Token>,
+    /// Connections to the same endpoint, this one included.
+    open: Rc<Cell<usize>>,
     proof: Option<ServerProof>,
 }
 
 impl ConnectionToken {
+    fn new(state: &DestinationState, endpoint: &UpstreamEndpoint, token: Token) -> Self {
+        endpoint.open.set(endpoint.open.get() + 1);
+        let (limits, open) = (state.limits.clone(), endpoint.open.clone());
+        Self(Box::new(Held { limits, token: Some(token), open, proof: None }))
+    }
+
     /// What the server has proven itself with; of connections of HTTP/1, which one request has at a time.
     pub(crate) fn proof(&self) -> Option<&ServerProof> {
         self.0.proof.as_ref()
@@ -150,6 +159,7 @@ impl ConnectionToken {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
         if let Some(token) = self.token.take() {
             self.limits.breakers.release(token);
         }
@@ -239,6 +249,10 @@ pub(crate) struct UpstreamEndpoint {
     pub(crate) pool: Rc<EndpointPool<ConnectionToken>>,
     /// The HTTP/2 connections.
     pub(crate) http2: RefCell<Vec<crate::forward::http2_client::SharedConnection>>,
+    /// Connections to it that are open.
+    open: Rc<Cell<usize>>,
+    /// Woken when a connection to it has become idle; only requests that wait for one listen.
+    freed: Notify,
     /// Held while a HTTP/2 connection is being made.
     pub(crate) http2_connecting: tokio::sync::Mutex<()>,
     /// What counts requests to it: of HTTP, and of gRPC.
@@ -264,6 +278,11 @@ impl UpstreamEndpoint {
         }
         self.retire();
         false
+    }
+
+    /// Whether somebody uses it, or has a connection to it.
+    fn is_in_use(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1 || self.open.get() > 0
     }
 
     /// Closes idle connections, and those in use once they are idle.
@@ -357,7 +376,7 @@ pub(crate) fn endpoint_of(
         found.retire();
     }
     let made = Rc::new(make_endpoint(worker, state, target, protocol, None)?);
-    worker.endpoints.borrow_mut().insert(key, made.clone());
+    worker.endpoints.borrow_mut().insert(key, made.clone(), UpstreamEndpoint::is_in_use);
     Ok(made)
 }
 
@@ -391,6 +410,8 @@ fn make_endpoint(
         security,
         pool: EndpointPool::new(&worker.keeper, limits),
         http2: RefCell::default(),
+        open: Rc::default(),
+        freed: Notify::new(),
         http2_connecting: tokio::sync::Mutex::default(),
         recorders: Default::default(),
         _limits: state.limits.clone(),
@@ -479,29 +500,48 @@ async fn connect_new_http1(
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
     loop {
         // Listens before it looks, so that what becomes free in between is not missed.
-        let waiting = state.limits.wait_freed();
-        tokio::pin!(waiting);
+        let (waiting, own) = (state.limits.freed.notified(), endpoint.freed.notified());
+        tokio::pin!(waiting, own);
         waiting.as_mut().enable();
+        own.as_mut().enable();
         if let Some(upstream) = endpoint.pool.take() {
             return Ok(upstream);
         }
-        match acquire_connection(state) {
-            Ok(mut token) => {
-                let connection = open(worker, state, endpoint, permit).await?;
-                token.0.proof = ServerProof::of(worker, endpoint, &connection);
-                return Ok(Upstream::new(connection, token));
-            }
-            Err(_) => waiting.await,
+        if let Ok(mut token) = acquire_connection(state, endpoint) {
+            let connection = open(worker, state, endpoint, permit).await?;
+            token.0.proof = ServerProof::of(worker, endpoint, &connection);
+            return Ok(Upstream::new(connection, token));
+        }
+        tokio::select! {
+            () = waiting => {}
+            () = own => {}
         }
     }
 }
 
-/// A unit of the destination's connection limit.
-pub(crate) fn acquire_connection(state: &DestinationState) -> Result<ConnectionToken, Overflow> {
+/// A unit of the destination's connection limit. An endpoint without a connection gets one in any case, as with Envoy: where
+/// others hold all units, those who wait for this one could wait for ever.
+pub(crate) fn acquire_connection(
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+) -> Result<ConnectionToken, Overflow> {
+    match acquire_stream_connection(state, endpoint) {
+        Err(_) if endpoint.open.get() == 0 => {
+            let token = state.limits.breakers.acquire(Resource::Connections);
+            Ok(ConnectionToken::new(state, endpoint, token))
+        }
+        acquired => acquired,
+    }
+}
+
+/// The same for a stream, which does not wait: beyond the limit there is no connection.
+pub(crate) fn acquire_stream_connection(
+    state: &DestinationState,
+    endpoint: &UpstreamEndpoint,
+) -> Result<ConnectionToken, Overflow> {
     let limit = Resource::Connections.limit(&state.destination.connection_pool);
     let token = state.limits.breakers.try_acquire(Resource::Connections, limit)?;
-    let held = Held { limits: state.limits.clone(), token: Some(token), proof: None };
-    Ok(ConnectionToken(Box::new(held)))
+    Ok(ConnectionToken::new(state, endpoint, token))
 }
 
 /// Keeps a connection for the next request, and tells those that wait for one.
@@ -511,19 +551,22 @@ pub(crate) fn put_back(
     upstream: PooledConnection,
 ) {
     endpoint.pool.put(upstream, Instant::now());
-    state.limits.notify_freed();
+    // Those who wait for another endpoint have no use for it.
+    if state.limits.has_waiting() {
+        endpoint.freed.notify_one();
+    }
 }
 
 impl DestinationLimits {
-    /// Ready when a connection has become free since.
-    fn wait_freed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.freed.notified()
+    /// Whether requests may wait for a connection. Almost always none does; the count saves a look at a list under its
+    /// lock.
+    fn has_waiting(&self) -> bool {
+        self.breakers.taken(Resource::PendingRequests) > 0
     }
 
-    /// Tells one that waits.
+    /// Tells one that waits that a unit of the limit is free.
     fn notify_freed(&self) {
-        // Almost always nobody waits; the count saves a look at the list under its lock.
-        if self.breakers.taken(Resource::PendingRequests) > 0 {
+        if self.has_waiting() {
             self.freed.notify_one();
         }
     }

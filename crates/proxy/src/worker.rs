@@ -1,7 +1,6 @@
 //! One thread of a proxy: what its connections share without locks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::changes::LocalChanges;
 use crate::configuration::Configuration;
 use crate::detect::Remembered;
 use crate::events::Events;
+use crate::kept::Kept;
 use crate::names::LearnedNames;
 use crate::record::Recorders;
 use crate::upstream::{EndpointKey, UpstreamEndpoint};
@@ -77,7 +77,7 @@ pub struct Worker {
     pub(crate) shared: Shared,
     pub(crate) keeper: Rc<Keeper>,
     pub(crate) drain: Rc<LocalDrain>,
-    pub(crate) endpoints: RefCell<HashMap<EndpointKey, Rc<UpstreamEndpoint>>>,
+    pub(crate) endpoints: RefCell<Kept<EndpointKey, Rc<UpstreamEndpoint>>>,
     pub(crate) recorders: Recorders,
     pub(crate) events: Events,
     pub(crate) applications: crate::inbound::Applications,
@@ -176,6 +176,6 @@ impl Worker {
     /// identity that are not the present one.
     fn evict_endpoints(&self) {
         let generation = self.shared.identity.generation();
-        self.endpoints.borrow_mut().retain(|_, endpoint| endpoint.keep_or_evict(generation));
+        self.endpoints.borrow_mut().retain(|endpoint| endpoint.keep_or_evict(generation));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use heddle_ident::{Cidr, HostPattern};
+use heddle_ident::{Cidr, Host, HostPattern};
 use heddle_ir::index::{Frontend, Index, NetworkFrontend};
 use heddle_ir::protocol::Protocol;
 
@@ -18,6 +18,8 @@ pub struct TargetIndex {
     index: Arc<Index>,
     /// Frontends by their own addresses.
     by_address: HashMap<IpAddr, Vec<usize>>,
+    /// Frontends with an exact host, in the order of their hosts.
+    by_host: Box<[u32]>,
     /// Hosts with routes of their own, by port.
     routed: HashMap<u16, RoutedHosts>,
 }
@@ -72,7 +74,13 @@ impl TargetIndex {
         for hosts in routed.values_mut() {
             hosts.patterns.sort_by(|a, b| a.0.cmp_specificity(&b.0));
         }
-        Self { known: true, index, by_address, routed }
+        let places = (0..u32::MAX).zip(&index.frontends);
+        let mut by_host: Vec<u32> = places
+            .filter(|(_, frontend)| frontend.exact_host().is_some())
+            .map(|(place, _)| place)
+            .collect();
+        by_host.sort_by_key(|place| exact_host(&index, *place));
+        Self { known: true, by_address, by_host: by_host.into(), routed, index }
     }
 
     /// Whether an index has come at all.
@@ -116,6 +124,16 @@ impl TargetIndex {
         Some(FoundFrontend { table, protocol: Protocol::Detect })
     }
 
+    /// Whether a frontend has this very host and port: what is told of others must not be asked for, since anybody can make
+    /// up names.
+    pub fn has_host(&self, host: &str, port: u16) -> bool {
+        let first = self.by_host.partition_point(|place| exact_host(&self.index, *place) < host);
+        let rest = self.by_host.get(first..).unwrap_or_default().iter();
+        rest.map_while(|place| self.index.frontends.get(*place as usize))
+            .take_while(|frontend| frontend.exact_host().is_some_and(|own| own.as_str() == host))
+            .any(|frontend| frontend.ports.iter().any(|own| own.number == port))
+    }
+
     /// The table of routes that a request's authority finds on a port; none: the address decides.
     pub fn routed_host(&self, authority: &str, port: u16) -> Option<&Arc<str>> {
         let hosts = self.routed.get(&port)?;
@@ -150,6 +168,11 @@ impl TargetIndex {
     }
 }
 
+fn exact_host(index: &Index, place: u32) -> &str {
+    let frontend = index.frontends.get(place as usize);
+    frontend.and_then(Frontend::exact_host).map_or("", Host::as_str)
+}
+
 impl RoutedHosts {
     fn find(&self, host: &str) -> Option<&Arc<str>> {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -173,7 +196,6 @@ pub fn host_of(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use heddle_ident::Host;
     use heddle_ir::index::{FrontendPort, RoutedHost};
 
     use super::*;
@@ -190,6 +212,33 @@ mod tests {
 
     fn routed(host: &str, port: u16, table: &str) -> RoutedHost {
         RoutedHost { host: HostPattern::parse(host).unwrap(), port, table: table.into() }
+    }
+
+    #[test]
+    fn hosts_are_known_by_their_ports() {
+        let index = TargetIndex::new(Arc::new(Index {
+            frontends: vec![
+                frontend("c.x", &[], &[], 80),
+                frontend("*.x", &[], &[], 80),
+                frontend("a.x", &[], &[], 80),
+                frontend("b.x", &[], &[], 80),
+                frontend("b.x", &[], &[], 81),
+            ],
+            ..Index::default()
+        }));
+        for (host, port, has) in [
+            ("a.x", 80, true),
+            ("b.x", 81, true),
+            ("c.x", 80, true),
+            ("a.x", 81, false),
+            ("d.x", 80, false),
+            ("a", 80, false),
+            ("", 80, false),
+            ("*.x", 80, false),
+        ] {
+            assert_eq!(index.has_host(host, port), has, "{host}:{port}");
+        }
+        assert!(!TargetIndex::default().has_host("a.x", 80));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Conversion {
     /// It frames the message in HTTP/1; HTTP/2 frames otherwise, so that it is dropped on the way there and
     /// written anew on the way back.
     Framing,
+    /// It says how long the body is: kept, as one value, and neither changed nor sent behind the body.
+    Length,
     /// Kept where its value is `trailers`, else dropped (RFC 9113 section 8.2.2).
     OnlyTrailers,
     /// All values are joined with `; ` on the way to HTTP/1 (RFC 9113 section 8.2.3).
@@ -24,6 +26,7 @@ pub enum Conversion {
 /// Header names, lower case, that are not simply kept.
 const RULES: &[(&str, Conversion)] = &[
     ("connection", Conversion::Drop),
+    ("content-length", Conversion::Length),
     ("cookie", Conversion::JoinCookies),
     ("host", Conversion::Authority),
     ("http2-settings", Conversion::Drop),
@@ -52,7 +55,7 @@ mod tests {
             assert_eq!(conversion_of(name), Conversion::Drop, "{name}");
         }
         assert_eq!(conversion_of("Host"), Conversion::Authority);
-        assert_eq!(conversion_of("content-length"), Conversion::Keep);
+        assert_eq!(conversion_of("content-length"), Conversion::Length);
         assert_eq!(conversion_of("x-request-id"), Conversion::Keep);
     }
 }

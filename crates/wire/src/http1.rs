@@ -16,15 +16,15 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub use body::{BodyError, BodyLength, BodyScanner, ChunkPiece, ChunkedScanner};
-pub use chars::{is_field_name, is_field_value};
+pub use body::{BodyError, BodyLength, BodyScanner, ChunkPiece, ChunkedScanner, may_be_trailer};
+pub use chars::{is_authority, is_field_name, is_field_value};
 pub use error::HeadError;
 pub use fields::{Field, Fields, Known, Span};
 pub use request::{RequestHead, RequestIndex, TargetForm, skip_empty_lines};
 pub use response::{ResponseHead, ResponseIndex};
 pub use rewrite::{
     HeaderEdit, RequestEdits, ResponseEdits, write_chunk, write_own_response, write_request,
-    write_response,
+    write_response, write_target,
 };
 
 /// The minor version of HTTP/1.

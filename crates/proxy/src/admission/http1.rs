@@ -13,6 +13,9 @@ use crate::forward::answer::Answer;
 use crate::forward::client::{Client, Request};
 use crate::worker::Worker;
 
+/// So many bytes of a message are read for a byte of its body; a chunk of one byte has six.
+const FRAMING_MAX: usize = 8;
+
 /// Lets a request through everybody who has a say. What is read of the body stays in the client's buffer.
 pub(crate) async fn admit(
     worker: &Rc<Worker>,
@@ -71,7 +74,8 @@ pub(super) fn asked_of(
     head: &RequestHead<'_>,
 ) -> Asked {
     let bytes = head.bytes();
-    let headers = head.fields().map(|field| {
+    let forwarded = head.fields().filter(|field| !head.is_nominated(field));
+    let headers = forwarded.map(|field| {
         let name = String::from_utf8_lossy(field.name.of(bytes)).to_ascii_lowercase();
         (name, field.value.of(bytes).to_vec())
     });
@@ -106,6 +110,12 @@ pub(super) async fn read_body(
     loop {
         let filled = &client.connection.buffer.filled()[request.head_bytes()..];
         let done = reading.take(filled)?;
+        // A body in chunks of a byte is mostly framing; what a client may put into that is held as well.
+        if reading.at
+            > max.saturating_mul(FRAMING_MAX).saturating_add(client.limits.head.head_bytes_max)
+        {
+            return Err(Answer::too_large());
+        }
         if reading.bytes.len() > max || (reading.bytes.len() == max && !done && limit.allow_partial)
         {
             if !limit.allow_partial {

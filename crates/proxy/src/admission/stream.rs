@@ -26,6 +26,26 @@ pub(crate) async fn admit(
     verdict.into_permit().map_err(|denial| Box::new(denial.origin().clone()))
 }
 
+/// What denies a stream that was let through before; whoever was asked outside stands by their word.
+pub(crate) fn denial_of(
+    inbound: &CompiledAuthorization,
+    facts: &heddle_authz::Connection,
+) -> Option<Box<Origin>> {
+    let mut approvals = Approvals::NONE;
+    loop {
+        let verdict = inbound.decide_stream_after(facts, approvals).verdict;
+        match &verdict {
+            Verdict::Ask(question) if approvals.with(question) != approvals => {
+                approvals = approvals.with(question);
+            }
+            _ => {
+                let denial = verdict.into_permit().err();
+                return denial.map(|denial| Box::new(denial.origin().clone()));
+            }
+        }
+    }
+}
+
 async fn ask(
     worker: &Rc<Worker>,
     party: Party<'_>,

@@ -112,8 +112,8 @@ async fn exchange(
     if reply.status == 101 {
         return Err(AskError::NotHttp);
     }
+    // What is left in the buffer then nobody asked for, and the connection is not kept.
     body(connection, length, asking.reply_bytes_max, &mut reply.body).await?;
-    connection.buffer.release();
     Ok((reply, keeps_alive && length != BodyLength::UntilClose))
 }
 

@@ -229,13 +229,12 @@ impl Driver {
 
     fn handle_want(&mut self, name: &ResourceName) {
         let now = self.now_ms();
-        if let Some(asked) = self.demands.get_mut(name) {
-            *asked = now;
-        } else if self.demands.len() < DEMANDS_MAX {
-            self.demands.insert(name.clone(), now);
-            self.want(name);
-        } else {
-            warn!(%name, max = DEMANDS_MAX, "too many destinations in use; not asked for");
+        match note_demand(&mut self.demands, name, now) {
+            Noted::Again => {}
+            Noted::New => self.want(name),
+            Noted::TooMany => {
+                warn!(%name, max = DEMANDS_MAX, "too many destinations in use; not asked for");
+            }
         }
     }
 
@@ -347,6 +346,55 @@ impl Driver {
     }
 }
 
+/// What is new about a name that is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Noted {
+    Again,
+    New,
+    TooMany,
+}
+
+fn note_demand(
+    demands: &mut HashMap<ResourceName, u64>,
+    name: &ResourceName,
+    now_ms: u64,
+) -> Noted {
+    if let Some(asked) = demands.get_mut(name) {
+        *asked = now_ms;
+        return Noted::Again;
+    }
+    if demands.len() >= DEMANDS_MAX {
+        return Noted::TooMany;
+    }
+    demands.insert(name.clone(), now_ms);
+    Noted::New
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use heddle_ident::NetworkName;
+
+    use super::*;
+
+    #[test]
+    fn so_many_names_are_held_on_demand() {
+        let name = |number: u32| {
+            let address = IpAddr::from(Ipv4Addr::from(number));
+            ResourceName::Workload(NetworkName::new(""), address)
+        };
+        let mut demands = HashMap::new();
+        let max = u32::try_from(DEMANDS_MAX).unwrap();
+        for number in 0..max {
+            assert_eq!(note_demand(&mut demands, &name(number), 1), Noted::New);
+        }
+        assert_eq!(note_demand(&mut demands, &name(max), 2), Noted::TooMany);
+        assert_eq!(note_demand(&mut demands, &name(0), 2), Noted::Again);
+        assert_eq!(demands.len(), DEMANDS_MAX);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use heddle_balance::retry::TryOutcome;
 use heddle_balance::{Observation, Resource};
-use heddle_http::exchange::{ExchangeError, Pump};
+use heddle_http::exchange::{ExchangeError, Pump, PumpError};
 use heddle_ir::http_route::{RetryPolicy, StreamTimeouts};
 use heddle_ir::proxy::{ProxyRole, ProxySettings};
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
@@ -92,9 +92,13 @@ pub(crate) struct Ended {
 /// What becomes of the client's connection.
 #[derive(Debug, Default)]
 pub(crate) enum Next {
-    /// It is closed.
+    /// It is closed: the client has gone, or is not to be answered.
     #[default]
     Close,
+    /// It ends after the response, which is complete.
+    End,
+    /// The response was begun and cannot be completed, which the client must not take for its end.
+    Reset,
     /// It takes another request.
     Continue,
     /// The proxy answers, if nothing of a response has been sent.
@@ -165,6 +169,12 @@ pub(crate) async fn run<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         let mut response = match outcome {
             Ok(response) => response,
             Err(failure) => {
+                if let Failure::Attempt(AttemptError::Exchange(ExchangeError::Client(error))) =
+                    &failure
+                    && matches!(error, PumpError::Body(_))
+                {
+                    return ended.answer(Answer::bad_request(400));
+                }
                 if let Failure::Attempt(AttemptError::Exchange(
                     ExchangeError::Client(_) | ExchangeError::ClientGone,
                 )) = &failure
@@ -263,11 +273,13 @@ impl Ended {
             }
             Ok(Err(ResponseError::Server(_))) => {
                 self.flags = self.flags.with(ResponseFlag::UpstreamConnectionTermination);
+                self.next = Next::Reset;
                 return self;
             }
             Err(why) => {
                 self.flags = self.flags.with(why.flag());
                 self.reason = why.reason();
+                self.next = Next::Reset;
                 return self;
             }
         };
@@ -283,9 +295,7 @@ impl Ended {
         if delivered.server_reusable {
             upstream::put_back(decided.state, endpoint, upstream);
         }
-        if delivered.client_reusable {
-            self.next = Next::Continue;
-        }
+        self.next = if delivered.client_reusable { Next::Continue } else { Next::End };
         self
     }
 }

@@ -15,6 +15,7 @@ use heddle_ir::protocol::Protocol;
 use heddle_wire::convert::{Conversion, conversion_of};
 use heddle_wire::http1::{
     BodyLength, BodyScanner, ChunkPiece, ChunkedScanner, HeadLimits, Parsed, ResponseIndex,
+    may_be_trailer, write_chunk,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
@@ -72,13 +73,10 @@ pub(super) fn is_trailer(name: &HeaderName) -> bool {
     let of_head = matches!(
         name.as_str(),
         "content-encoding"
-            | "content-length"
             | "content-range"
             | "content-type"
-            | "host"
-            | "trailer"
     );
-    !of_head && conversion_of(name.as_str()) == Conversion::Keep
+    !of_head && may_be_trailer(name.as_str().as_bytes())
 }
 
 /// Whether a gateway changes the version of a request: clients take HTTP/2 wherever they are offered it, and most
@@ -127,11 +125,10 @@ impl Bridge {
         if own.out.len() - own.written > WAITING_BYTES_MAX {
             ready!(own.poll_write(cx))?;
         }
-        if let Some(piece) = waiting.take() {
+        // An empty chunk would end the body.
+        if let Some(piece) = waiting.take().filter(|piece| !piece.is_empty()) {
             if own.is_chunked {
-                own.out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                own.out.extend_from_slice(&piece);
-                own.out.extend_from_slice(b"\r\n");
+                write_chunk(&piece, &mut own.out);
             } else {
                 own.out.extend_from_slice(&piece);
             }
@@ -148,7 +145,7 @@ impl Bridge {
         if own.is_chunked {
             own.out.extend_from_slice(b"0\r\n");
             for (name, value) in trailers.into_iter().flatten() {
-                if conversion_of(name.as_str()) == Conversion::Keep {
+                if is_trailer(name) {
                     write_field(&mut own.out, name, value.as_bytes());
                 }
             }
@@ -292,7 +289,8 @@ impl Exchange {
             let bytes = head.bytes();
             for field in head.fields() {
                 let name = HeaderName::from_bytes(field.name.of(bytes)).map_err(|_| invalid())?;
-                if conversion_of(name.as_str()) != Conversion::Keep {
+                let conversion = conversion_of(name.as_str());
+                if !matches!(conversion, Conversion::Keep | Conversion::Length) {
                     continue;
                 }
                 let value = HeaderValue::from_bytes(field.value.of(bytes));
@@ -389,11 +387,14 @@ pub(super) fn head_of(request: &Request<()>, is_empty: bool) -> (Vec<u8>, bool) 
     if headers.get(http::header::TE).is_some_and(|value| value == "trailers") {
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }
-    let has_length = headers.contains_key(http::header::CONTENT_LENGTH);
-    let is_chunked = !is_empty && !has_length;
-    if is_chunked {
+    // HTTP/2 has made sure that several say the same, and that the body keeps to it.
+    let length = headers.get(http::header::CONTENT_LENGTH);
+    let is_chunked = !is_empty && length.is_none();
+    if let Some(length) = length {
+        write_field(&mut out, &http::header::CONTENT_LENGTH, length.as_bytes());
+    } else if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    } else if is_empty && !has_length && !request.method().is_safe() {
+    } else if !request.method().is_safe() {
         out.extend_from_slice(b"content-length: 0\r\n");
     }
     out.extend_from_slice(b"\r\n");

@@ -20,8 +20,9 @@ use crate::forward::exchange::Asked;
 
 /// Indices that a thread keeps for the next heads.
 const FREE_MAX: usize = 64;
-/// After a refused request so much of what the client still sends is read, so that it sees the answer and not a reset.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// After an answer that came early so much of what the client still sends is read, so that it sees the answer and not a
+/// reset: more than what two sockets hold between them.
+const LINGER_BYTES_MAX: usize = 16 << 20;
 /// And for so long.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
@@ -280,6 +281,16 @@ impl Client {
             self.linger().await;
         }
         Ok(keep)
+    }
+
+    /// Ends the connection after a response: in order, so that a body which lasts until then is known to be whole.
+    pub(crate) async fn end(&mut self, has_whole_body: bool) {
+        if has_whole_body {
+            let finishing = self.connection.transport.finish();
+            let _ = tokio::time::timeout(LINGER_MAX, finishing).await;
+        } else {
+            self.linger().await;
+        }
     }
 
     /// Closes after an answer, in such a way that the client gets to read it: unread bytes would turn the close into a

@@ -80,14 +80,14 @@ pub(crate) enum Head {
 }
 
 impl Copies {
-    /// The copies that were drawn for a request; none where there are none. `head` makes that with a given authority of
-    /// `authority`.
+    /// The copies that were drawn for a request; none where there are none. `head` makes that with a given authority in place
+    /// of `authority`, where it can.
     pub(crate) fn of(
         source: Source<'_>,
         decision: &RouteDecision<'_>,
         outbound: &OutboundState,
         authority: &str,
-        head: impl Fn(&str) -> Head,
+        head: impl Fn(&str) -> Option<Head>,
     ) -> Option<Rc<Self>> {
         if decision.rule.mirrors.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl Copies {
         let copy = |copy: heddle_route::RequestCopy<'_>| {
             let state = outbound.destinations.get(copy.destination_index)?.clone();
             let authority = with_suffix(authority, &copy.mirror.authority_suffix);
-            Some(Copy { state, head: head(&authority) })
+            Some(Copy { state, head: head(&authority)? })
         };
         let pending: Vec<Copy> = decision.copies().filter_map(copy).collect();
         (!pending.is_empty()).then(|| {

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -17,6 +18,7 @@ use heddle_http::deadline::Deadline;
 use heddle_http::drain::DrainGuard;
 use heddle_ir::proxy::Limits;
 use heddle_ir::request::RequestHead;
+use heddle_wire::http1::{is_authority, write_target};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -31,6 +33,9 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub(crate) const FRAME_BYTES_MAX: u32 = 32 * 1024;
 /// Streams that a peer may have reset and that are still remembered; more, and it is cut off (CVE-2023-44487).
 pub(crate) const RESET_STREAMS_MAX: usize = 64;
+
+/// How long a client without requests may take to answer that its connection ends.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// One request of a connection.
 pub(crate) struct Stream {
@@ -64,6 +69,7 @@ pub(crate) async fn serve_connection<F: Future<Output = ()> + 'static>(
     let active = Rc::new(Cell::new(0_usize));
     let mut deadline = Deadline::new(Instant::now() + limits.idle_timeout);
     let mut ending = false;
+    let mut farewell: Option<Deadline> = None;
     loop {
         let accepted = poll_fn(|cx| {
             if !ending && guard.poll_draining(cx) {
@@ -78,12 +84,24 @@ pub(crate) async fn serve_connection<F: Future<Output = ()> + 'static>(
                     ending = true;
                     connection.graceful_shutdown();
                     // Have the shutdown written.
-                    return connection.poll_accept(cx);
+                    if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                        return Poll::Ready(accepted);
+                    }
+                    return farewell
+                        .insert(Deadline::new(Instant::now() + FAREWELL_MAX))
+                        .poll(cx)
+                        .map(|()| None);
                 }
                 deadline.set(Instant::now() + limits.idle_timeout);
                 return deadline.poll(cx).map(|()| None);
             }
-            Poll::Pending
+            // A client that does not say goodbye would stay for ever.
+            if !ending || active.get() > 0 {
+                farewell = None;
+                return Poll::Pending;
+            }
+            let due = || Deadline::new(Instant::now() + FAREWELL_MAX);
+            farewell.get_or_insert_with(due).poll(cx).map(|()| None)
         })
         .await;
         let Some(Ok((request, respond))) = accepted else { return };
@@ -181,6 +199,23 @@ pub(crate) fn authority_of(parts: &Parts) -> &str {
     parts.uri.authority().map(http::uri::Authority::as_str).or_else(host).unwrap_or_default()
 }
 
+/// What a request is answered that cannot be forwarded: a tunnel, or one whose target HTTP/1 does not have either (RFC 9113
+/// section 8.3.1). The library has checked the characters, not the meaning.
+pub(crate) fn refusal_of(parts: &Parts) -> Option<Answer> {
+    if parts.method == http::Method::CONNECT {
+        return Some(Answer::bad_request(405));
+    }
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let has_path =
+        target.starts_with('/') || target == "*" && parts.method == http::Method::OPTIONS;
+    let authority = authority_of(parts);
+    let is_whole = has_path && !authority.is_empty() && is_authority(authority.as_bytes());
+    // Where `host` stands alone it must not be several.
+    let is_one =
+        parts.uri.authority().is_some() || parts.headers.get_all("host").iter().count() < 2;
+    (!is_whole || !is_one).then(|| Answer::bad_request(400))
+}
+
 /// Whether a request is gRPC, by its content type.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers
@@ -212,41 +247,25 @@ pub(crate) fn edit(headers: &mut HeaderMap, edit: heddle_wire::http1::HeaderEdit
     }
 }
 
-/// The head of the request as it goes on: path, authority and headers changed. A path with `?` brings its own query, which
-/// may be empty.
-pub(crate) fn rewritten(parts: &Parts, path: Option<&str>, authority: Option<&str>) -> Request<()> {
+/// The head of the request as it goes on, with another path (see [`write_target`]) and authority. None where that is no valid target: what was
+/// decided about is then nothing that can be sent, and as it came it was not decided about.
+pub(crate) fn rewritten(
+    parts: &Parts,
+    path: Option<&str>,
+    authority: Option<&str>,
+) -> Option<Request<()>> {
     let mut uri = http::uri::Builder::new().scheme(parts.uri.scheme_str().unwrap_or("http"));
     uri = uri.authority(authority.unwrap_or_else(|| authority_of(parts)));
-    let path = path.unwrap_or_else(|| parts.uri.path());
-    let path_and_query = match (path.split_once('?'), parts.uri.query()) {
-        (Some((path, "")), _) => path.to_owned(),
-        (None, Some(query)) => format!("{path}?{query}"),
-        (Some(_), _) | (None, None) => path.to_owned(),
-    };
+    let mut target = Vec::new();
+    write_target(path.unwrap_or_else(|| parts.uri.path()), parts.uri.query(), &mut target);
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = http::Version::HTTP_2;
-    // What has come through HTTP/2 is a valid URI; a rewrite that is not leaves the request as it came.
-    *request.uri_mut() =
-        uri.path_and_query(path_and_query).build().unwrap_or_else(|_| parts.uri.clone());
+    *request.uri_mut() = uri.path_and_query(target).build().ok()?;
     *request.headers_mut() = parts.headers.clone();
     // `:authority` says it; a `host` beside it could say something else.
     request.headers_mut().remove("host");
-    request
-}
-
-/// Replaces the query of a request; empty: it has none then. One that is not valid leaves the request without.
-pub(crate) fn set_query(request: &mut Request<()>, query: &str) {
-    let path = request.uri().path().to_owned();
-    let with = |text: String| {
-        let mut parts = request.uri().clone().into_parts();
-        parts.path_and_query = Some(text.parse().ok()?);
-        http::Uri::from_parts(parts).ok()
-    };
-    let whole = if query.is_empty() { path.clone() } else { format!("{path}?{query}") };
-    if let Some(uri) = with(whole).or_else(|| with(path)) {
-        *request.uri_mut() = uri;
-    }
+    Some(request)
 }
 
 /// Answers a request itself. gRPC clients get the status in the head (a trailers-only response).
@@ -285,4 +304,28 @@ pub(crate) fn answer(
         body.send_data(Bytes::from(answer.body.clone().into_owned()), true)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_goes_on_as_it_was_decided_or_not_at_all() {
+        let (parts, ()) = Request::get("http://a/x?y").body(()).unwrap().into_parts();
+        let target = |path, authority| {
+            let request = rewritten(&parts, path, authority);
+            request.map(|request| request.uri().to_string())
+        };
+        for (path, expected) in [
+            (None, "http://a/x?y"),
+            (Some("/z"), "http://a/z?y"),
+            (Some("/z?q"), "http://a/z?q"),
+            (Some("/z?"), "http://a/z"),
+        ] {
+            assert_eq!(target(path, None).as_deref(), Some(expected), "{path:?}");
+        }
+        assert_eq!(target(Some("/z"), Some("b c")), None);
+        assert_eq!(target(Some("/ z"), None), None);
+    }
 }

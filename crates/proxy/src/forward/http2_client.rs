@@ -118,11 +118,14 @@ async fn connect_new(
     permit: &Permit,
 ) -> Result<Place, UpstreamError> {
     let _pending = LimitToken::acquire(state, Resource::PendingRequests)?;
-    let _connecting = endpoint.http2_connecting.lock().await;
+    // Not for longer than a connection may take: where it does not come about, each of those who wait would try in turn.
+    let wait_max = state.destination.connection_pool.connect_timeout;
+    let connecting = tokio::time::timeout(wait_max, endpoint.http2_connecting.lock());
+    let _connecting = connecting.await.map_err(|_| UpstreamError::Timeout(wait_max))?;
     if let Some(place) = take(state, endpoint) {
         return Ok(place);
     }
-    let token = upstream::acquire_connection(state)?;
+    let token = upstream::acquire_connection(state, endpoint)?;
     let connection = upstream::open(worker, state, endpoint, permit).await?;
     let proof = ServerProof::of(worker, endpoint, &connection);
     let (sender, connection) = Builder::new()

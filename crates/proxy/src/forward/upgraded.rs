@@ -15,6 +15,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use heddle_http::Connection;
 use heddle_ir::protocol::Protocol;
+use heddle_telemetry::ResponseFlags;
 use heddle_wire::convert::{Conversion, conversion_of};
 use heddle_wire::http1::{
     BodyLength, BodyScanner, ChunkPiece, ChunkedScanner, HeadLimits, HeaderEdit, Parsed, Version,
@@ -22,7 +23,8 @@ use heddle_wire::http1::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
-use crate::forward::attempts::{Decided, Next};
+use crate::forward::answer::Answer;
+use crate::forward::attempts::{Decided, Ended, Next};
 use crate::forward::bridge::is_trailer;
 use crate::forward::client::{Client, LentRequestIndex};
 use crate::forward::exchange::{Asked, Method};
@@ -72,7 +74,9 @@ pub(crate) fn request_of(head: &[u8]) -> Option<Request<()>> {
         let name = HeaderName::from_bytes(field.name.of(head.bytes())).ok()?;
         let value = field.value.of(head.bytes());
         let keeps = match conversion_of(name.as_str()) {
-            Conversion::Keep | Conversion::JoinCookies => name != http::header::EXPECT,
+            Conversion::Keep | Conversion::JoinCookies | Conversion::Length => {
+                name != http::header::EXPECT
+            }
             Conversion::OnlyTrailers => value.eq_ignore_ascii_case(b"trailers"),
             Conversion::Authority | Conversion::Drop | Conversion::Framing => false,
         };
@@ -125,13 +129,37 @@ pub(crate) async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     let request_bytes = begun.head_bytes + upload.bytes;
     drop((upload, respond));
     let sent = poll_fn(|cx| own.0.borrow_mut().poll_write(cx)).await;
-    let (has_whole_body, is_delivered) = own.left();
+    let Left { has_whole_body, is_invalid, framing } = own.left();
     drop(own);
-    let keep = match std::mem::take(&mut ended.next) {
-        Next::Answer(answer) => client.answer_instead(asked, &answer, has_whole_body).await?,
-        _ => sent.is_ok() && has_whole_body && is_delivered && asked.keep_alive,
+    if is_invalid && framing == Framing::None {
+        ended = Ended { flags: ResponseFlags::NONE, ..ended }.answer(Answer::bad_request(400));
+    }
+    let next = std::mem::take(&mut ended.next);
+    let keep = match (next, framing) {
+        (Next::Answer(answer), _) => client.answer_instead(asked, &answer, has_whole_body).await?,
+        (_, Framing::None) => false,
+        (_, Framing::Over(whole)) if sent.is_ok() => {
+            let keep = whole && has_whole_body && asked.keep_alive && !client.is_draining();
+            if !keep {
+                Box::pin(client.end(has_whole_body)).await;
+            }
+            keep
+        }
+        (_, _) => {
+            client.connection.transport.reset_when_closed();
+            false
+        }
     };
     Ok(Finished { ended, request_bytes, keep: keep && !client.is_draining() })
+}
+
+/// What is left of a request when it is over.
+struct Left {
+    /// Whether its body has come whole.
+    has_whole_body: bool,
+    /// Its body is not framed validly.
+    is_invalid: bool,
+    framing: Framing,
 }
 
 /// What frames the body of a request.
@@ -146,6 +174,7 @@ pub(crate) struct RequestBody {
 #[derive(Clone)]
 pub(crate) struct Http1Client<'c>(Rc<RefCell<Exchange<'c>>>);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact of the exchange")]
 struct Exchange<'c> {
     connection: &'c mut Connection,
     asked: Asked,
@@ -158,6 +187,8 @@ struct Exchange<'c> {
     takes_trailers: bool,
     /// Whether it is still looked whether the client has gone.
     watches: bool,
+    /// The request's body is not framed validly.
+    is_invalid: bool,
 }
 
 enum Body {
@@ -166,17 +197,21 @@ enum Body {
 }
 
 /// How the response is framed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Framing {
     /// Nothing of it has been sent.
     None,
     Chunked,
-    /// By its length, or it has no body.
+    /// By its length.
     Plain,
+    /// It has no body, whatever the server sends.
+    Bodiless,
     /// By the end of the connection.
     UntilClose,
     /// It is over; the flag tells that the connection may go on.
     Over(bool),
+    /// It has broken off.
+    Broken,
 }
 
 impl<'c> Http1Client<'c> {
@@ -199,13 +234,14 @@ impl<'c> Http1Client<'c> {
             framing: Framing::None,
             takes_trailers,
             watches: true,
+            is_invalid: false,
         })))
     }
 
-    /// Whether the body has come whole, and whether the response has been delivered so that another may follow.
-    fn left(&self) -> (bool, bool) {
+    fn left(&self) -> Left {
         let own = self.0.borrow();
-        (own.body_is_done(), own.framing == Framing::Over(true))
+        let Exchange { is_invalid, framing, .. } = *own;
+        Left { has_whole_body: own.body_is_done(), is_invalid, framing }
     }
 
     /// Whether there is nothing more of the body.
@@ -222,7 +258,10 @@ impl<'c> Http1Client<'c> {
                 Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
                 Ok(None) if own.body_is_done() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(()) => return Poll::Ready(broken()),
+                Err(()) => {
+                    own.is_invalid = true;
+                    return Poll::Ready(broken());
+                }
             }
             if own.expects_continue && own.framing == Framing::None {
                 own.expects_continue = false;
@@ -246,7 +285,8 @@ impl<'c> Http1Client<'c> {
         let is_bodiless = own.asked.method == Method::Head
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         own.framing = match own.asked.version {
-            _ if ends || is_bodiless || has_length => Framing::Plain,
+            _ if is_bodiless => Framing::Bodiless,
+            _ if ends || has_length => Framing::Plain,
             Version::Http11 => Framing::Chunked,
             Version::Http10 => Framing::UntilClose,
         };
@@ -257,6 +297,10 @@ impl<'c> Http1Client<'c> {
             if conversion_of(name.as_str()) == Conversion::Keep {
                 write_field(&mut own.out, name.as_str(), value.as_bytes());
             }
+        }
+        // Several say the same.
+        if let Some(length) = response.headers().get(http::header::CONTENT_LENGTH) {
+            write_field(&mut own.out, "content-length", length.as_bytes());
         }
         if own.framing == Framing::Chunked {
             write_field(&mut own.out, "transfer-encoding", b"chunked");
@@ -285,10 +329,11 @@ impl<'c> Http1Client<'c> {
             ready!(own.poll_write(cx)).map_err(drop)?;
         }
         if let Some(piece) = waiting.take().filter(|piece| !piece.is_empty()) {
-            if own.framing == Framing::Chunked {
-                write_chunk(&piece, &mut own.out);
-            } else {
-                own.out.extend_from_slice(&piece);
+            match own.framing {
+                Framing::Chunked => write_chunk(&piece, &mut own.out),
+                // The client would take it for the next response.
+                Framing::Bodiless => {}
+                _ => own.out.extend_from_slice(&piece),
             }
         }
         match own.poll_write(cx) {
@@ -310,19 +355,25 @@ impl<'c> Http1Client<'c> {
                 }
                 own.out.extend_from_slice(b"\r\n");
             }
-            Framing::None | Framing::Plain | Framing::UntilClose | Framing::Over(_) => {}
+            Framing::None
+            | Framing::Plain
+            | Framing::Bodiless
+            | Framing::UntilClose
+            | Framing::Over(_)
+            | Framing::Broken => {}
         }
         own.framing = match own.framing {
-            Framing::Chunked | Framing::Plain => Framing::Over(true),
+            Framing::Chunked | Framing::Plain | Framing::Bodiless => Framing::Over(true),
             Framing::Over(whole) => Framing::Over(whole),
             Framing::None | Framing::UntilClose => Framing::Over(false),
+            Framing::Broken => Framing::Broken,
         };
         own.poll_write(cx).map(|sent| sent.map_err(drop))
     }
 
     /// The response breaks off: the connection is closed, which tells the client.
     fn reset(&self) {
-        self.0.borrow_mut().framing = Framing::Over(false);
+        self.0.borrow_mut().framing = Framing::Broken;
     }
 
     /// Ready when the client has gone.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use heddle_authz::{Connection as Facts, Transport as How, Verdict};
+use heddle_authz::{Connection as Facts, Transport as How};
 use heddle_cert::Serial;
 use heddle_diag::Origin;
 use heddle_http::drain::DrainGuard;
@@ -358,7 +358,8 @@ impl Arrived<'_> {
         use outbound::stream::{self, StreamError};
         let (worker, accepted) = (self.worker, self.accepted);
         let peer = self.peer(facts, None);
-        let Some(policy) = worker.shared.configuration.snapshot().inbound.clone() else {
+        let snapshot = worker.shared.configuration.snapshot();
+        let Some(policy) = &snapshot.inbound else {
             let why = "no policy has come from the control plane yet";
             return self.refuse(
                 Reason::DestinationUnknown,
@@ -366,7 +367,7 @@ impl Arrived<'_> {
                 "it takes connections once it has",
             );
         };
-        let admitted = admission::stream::admit(worker, peer.party(), &policy).await;
+        let admitted = admission::stream::admit(worker, peer.party(), policy).await;
         admission::stream::note_decided(worker, peer.party());
         if let Err(origin) = admitted {
             return self.denied(&peer, &"stream", &origin);
@@ -375,28 +376,13 @@ impl Arrived<'_> {
             return stream::refused(worker, accepted, &StreamError::NoRoute);
         };
         let found = Found::Routes(outbound);
-        let revoked = self.newly_denied(&peer);
+        let revoked = inbound::stream::newly_denied(worker, &peer, snapshot.generation, false);
         stream::serve(worker, accepted, client, &found, server_name, revoked).await;
     }
 
     fn denied(&self, peer: &Peer, what: &dyn Display, origin: &Origin) {
         self.worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
         inbound::denied(self.worker, peer, what, origin);
-    }
-
-    /// Ready when a change of configuration denies what was permitted. Authorisers outside are not asked again.
-    async fn newly_denied(&self, peer: &Peer) {
-        let mut changes = self.worker.shared.configuration.changes();
-        changes.mark_unchanged();
-        while changes.changed().await.is_ok() {
-            let snapshot = self.worker.shared.configuration.snapshot();
-            let Some(policy) = &snapshot.inbound else { return };
-            if let Verdict::Deny(denial) = policy.decide_stream(&peer.facts).verdict {
-                return self.denied(peer, &"stream under way newly", denial.origin());
-            }
-        }
-        // Nothing publishes any more: what holds now holds on.
-        std::future::pending::<()>().await;
     }
 
     fn parties(&self) -> Parties<'_> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_authz::{Connection as Facts, OutboundTarget, Permit, Transport as How, Verdict};
+use heddle_authz::{Connection as Facts, OutboundTarget, Permit, Transport as How};
 use heddle_balance::Observation;
 use heddle_ir::endpoint::EndpointAddress;
 use heddle_ir::request::ConnectionFacts;
@@ -41,6 +41,8 @@ struct Opened {
     target: Target,
     underway: Underway,
     log: Option<Box<StreamLog>>,
+    /// The generation of the configuration that let it through.
+    generation: u64,
 }
 
 /// Serves the clients of a socket, for ever.
@@ -63,11 +65,11 @@ async fn serve_session(worker: &Rc<Worker>, local: SocketAddr, mut session: Sess
             return session.ignore(REFUSED_PAUSE).await;
         }
     };
-    let Opened { server, state, target, underway, log } = opened;
+    let Opened { server, state, target, underway, log, generation } = opened;
     let exchanged = tokio::select! {
         exchanged = session.exchange(&server, IDLE) => exchanged,
         () = underway.newly_denied(worker) => Ok(datagrams::Carried::default()),
-        () = newly_denied(worker, &peer) => Ok(datagrams::Carried::default()),
+        () = inbound::stream::newly_denied(worker, &peer, generation, false) => Ok(datagrams::Carried::default()),
     };
     let carried = match exchanged {
         Ok(carried) => carried,
@@ -135,6 +137,7 @@ async fn open(
         decision.and_then(|decision| decision.destination).ok_or(StreamError::NoRoute)?;
     let state = outbound.destinations.get(place).ok_or(StreamError::NoRoute)?.clone();
     let mut target = stream::pick(worker, accepted, &state).ok_or(StreamError::NoEndpoint)?;
+    let generation = snapshot.generation;
     let judged = Judged::of_stream(snapshot, accepted, OutboundTarget::Configured, None);
     let opened = match judged.permit(worker, &state, &mut target).await {
         Ok(permit) => connect(worker, &target, &permit).await,
@@ -152,7 +155,7 @@ async fn open(
     let addresses = (accepted.source, accepted.destination);
     let log = StreamLog::begin(worker, addresses, &state, &target, None);
     let underway = Underway::new(worker, judged, state.clone(), target.clone(), None);
-    Ok(Opened { server, state, target, underway, log })
+    Ok(Opened { server, state, target, underway, log, generation })
 }
 
 /// A socket towards an endpoint. The permit says that somebody decided that it may be.
@@ -178,19 +181,4 @@ fn observe(worker: &Worker, state: &DestinationState, target: &Target, seen: Obs
     if let Target::Endpoint(_, known) = target {
         state.balancer.record(known, seen, worker.now_ms(Instant::now()));
     }
-}
-
-/// Ready when a change of configuration denies what was permitted.
-async fn newly_denied(worker: &Worker, peer: &Peer) {
-    let mut changes = worker.shared.configuration.changes();
-    changes.mark_unchanged();
-    while changes.changed().await.is_ok() {
-        let snapshot = worker.shared.configuration.snapshot();
-        let Some(policy) = &snapshot.inbound else { return };
-        if let Verdict::Deny(denial) = policy.decide_stream(&peer.facts).verdict {
-            worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
-            return inbound::denied(worker, peer, &"datagrams newly", denial.origin());
-        }
-    }
-    std::future::pending::<()>().await;
 }

@@ -209,9 +209,17 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 Ok((tcp, source)) => {
-                    let serving = serve(worker.clone(), tcp, source, drain.enter());
+                    // The thread waits for it as for any other when it drains.
+                    let guards = (drain.enter(), worker.drain.enter());
+                    let serving = serve(worker.clone(), tcp, source, guards);
                     connections.spawn_local(serving);
-                    crate::accept::wait_for_room(&worker).await;
+                    // Clients that fill the limit must not keep the listener open.
+                    tokio::select! {
+                        biased;
+                        _ = &mut stopped => break,
+                        () = draining(&guard) => break,
+                        () = crate::accept::wait_for_room(&worker) => {}
+                    }
                 }
             },
         }
@@ -227,9 +235,12 @@ async fn accept(
     }
 }
 
-async fn serve(worker: Rc<Worker>, tcp: TcpStream, source: SocketAddr, guard: DrainGuard) {
-    // The thread waits for it as for any other when it drains.
-    let _counted = worker.drain.enter();
+async fn serve(
+    worker: Rc<Worker>,
+    tcp: TcpStream,
+    source: SocketAddr,
+    (guard, _counted): (DrainGuard, DrainGuard),
+) {
     if tcp.set_nodelay(true).is_err() {
         return;
     }

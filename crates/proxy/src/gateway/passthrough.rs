@@ -8,10 +8,10 @@ use heddle_diag::Origin;
 use heddle_ir::destination::ClientTls;
 use heddle_ir::endpoint::EndpointSetKey;
 use heddle_ir::outbound::{Outbound, OutboundKey, TcpBackend, TcpRule};
-use heddle_ir::resource::ResourceName;
 use heddle_route::CompiledRoutes;
 use tokio::time::Instant;
 
+use crate::find;
 use crate::snapshot::{DestinationState, OutboundState};
 use crate::worker::Worker;
 
@@ -37,19 +37,15 @@ impl<'a> Wanted<'a> {
 /// such service, or it has no such subset that anything routes to.
 pub(super) async fn outbound(worker: &Rc<Worker>, server_name: &str) -> Option<Arc<OutboundState>> {
     let Wanted { port, subset, host } = Wanted::parse(server_name)?;
-    let configuration = &worker.shared.configuration;
-    let settings = configuration.snapshot().settings.clone()?;
-    let key = OutboundKey { scope: settings.scope.clone(), host: host.into(), port };
-    let find = |snapshot: &Arc<crate::snapshot::Snapshot>| snapshot.outbounds.get(&key).cloned();
-    let wait_max = settings.limits.config_wait_max;
-    let mut found = find(&configuration.snapshot());
-    if found.is_none() {
-        let name = ResourceName::Outbound(key.clone());
-        found = configuration.wait_for(name, wait_max, find).await;
+    let snapshot = worker.shared.configuration.snapshot();
+    // Nobody has proven anything yet: made up names must not fill what is asked for.
+    if !snapshot.targets.has_host(host, port) {
+        return None;
     }
-    let found = found?;
+    let scope = snapshot.settings.as_ref()?.scope.clone();
+    let key = OutboundKey { scope, host: host.into(), port };
+    let found = find::table(worker, &snapshot, &key).await?;
     let now_ms = worker.now_ms(Instant::now());
-    found.touch(now_ms);
     let of_host = |state: &&Arc<DestinationState>| {
         let id = &state.destination.id;
         id.host.as_str() == host && id.port == port

@@ -72,8 +72,8 @@ pub(crate) async fn serve_request(
         peer.tell_revoked(worker);
         return answered(&head, &Answer::denied(), &mut respond);
     }
-    if head.method == http::Method::CONNECT {
-        return answered(&head, &Answer::bad_request(405), &mut respond);
+    if let Some(answer) = http2::refusal_of(&head) {
+        return answered(&head, &answer, &mut respond);
     }
     let policy = inbound.inbound();
     let Ok(normal) = path::normalize(head.uri.path(), policy.path_normalization) else {
@@ -121,10 +121,11 @@ pub(crate) async fn serve_request(
             ..Extra::default()
         },
     };
-    let mut request = http2::rewritten(&head, normal.as_deref(), None);
-    if let Some(query) = admitted.query() {
-        http2::set_query(&mut request, query);
-    }
+    let target = admitted.target(normal.as_deref().unwrap_or(head.uri.path()));
+    let target = target.as_deref().or(normal.as_deref());
+    let Some(mut request) = http2::rewritten(&head, target, None) else {
+        return answered(&head, &Answer::bad_request(400), &mut respond);
+    };
     for change in admitted.request_edits().chain(own_edits(peer.client_certificate.as_deref())) {
         http2::edit(request.headers_mut(), change);
     }

@@ -97,11 +97,11 @@ impl Peer {
         let Self { accepted, facts, recorders, .. } = self;
         let recorder = recorders[usize::from(grpc)].get_or_init(|| {
             let (port, source) = (accepted.destination.port(), accepted.source.ip());
-            let pair = Pair::Inbound { peer: facts.peer_identity().cloned(), source, port, grpc };
+            let (snapshot, identity) =
+                (worker.shared.configuration.snapshot(), facts.peer_identity());
+            let pair = Pair::inbound(&snapshot, identity, source, port, grpc);
             worker.recorders.requests(pair, |metrics, kind| {
-                let snapshot = worker.shared.configuration.snapshot();
                 let services = record::services_on(&snapshot, port);
-                let identity = facts.peer_identity();
                 record::inbound(metrics, kind, &snapshot, identity, source, services, grpc)
             })
         });

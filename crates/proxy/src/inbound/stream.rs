@@ -42,7 +42,7 @@ pub(crate) async fn serve(
     opened: Opened,
 ) {
     admission::stream::note_decided(worker, peer.party());
-    let revoked = newly_denied(worker, peer, opened.generation);
+    let revoked = newly_denied(worker, peer, opened.generation, true);
     stream::serve(client, opened, revoked).await;
 }
 
@@ -80,7 +80,8 @@ pub(crate) async fn open(
     let state = worker.applications.on(accepted.destination.port(), inbound.inbound());
     let target = application(worker, inbound.inbound(), accepted.destination);
     let endpoint = upstream::endpoint_of(worker, &state, &target, UpstreamProtocol::Tcp)?;
-    let token = upstream::acquire_connection(&state).map_err(UpstreamError::from)?;
+    let token =
+        upstream::acquire_stream_connection(&state, &endpoint).map_err(UpstreamError::from)?;
     let connection = upstream::open(worker, &state, &endpoint, &permit).await?;
     let recorder = recorder(worker, facts, accepted.source, accepted.destination.port());
     let upstream = Upstream::new(connection, token);
@@ -97,16 +98,17 @@ fn recorder(
     port: u16,
 ) -> Option<Arc<TcpRecorder>> {
     let (peer, source) = (facts.peer_identity(), source.ip());
-    let pair = Pair::Inbound { peer: peer.cloned(), source, port, grpc: false };
+    let snapshot = worker.shared.configuration.snapshot();
+    let pair = Pair::inbound(&snapshot, peer, source, port, false);
     worker.recorders.streams(pair, |metrics, kind| {
-        let snapshot = worker.shared.configuration.snapshot();
         let services = record::services_on(&snapshot, port);
         record::inbound(metrics, kind, &snapshot, peer, source, services, false)
     })
 }
 
-/// Ready when a change of configuration denies what the configuration of this generation permitted.
-async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
+/// Ready when a change of configuration denies what the configuration of this generation permitted, or the peer's
+/// certificate is revoked. `asks`: authorisers outside are asked again; else they stand by their word.
+pub(crate) async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64, asks: bool) {
     let mut changes = worker.shared.configuration.changes();
     loop {
         // Before it looks: what comes after that is told, and what came while the application was connected to is seen.
@@ -116,12 +118,12 @@ async fn newly_denied(worker: &Rc<Worker>, peer: &Peer, mut decided: u64) {
         }
         let snapshot = worker.shared.configuration.snapshot();
         let Some(inbound) = &snapshot.inbound else { return };
-        let admitted = if snapshot.generation == decided {
-            Ok(())
-        } else {
-            admission::stream::admit(worker, peer.party(), inbound).await.map(drop)
+        let denied = match snapshot.generation {
+            same if same == decided => None,
+            _ if asks => admission::stream::admit(worker, peer.party(), inbound).await.err(),
+            _ => admission::stream::denial_of(inbound, &peer.facts),
         };
-        if let Err(origin) = admitted {
+        if let Some(origin) = denied {
             worker.events.count(Direction::Inbound, Some(Reason::AuthorizationDenied));
             admission::stream::note_decided(worker, peer.party());
             return super::denied(worker, peer, &"stream under way newly", &origin);

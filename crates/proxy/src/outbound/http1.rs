@@ -303,7 +303,8 @@ impl Routed<'_> {
                 own.first().chain(asked).chain(routed).chain(own.iter())
             };
             wire::write_request(head, &edits, headers, &mut out);
-            copies::Head::Http1 { head: out, is_head: head.method_text() == "HEAD", framed }
+            let is_head = head.method_text() == "HEAD";
+            Some(copies::Head::Http1 { head: out, is_head, framed })
         })
     }
 
@@ -541,6 +542,7 @@ pub(crate) fn recorder_of(
         let pair = Pair::Outbound {
             destination: destination.map(|destination| destination.id.clone()),
             workload: endpoint.and_then(|endpoint| endpoint.workload.clone()),
+            mutual_tls: ended.mutual_tls,
             grpc,
         };
         worker.recorders.requests(pair, |metrics, kind| {

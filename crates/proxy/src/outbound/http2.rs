@@ -16,6 +16,7 @@ use heddle_route::{CorsOutcome, RouteAction, RouteDecision};
 use heddle_telemetry::mesh::Direction;
 use heddle_telemetry::{Reason, ResponseFlag, ResponseFlags};
 use heddle_wire::http1::HeaderEdit;
+use http::Request;
 use http::request::Parts;
 
 use super::Accepted;
@@ -77,8 +78,8 @@ pub(crate) async fn serve_request(
     let mut own = lent.unwrap_or_else(|| Finder::new(accepted.destination, None));
     let mut entered = None;
     let mut body = Received::from(body);
-    let found = if head.method == http::Method::CONNECT {
-        Err(Answer::bad_request(405))
+    let found = if let Some(answer) = http2::refusal_of(&head) {
+        Err(answer)
     } else if let Some(edge) = &edge {
         Box::pin(edge.enter_http2(&worker, &head, &mut body)).await.map(|(own, outbound)| {
             entered = Some(own);
@@ -114,9 +115,8 @@ pub(crate) async fn serve_request(
                 idempotent: is_idempotent(head.method.as_str()),
                 extra: Extra { log, ..Extra::default() },
             };
-            request
-                .forward(&decided, None, None, body, &mut respond, || own.iter(), std::iter::empty)
-                .await
+            let rewritten = || request.rewritten(None, None, own.iter());
+            request.forward(&decided, rewritten, body, &mut respond, std::iter::empty).await
         }
         Ok(Found::Routes(outbound)) => {
             let random = worker.random();
@@ -170,31 +170,39 @@ impl<'a> Asked<'a> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one thing that is said of the request")]
-    async fn forward<'e, 'r, I, J>(
+    /// The head as it goes on; none where that cannot be sent.
+    fn rewritten<'e>(
         &self,
-        decided: &Decided<'_>,
         path: Option<&str>,
         authority: Option<&str>,
-        body: Received,
-        respond: &mut SendResponse<Bytes>,
-        request_edits: impl Fn() -> I,
-        response_edits: impl Fn() -> J,
-    ) -> Finished
-    where
-        I: Iterator<Item = HeaderEdit<'e>>,
-        J: Iterator<Item = HeaderEdit<'r>>,
-    {
-        let mut request = http2::rewritten(self.head, path, authority);
+        edits: impl Iterator<Item = HeaderEdit<'e>>,
+    ) -> Option<Request<()>> {
+        let received = self.head.uri.path();
         let changed = path.is_some_and(|path| path.contains('?'));
-        if let Some(query) = self.entered.and_then(Entered::query).filter(|_| !changed) {
-            http2::set_query(&mut request, query);
-        }
-        for change in request_edits() {
+        let query = self.entered.and_then(Entered::query).filter(|_| !changed);
+        let target = query.map(|query| format!("{}?{query}", path.unwrap_or(received)));
+        let mut request = http2::rewritten(self.head, target.as_deref().or(path), authority)?;
+        for change in edits {
             http2::edit(request.headers_mut(), change);
         }
-        let keep = self.keep_bytes_max;
-        forward(decided, self.head, &request, body, keep, respond, response_edits).await
+        Some(request)
+    }
+
+    async fn forward<'e, I: Iterator<Item = HeaderEdit<'e>>>(
+        &self,
+        decided: &Decided<'_>,
+        request: impl FnOnce() -> Option<Request<()>>,
+        body: Received,
+        respond: &mut SendResponse<Bytes>,
+        edits: impl Fn() -> I,
+    ) -> Finished {
+        let (head, keep) = (self.head, self.keep_bytes_max);
+        // Looked at where it is: taken out of the option it would be held twice.
+        let request = request();
+        let Some(request) = &request else {
+            return answered(head, &Answer::bad_request(400), respond);
+        };
+        forward(decided, head, request, body, keep, respond, edits).await
     }
 }
 
@@ -305,7 +313,7 @@ impl Routed<'_> {
         let decision = &self.decision;
         let snapshot = worker.shared.configuration.snapshot();
         let target = OutboundTarget::Configured;
-        let departure = Departure::of_request(snapshot, accepted, target, &Head::new(head));
+        let departure = Departure::of_request(snapshot, accepted, target, &self.request.seen());
         let policy = &state.destination.load_balancing;
         let source = entered.map_or(accepted.source.ip(), |entered| entered.client);
         let hashed = HashedRequest::new(policy, &self.request.seen(), source, worker.random());
@@ -335,11 +343,8 @@ impl Routed<'_> {
         let base = authority.unwrap_or_else(|| authority_of(head));
         let source = Source { worker, departure: &departure, accepted };
         let copies = Copies::of(source, decision, self.outbound, base, |authority| {
-            let mut request = http2::rewritten(head, path, Some(authority));
-            for change in request_edits() {
-                http2::edit(request.headers_mut(), change);
-            }
-            copies::Head::Http2(request, entered.is_some())
+            let request = self.request.rewritten(path, Some(authority), request_edits())?;
+            Some(copies::Head::Http2(request, entered.is_some()))
         });
         let decided = Decided {
             worker,
@@ -376,8 +381,7 @@ impl Routed<'_> {
                 .chain(own)
                 .chain(session)
         };
-        self.request
-            .forward(&decided, path, authority, body, respond, request_edits, response_edits)
-            .await
+        let request = || self.request.rewritten(path, authority, request_edits());
+        self.request.forward(&decided, request, body, respond, response_edits).await
     }
 }

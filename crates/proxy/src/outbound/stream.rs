@@ -176,7 +176,8 @@ async fn connect(
     };
     let client = Some(&accepted);
     let endpoint = upstream::endpoint_for(worker, state, &target, UpstreamProtocol::Tcp, client)?;
-    let token = upstream::acquire_connection(state).map_err(UpstreamError::from)?;
+    let token =
+        upstream::acquire_stream_connection(state, &endpoint).map_err(UpstreamError::from)?;
     let mut opened = upstream::open(worker, state, &endpoint, &permit).await;
     if let (Ok(connection), Some(tunnel)) = (&mut opened, &state.destination.tunnel) {
         let timeout = state.destination.connection_pool.connect_timeout;
@@ -200,6 +201,7 @@ async fn connect(
     let pair = Pair::Outbound {
         destination: Some(destination.id.clone()),
         workload: known.and_then(|endpoint| endpoint.workload.clone()),
+        mutual_tls,
         grpc: false,
     };
     let recorder = worker.recorders.streams(pair, |metrics, kind| {

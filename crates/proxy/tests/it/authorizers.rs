@@ -353,6 +353,34 @@ fn an_authoriser_gets_the_body_up_to_its_limit_and_the_application_all_of_it() {
 }
 
 #[test]
+fn what_frames_a_body_is_not_held_without_bound_for_an_authoriser() {
+    run(async {
+        let (address, _) = opa(|_| Some(leave(OkHttpResponse::default()))).await;
+        let limit = AuthorizerBody { body_bytes_max: 1000, allow_partial: false, as_bytes: false };
+        let authorizer =
+            ExternalAuthorizer { body: Some(limit), ..authorizer(AuthorizerProtocol::Grpc) };
+        let server = |server: &mut ServerSide| {
+            server.authorization = authorization(authorizer);
+            server.services = vec![("opa", address)];
+        };
+        let app = application(|mut peer| async move {
+            peer.head().await;
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            peer.rest().await;
+        })
+        .await;
+        let pair = Pair::with(app, |_| {}, server).await;
+        for (chunks, status) in [(10, 200), (100, 413)] {
+            let mut peer = pair.connect().await;
+            let head = "POST /asked HTTP/1.1\r\nHost: server\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let chunk = format!("1;{}\r\ng\r\n", "x".repeat(1000));
+            peer.send(format!("{head}{}0\r\n\r\n", chunk.repeat(chunks))).await;
+            assert_eq!(peer.message().await.status(), status, "{chunks}");
+        }
+    });
+}
+
+#[test]
 fn an_authoriser_is_asked_about_http2_and_grpc_and_gets_their_bodies() {
     run(async {
         let (address, asked) = opa(|check| {

@@ -1,17 +1,20 @@
 //! What is under way when the policy changes: ended if it is newly denied, else not touched.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::Reason;
 use heddle_ir::authorization::Authorization;
 use heddle_ir::protocol::Protocol;
+use heddle_ir::resource::{Resource, ResourceName};
+use heddle_sync::Effect;
 use http::Request;
 
 use crate::harness::{Pair, Peer, application, run};
 use crate::http1::allow_path;
 use crate::http2::{client, echo, h2_application, receive, request, send_all};
-use crate::support::ServerSide;
+use crate::support::{ServerSide, workload};
 
 fn publish(pair: &Pair, application: SocketAddr, authorization: Authorization) {
     let mut server = ServerSide::new(application.port());
@@ -146,4 +149,19 @@ fn a_call_is_ended_with_its_status_when_it_is_newly_denied() {
         assert_eq!(receive(&mut kept).await, None);
         assert_eq!(kept.trailers().await.unwrap().unwrap().get("grpc-status").unwrap(), "0");
     });
+}
+
+#[test]
+fn a_workload_is_held_by_the_address_that_it_was_asked_for_under() {
+    let addresses = ["10.1.0.1", "fd00::1"].map(|text| text.parse().unwrap());
+    let of = Arc::new(heddle_ir::workload::Workload {
+        addresses: addresses.to_vec(),
+        ..workload("client")
+    });
+    let name = ResourceName::Workload(of.network.clone(), addresses[0]);
+    let set = [Effect::Set(name.clone(), Resource::Workload(of))];
+    let (held, _) = heddle_proxy::snapshot::Snapshot::default().with(&set, 1, 0);
+    assert!(held.workloads.contains_key(&addresses[0]));
+    let (gone, _) = held.with(&[Effect::Unset(name)], 1, 0);
+    assert_eq!(gone.workloads.len(), 0);
 }

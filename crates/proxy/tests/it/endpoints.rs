@@ -42,6 +42,26 @@ fn another_identity_at_the_same_address_is_asked_for_at_once() {
 }
 
 #[test]
+fn a_workload_that_was_out_of_reach_is_counted_by_its_name_later() {
+    run(async {
+        let nobody = application(|peer| async move { drop(peer) }).await;
+        let pair = Pair::before(mirror().await).await;
+        let lost = |client: &mut ClientSide| {
+            client.endpoints = vec![endpoint(nobody, MeshTransport::MutualTls)];
+        };
+        publish(&pair, lost);
+        let mut client = pair.connect().await;
+        assert_eq!(client.get("/").await.status(), 503);
+        publish(&pair, |_| {});
+        assert_eq!(client.get("/").await.status(), 200);
+        let principal = |side, name| format!("{side}_principal=\"{}\"", identity(name));
+        let (source, target) = (principal("source", "client"), principal("destination", "server"));
+        let parts = ["response_code=\"200\"", &source, &target];
+        Pair::counts(&pair.client_registry, "istio_requests_total", &parts, 1).await;
+    });
+}
+
+#[test]
 fn other_limits_of_connections_hold_at_once() {
     run(async {
         let ended = std::rc::Rc::new(std::cell::Cell::new(0));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use heddle_ident::HostPattern;
 use heddle_ir::authorization::{Attribute, Condition, ValueMatch};
+use heddle_ir::endpoint::EndpointAddress;
 use heddle_ir::gateway::{Gateway, Listener, Server, ServerProtocol, ServerTls, VirtualHost};
 use heddle_ir::http_route::{HttpRule, RouteTable, RuleOrder};
 use heddle_ir::outbound::{TcpBackend, TcpRule};
@@ -24,7 +25,8 @@ use tokio::task::spawn_local;
 use crate::harness::{Pair, Peer, application, listen, mirror, run};
 use crate::http1::allow;
 use crate::support::{
-    GatewaySide, Mesh, ServerSide, destination, endpoint, origin, rule, shared, workload,
+    GatewaySide, Mesh, ServerSide, Wanted, destination, endpoint, origin, rule, shared,
+    shared_asking, workload,
 };
 
 /// A gateway with a server's proxy behind it, before an application.
@@ -33,6 +35,8 @@ pub(crate) struct Edge {
     pub(crate) registry: Registry,
     pub(crate) worker: Rc<Worker>,
     pub(crate) mesh: Mesh,
+    /// What it has asked its control plane for.
+    pub(crate) wanted: Wanted,
 }
 
 /// A port that was free a moment ago.
@@ -103,12 +107,14 @@ impl Edge {
         spawn_local(inbound::serve(server_worker, socket));
 
         let registry = Registry::default();
+        let wanted = Wanted::default();
+        let (identity, overrides) = (mesh.identity("gateway"), Overrides::default());
         let (gateway_shared, publisher) =
-            shared(&side.effects(), mesh.identity("gateway"), &registry, Overrides::default());
+            shared_asking(&side.effects(), identity, &registry, overrides, wanted.clone());
         let worker = Worker::new(gateway_shared, 2);
         spawn_local(worker.clone().run());
         spawn_local(gateway::run(worker.clone()));
-        Self { publisher, registry, worker, mesh }
+        Self { publisher, registry, worker, mesh, wanted }
     }
 
     /// Puts other listeners in place.
@@ -298,5 +304,75 @@ fn a_gateway_that_drains_takes_nobody_and_lets_requests_end() {
         assert_eq!(client.message().await.status(), 200);
         assert!(client.rest().await.is_empty());
         edge.worker.drain().finished().await;
+    });
+}
+
+#[test]
+fn clients_that_fill_the_limit_do_not_keep_a_listener_open() {
+    run(async {
+        let port = free_port().await;
+        let plain = server(&["*"], None, http(&["*"], vec![rule()]));
+        let edge = Edge::new(mirror().await, vec![listener(port, vec![plain])], |side| {
+            side.limits.connections_max = 1;
+        })
+        .await;
+        let mut only = Peer::new(connect(port).await);
+        assert_eq!(ask(&mut only, "a", "").await.status(), 200);
+        // Beyond the limit, so that it waits for the other one.
+        let _more = connect(port).await;
+        edge.set_listeners(Vec::new());
+        assert!(only.rest().await.is_empty());
+        while TcpStream::connect(local(port)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
+fn a_denial_that_comes_while_a_stream_is_opened_ends_it() {
+    run(async {
+        let port = free_port().await;
+        let own = server(&["*"], None, ServerProtocol::Tcp(streams()));
+        let (release, wait) = tokio::sync::watch::channel(false);
+        let reached = Rc::new(tokio::sync::Notify::new());
+        let (seen, target) = (reached.clone(), Rc::new(std::cell::Cell::new(None)));
+        let behind = target.clone();
+        // On the way to the server's proxy, and slow.
+        let relay = application(move |Peer { mut stream, .. }| {
+            let (mut wait, seen, behind) = (wait.clone(), seen.clone(), behind.clone());
+            async move {
+                seen.notify_one();
+                wait.wait_for(|released| *released).await.unwrap();
+                let mut server = TcpStream::connect(behind.get().unwrap()).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            }
+        })
+        .await;
+        let app = application(|mut peer| async move {
+            peer.rest().await;
+        })
+        .await;
+        let edge = Edge::new(app, vec![listener(port, vec![own])], |side| {
+            let address = &mut side.endpoints[0].address;
+            let own = std::mem::replace(address, EndpointAddress::Address(relay));
+            let EndpointAddress::Address(own) = own else { unreachable!() };
+            target.set(Some(own));
+            side.server_protocol = heddle_ir::protocol::Protocol::Tcp;
+        })
+        .await;
+        let mut client = Peer::new(connect(port).await);
+        client.send("hello").await;
+        reached.notified().await;
+        let mut inbound = (**edge.publisher.current().inbound.as_ref().unwrap().inbound()).clone();
+        let nobody = Condition {
+            attribute: Attribute::SourcePrincipal,
+            values: vec![ValueMatch::Text(heddle_ir::matching::TextMatch::Exact("nobody".into()))],
+            negate: false,
+        };
+        inbound.authorization = Arc::new(allow(nobody));
+        let name = ResourceName::Inbound(inbound.workload.clone());
+        edge.publish(Effect::Set(name, Resource::Inbound(Arc::new(inbound))));
+        release.send(true).unwrap();
+        client.rest().await;
     });
 }

@@ -538,10 +538,14 @@ fn tls_of_the_mesh_is_passed_on_to_the_service_it_names() {
         let config = (**config.config()).clone();
         let mut connection = shake_hands(port, config.clone(), name).await.unwrap();
         assert_eq!(get(&mut connection, host).await.unwrap().status(), 200);
-        for (port_of_service, subset) in [(8081, ""), (8080, "v2")] {
+        let made_up = "made-up.default.svc.cluster.local";
+        for (port_of_service, subset, host) in
+            [(8081, "", host), (8080, "v2", host), (8080, "", made_up)]
+        {
             let name = alpn::outbound_server_name(port_of_service, subset, host);
             assert!(shake_hands(port, config.clone(), name).await.is_err());
         }
+        assert_eq!(edge.wanted.names(), [], "a name of nobody's is asked for");
     });
 }
 

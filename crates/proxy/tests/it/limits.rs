@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_ir::destination::LoadBalancing;
 use heddle_ir::http_route::{RetryOn, RetryPolicy};
 use heddle_ir::proxy::Limits;
 
@@ -11,6 +12,7 @@ use heddle_ir::resource::ResourceName;
 use heddle_sync::Effect;
 
 use crate::harness::{Pair, application, mirror, pattern, run};
+use crate::resilience::plain;
 use crate::support::{PORT, default_retries};
 
 pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
@@ -149,6 +151,27 @@ fn a_destination_that_is_full_gives_503_overflow() {
         release.send(true).unwrap();
         for mut client in clients {
             assert_eq!(client.message().await.status(), 200);
+        }
+    });
+}
+
+#[test]
+fn a_limit_of_connections_leaves_every_endpoint_one() {
+    run(async {
+        let (one, two) = (mirror().await, mirror().await);
+        let pair = Pair::with(
+            one,
+            |client| {
+                client.endpoints = vec![plain(one), plain(two)];
+                client.destination.load_balancing = LoadBalancing::RoundRobin;
+                client.destination.connection_pool.connections_max = 1;
+            },
+            |_| {},
+        )
+        .await;
+        let mut client = pair.connect().await;
+        for _ in 0..4 {
+            assert_eq!(client.get("/").await.status(), 200);
         }
     });
 }

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 use crate::harness::{Pair, Peer, application, run};
 use crate::http2::{client, echo, h2_application, receive, request, send_all, trailers};
 use crate::limits::limits;
+use crate::raw_http2::preface;
 use crate::resilience::plain;
 use crate::support::default_retries;
 
@@ -367,5 +368,50 @@ fn a_body_is_kept_for_a_retry_up_to_its_limit() {
             let response = response.await.unwrap();
             assert_eq!(response.headers().get("grpc-status").unwrap(), expected, "{bytes}");
         }
+    });
+}
+
+#[test]
+fn an_idle_client_that_does_not_say_goodbye_is_cut_off() {
+    run(async {
+        let pair = with_limits(|limits| limits.idle_timeout = Duration::from_millis(50)).await;
+        let mut peer = pair.connect().await;
+        // Never answers a frame.
+        peer.send(preface()).await;
+        peer.rest().await;
+    });
+}
+
+#[test]
+fn requests_that_wait_for_a_connection_do_not_try_in_turn() {
+    run(async {
+        let silent = application(|mut peer| async move {
+            peer.rest().await;
+        })
+        .await;
+        let timeout = Duration::from_millis(200);
+        let pair = Pair::with(
+            silent,
+            |client| {
+                client.endpoints[0].address = heddle_ir::endpoint::EndpointAddress::Address(silent);
+                client.destination.connection_pool.connect_timeout = timeout;
+                client.rules[0].retry = RetryPolicy::never();
+            },
+            |_| {},
+        )
+        .await;
+        let mut sender = client(&pair).await;
+        let begun = std::time::Instant::now();
+        let mut calls = Vec::new();
+        for _ in 0..20 {
+            sender = sender.ready().await.unwrap();
+            calls.push(sender.send_request(request("/s.S/M"), true).unwrap().0);
+        }
+        for call in calls {
+            let response = call.await.unwrap();
+            assert_eq!(response.headers().get("grpc-status").unwrap(), "14");
+        }
+        let took = begun.elapsed();
+        assert!(took < timeout * 10, "{took:?}");
     });
 }

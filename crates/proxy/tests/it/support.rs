@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use heddle_cert::{Crypto, Root, Serial, Svid, TrustBundle, Validity};
@@ -512,11 +512,20 @@ fn service(name: &str, address: SocketAddr) -> (Frontend, Vec<Effect>) {
     (frontend, effects)
 }
 
-/// Nothing can be asked for.
-pub(crate) struct NoDemand;
+/// What was asked for, which never comes.
+#[derive(Clone, Default)]
+pub(crate) struct Wanted(Arc<Mutex<Vec<ResourceName>>>);
 
-impl Demand for NoDemand {
-    fn want(&self, _: ResourceName) {}
+impl Demand for Wanted {
+    fn want(&self, name: ResourceName) {
+        self.0.lock().unwrap().push(name);
+    }
+}
+
+impl Wanted {
+    pub(crate) fn names(&self) -> Vec<ResourceName> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 /// What a proxy's threads share, with this configuration.
@@ -526,9 +535,20 @@ pub(crate) fn shared(
     registry: &Registry,
     overrides: Overrides,
 ) -> (Shared, Publisher) {
+    shared_asking(effects, identity, registry, overrides, Wanted::default())
+}
+
+/// The same, where it matters what is asked for.
+pub(crate) fn shared_asking(
+    effects: &[Effect],
+    identity: Arc<Identity>,
+    registry: &Registry,
+    overrides: Overrides,
+    wanted: Wanted,
+) -> (Shared, Publisher) {
     let (snapshot, problems) = Snapshot::default().with(effects, 1, 0);
     assert!(problems.is_empty(), "{problems:?}");
-    let (configuration, publisher) = Configuration::new(snapshot, Arc::new(NoDemand));
+    let (configuration, publisher) = Configuration::new(snapshot, Arc::new(wanted));
     let shared = Shared {
         is_outside: false,
         configuration,
@@ -559,6 +579,7 @@ pub(crate) struct GatewaySide {
     pub(crate) jwt_rules: Vec<Arc<JwtRule>>,
     /// What the server declares.
     pub(crate) server_protocol: Protocol,
+    pub(crate) limits: Limits,
 }
 
 impl GatewaySide {
@@ -572,13 +593,14 @@ impl GatewaySide {
             trusted_hops: 0,
             jwt_rules: Vec::new(),
             server_protocol: Protocol::Http1,
+            limits: Limits::default(),
         }
     }
 
     pub(crate) fn effects(self) -> Vec<Effect> {
         let client = ClientSide::new(self.endpoints);
         let mut effects = client.effects();
-        let mut own = settings("gateway", Limits::default());
+        let mut own = settings("gateway", self.limits);
         own.role = ProxyRole::Gateway;
         let id = own.workload.id.clone();
         effects.retain(|effect| !matches!(effect, Effect::Set(ResourceName::Proxy(_), _)));

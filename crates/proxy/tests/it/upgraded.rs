@@ -373,6 +373,42 @@ fn an_application_may_listen_elsewhere_within_limits_of_its_port() {
 }
 
 #[test]
+fn a_body_that_is_not_valid_is_refused_on_its_way_too() {
+    run(async {
+        let server = h2_mirror().await;
+        let pair = Pair::with(mirror().await, upgrading(server), |_| {}).await;
+        for late in ["X\r\n", "4\nbody", "0\r\nHost: b\r\n\r\n"] {
+            let mut peer = pair.connect().await;
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+            peer.send(format!("{head}4\r\nbody\r\n")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            peer.send(late).await;
+            assert_eq!(peer.message().await.status(), 400, "{late:?}");
+            assert_eq!(peer.rest().await, b"", "{late:?}");
+        }
+    });
+}
+
+#[test]
+fn a_body_of_a_response_that_has_none_is_not_the_next_response() {
+    run(async {
+        let server = h2_application(|request, mut respond| async move {
+            let status = if request.uri().path() == "/next" { 200 } else { 204 };
+            let response = Response::builder().status(status).body(()).unwrap();
+            let Ok(mut sink) = respond.send_response(response, false) else { return };
+            let body = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad";
+            send_all(&mut sink, Bytes::from(if status == 200 { "next" } else { body }), true).await;
+        })
+        .await;
+        let pair = Pair::with(mirror().await, upgrading(server), |_| {}).await;
+        let mut peer = pair.connect().await;
+        assert_eq!(peer.get("/").await.status(), 204);
+        peer.send("GET /next HTTP/1.1\r\nHost: server\r\n\r\n").await;
+        assert_eq!(chunked(&mut peer).await.text(), "next");
+    });
+}
+
+#[test]
 fn an_application_may_listen_on_an_abstract_socket() {
     run(async {
         let name = format!("heddle-proxy-test-{}", std::process::id());

@@ -324,21 +324,14 @@ impl ChunkedScanner {
         Ok(())
     }
 
-    /// Fields that frame or route a message must not come as trailers (RFC 9110 section 6.5.1).
     fn check_trailer_name(&self) -> Result<(), BodyError> {
-        let known = self.name.get(..usize::from(self.name_length)).map_or(Known::Other, Known::of);
-        match known {
-            Known::Other => Ok(()),
-            Known::Connection
-            | Known::ContentLength
-            | Known::Expect
-            | Known::Host
-            | Known::Http2Settings
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Te
-            | Known::TransferEncoding
-            | Known::Upgrade => Err(BodyError::Trailer),
-        }
+        let name = self.name.get(..usize::from(self.name_length));
+        if name.is_none_or(may_be_trailer) { Ok(()) } else { Err(BodyError::Trailer) }
     }
+}
+
+/// Whether a field of this name may come behind the body: not if it frames or routes a message, or is for one hop (RFC
+/// 9110 section 6.5.1).
+pub fn may_be_trailer(name: &[u8]) -> bool {
+    Known::of(name) == Known::Other
 }

@@ -57,7 +57,7 @@ pub(super) fn is_target(bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes can be `host[:port]`, without user information. Empty can (RFC 9112 section 3.2).
-pub(super) fn is_authority(bytes: &[u8]) -> bool {
+pub fn is_authority(bytes: &[u8]) -> bool {
     all(bytes, AUTHORITY)
 }
 

@@ -227,9 +227,11 @@ impl Fields {
         }
     }
 
-    /// Whether `Connection` names the field of this name.
-    pub(super) fn connection_names(&self, bytes: &[u8], name: &[u8]) -> bool {
+    /// Whether `Connection` says of a field that it is for this hop only (RFC 9110 section 7.6.1). What frames the message
+    /// stays, whatever it says: a client could otherwise have the framing removed from the next hop's sight.
+    pub(super) fn is_nominated(&self, known: Known, bytes: &[u8], name: &[u8]) -> bool {
         self.facts.connection_names_fields
+            && matches!(known, Known::Other | Known::Expect)
             && self.list.iter().filter(|field| field.known == Known::Connection).any(|field| {
                 tokens(field.value.of(bytes)).any(|token| token.eq_ignore_ascii_case(name))
             })

@@ -103,7 +103,10 @@ impl RequestIndex {
         self.version = match &line[target_end + 1..] {
             b"HTTP/1.1" => Version::Http11,
             b"HTTP/1.0" => Version::Http10,
-            other if other.starts_with(b"HTTP/") => return Err(HeadError::Version),
+            // Anything else is no version, of whatever protocol (RFC 9112 section 2.3).
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(HeadError::Version);
+            }
             _ => return Err(HeadError::Target),
         };
         let target = &line[method_end + 1..target_end];
@@ -315,7 +318,13 @@ impl<'a> RequestHead<'a> {
         self.index.fields.list.iter()
     }
 
-    /// The values of a header, whose name is compared without regard to case.
+    /// Whether a field goes no further, because `Connection` names it.
+    pub fn is_nominated(&self, field: &Field) -> bool {
+        self.index.fields.is_nominated(field.known, self.bytes, field.name.of(self.bytes))
+    }
+
+    /// The values of a header, whose name is compared without regard to case. None where `Connection` names it: it is for
+    /// this hop and goes no further, so that nobody may decide by it about what does.
     pub fn values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         values(self.bytes, &self.index.fields, name)
     }
@@ -329,7 +338,11 @@ pub(super) fn values<'a, 'n>(
     fields
         .list
         .iter()
-        .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+        .filter(move |field| {
+            let own = field.name.of(bytes);
+            own.eq_ignore_ascii_case(name.as_bytes())
+                && !fields.is_nominated(field.known, bytes, own)
+        })
         .map(move |field| field.value.of(bytes))
 }
 

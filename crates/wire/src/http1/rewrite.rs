@@ -103,13 +103,7 @@ pub fn write_request<'e, I: Iterator<Item = HeaderEdit<'e>>>(
     out.extend_from_slice(head.method_text().as_bytes());
     out.push(b' ');
     match path {
-        Some(path) => {
-            out.extend_from_slice(path.strip_suffix('?').unwrap_or(path).as_bytes());
-            if let Some(query) = head.query_text().filter(|_| !path.contains('?')) {
-                out.push(b'?');
-                out.extend_from_slice(query.as_bytes());
-            }
-        }
+        Some(path) => write_target(path, head.query_text(), out),
         None => out.extend_from_slice(head.index.target.of(head.bytes)),
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -137,6 +131,15 @@ pub fn write_request<'e, I: Iterator<Item = HeaderEdit<'e>>>(
         write_field(out, b"Connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a path and a query. A path with a `?` has its own: what is behind that, and none where nothing is.
+pub fn write_target(path: &str, query: Option<&str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(path.strip_suffix('?').unwrap_or(path).as_bytes());
+    if let Some(query) = query.filter(|_| !path.contains('?')) {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
 }
 
 /// Appends the response head to `out`, as HTTP/1.1. `headers` gives the changes of headers in the order in which
@@ -204,10 +207,7 @@ fn copy_fields(
 }
 
 fn keeps_field(known: Known, bytes: &[u8], fields: &Fields, name: &[u8]) -> bool {
-    // What frames the message stays, whatever `Connection` names: a client could otherwise have the framing
-    // removed from the next hop's sight.
-    let framing = matches!(known, Known::ContentLength | Known::TransferEncoding | Known::Host);
-    framing || (!known.is_hop_by_hop() && !fields.connection_names(bytes, name))
+    !known.is_hop_by_hop() && !fields.is_nominated(known, bytes, name)
 }
 
 fn is_te_trailers(field: &Field, bytes: &[u8]) -> bool {

@@ -84,9 +84,8 @@ impl NameTable {
     fn exact(&self, name: &str) -> Option<&Name> {
         let found = self.exact.get(name);
         found.or_else(|| {
-            name.ends_with(".svc")
-                .then(|| self.exact.get(format!("{name}.cluster.local").as_str()))
-                .flatten()
+            name.strip_suffix(".svc")?;
+            self.exact.get(format!("{name}.cluster.local").as_str())
         })
     }
 }

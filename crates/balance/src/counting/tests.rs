@@ -38,6 +38,7 @@ fn passed(config: &[CountedDomain], entries: &[(&str, &str)]) -> Option<usize> {
 
 #[test]
 fn the_nearest_descriptor_is_found() {
+    type Entries<'a> = &'a [(&'a str, &'a str)];
     let second = RateLimitUnit::Second;
     let mut nested = node("user", Some("a"), None);
     nested.descriptors = vec![node("path", Some("/x"), Some(limit(7, second)))];
@@ -51,7 +52,6 @@ fn the_nearest_descriptor_is_found() {
         both,
         node("free", None, Some(CountedLimit { rate: None, ..limit(0, second) })),
     ]);
-    type Entries<'a> = &'a [(&'a str, &'a str)];
     let cases: &[(Entries<'_>, Option<usize>)] = &[
         (&[("PATH", "/api/exact")], Some(1)),
         (&[("PATH", "/api/other")], Some(2)),

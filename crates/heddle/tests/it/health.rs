@@ -25,7 +25,7 @@ spec:
 ---
 "#;
 
-const GROUP: &str = r#"
+const GROUP: &str = r"
 apiVersion: networking.istio.io/v1
 kind: WorkloadGroup
 metadata: {name: vm}
@@ -47,7 +47,7 @@ spec:
   ports: [{number: 80, targetPort: 9080, name: http, protocol: HTTP}]
   workloadSelector: {labels: {app: vm}}
 ---
-"#;
+";
 
 fn statuses(mesh: &Mesh) -> serde_json::Value {
     let url = "http://vm.example.com/ratings/1";

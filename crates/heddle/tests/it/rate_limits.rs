@@ -181,7 +181,7 @@ fn a_gateway_asks_for_its_routes() {
 }
 
 /// A service of Envoy's protocol: over the limit is what has `over` in its path.
-const SERVICE: &str = r#"
+const SERVICE: &str = r"
 apiVersion: v1
 kind: Service
 metadata: {name: ratelimit}
@@ -216,7 +216,7 @@ spec:
               server.wait_for_termination()
           readinessProbe: {tcpSocket: {port: 8081}, periodSeconds: 1}
 ---
-"#;
+";
 
 #[test]
 fn a_service_of_the_users_own_is_asked_and_its_absence_counts() {

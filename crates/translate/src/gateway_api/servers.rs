@@ -9,7 +9,6 @@ use heddle_ir::destination::{ClientTls, Destination};
 use heddle_ir::gateway::{Server, ServerProtocol, ServerTls, VirtualHost};
 use heddle_ir::http_route::{HttpRule, RouteTable, RuleOrder};
 use heddle_ir::outbound::{TcpRule, TlsRule};
-use heddle_ir::rate_limit::RateLimits;
 use heddle_ir::secret::SecretKey;
 
 use crate::client::{Client, selects};
@@ -23,6 +22,7 @@ use crate::gateway_api::route::Route;
 use crate::gateway_api::rules::{self, Context, Told};
 use crate::gateway_api::streams;
 use crate::gateway_api::view::{View, ViewKey};
+use crate::istio::envoy_filter;
 use crate::object::ObjectKey;
 use crate::report::Report;
 use crate::scope::Scope;
@@ -80,7 +80,7 @@ pub(crate) fn of_scope(
             }
             let client = Client::at_gateway(scope, "", listener.port);
             let mut own = Destinations::new(reader, client);
-            for server in servers(reader, listener, routes, &mut own) {
+            for server in servers(reader, scope, listener, routes, &mut own) {
                 let (port, bind) = (listener.port, None);
                 served.push((
                     Served { port, bind, proxy_protocol: false, server },
@@ -152,6 +152,7 @@ fn with_certificate(destination: Arc<Destination>, view: &View) -> Arc<Destinati
 
 fn servers(
     reader: &Reader<'_>,
+    scope: &Scope,
     listener: &ListenerView,
     routes: &[Attached],
     destinations: &mut Destinations<'_>,
@@ -162,7 +163,7 @@ fn servers(
         hosts,
         tls: listener.tls.clone(),
         protocol,
-        rate_limits: RateLimits::default(),
+        rate_limits: envoy_filter::gateway_limits(reader, scope, listener.port),
     };
     let own = || vec![listener.host.clone()];
     match listener.protocol {

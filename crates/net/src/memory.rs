@@ -79,7 +79,12 @@ unsafe extern "C" fn give_back_segments(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// One test at a time: they give back the memory of the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     fn resident_bytes(of: &str) -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -89,6 +94,7 @@ mod tests {
 
     #[test]
     fn free_pages_of_the_heap_and_of_the_program_are_given_back() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Small pieces, every sixteenth of which stays: the end of the heap does not become free by itself.
         let mut pieces: Vec<_> =
             (0..64 * 256_usize).map(|piece| Some(vec![1_u8; 4096 - piece % 2])).collect();
@@ -111,6 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_used_is_there_again_while_other_threads_run() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let threads: Vec<_> = (0..4_u64)
             .map(|seed| {
                 std::thread::spawn(move || {

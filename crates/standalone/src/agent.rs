@@ -134,30 +134,42 @@ impl std::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Joins with a token, or comes back with the identity of before.
+    /// Comes back with the identity of before; none: this machine has to join. Starts no event loop.
+    pub fn known(
+        options: &AgentOptions,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<Self>>, AgentError> {
+        let file = &options.identity_file;
+        let failed = |source| AgentError::File { path: file.clone(), source };
+        let known = identity::read(file, provider, SystemTime::now()).map_err(failed)?;
+        // Another machine than the one of before, or another token, is a reason to join anew.
+        let known = known.filter(|(joined, _)| joined.is_of(options));
+        let Some((joined, held)) = known else { return Ok(None) };
+        Self::of(options, joined, held).map(Some)
+    }
+
+    /// Joins with a token, and keeps the identity for [`Agent::known`].
     pub async fn join(
         options: &AgentOptions,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<Self>, AgentError> {
-        let file = &options.identity_file;
-        let failed = |source| AgentError::File { path: file.clone(), source };
-        let known = identity::read(file, &provider, SystemTime::now()).map_err(failed)?;
-        // Another machine than the one of before, or another token, is a reason to join anew.
-        let known = known.filter(|(joined, _)| joined.is_of(options));
-        let (joined, held) = match known {
-            Some(known) => known,
-            None => Self::join_with_token(options, provider).await?,
-        };
+    ) -> Result<(), AgentError> {
+        let (joined, held) = Self::join_with_token(options, provider).await?;
+        let path = options.identity_file.clone();
+        identity::write(&path, &joined, &held)
+            .map_err(|source| AgentError::File { path, source })?;
+        Self::of(options, joined, held).map(drop)
+    }
+
+    fn of(options: &AgentOptions, joined: Joined, held: Held) -> Result<Arc<Self>, AgentError> {
         let address = joined
             .address
             .parse()
             .map_err(|_| AgentError::Answer(format!("{:?} is not an address", joined.address)))?;
         let ranges = joined.ranges.iter().map(|text| Cidr::parse(text)).collect::<Result<_, _>>();
         let ranges = ranges.map_err(|error| AgentError::Answer(error.to_string()))?;
-        identity::write(file, &joined, &held).map_err(failed)?;
         Ok(Arc::new(Self {
             control_plane: options.control_plane.clone(),
-            identity_file: file.clone(),
+            identity_file: options.identity_file.clone(),
             held: Mutex::new(held),
             workload: WorkloadId::new(joined.workload),
             address,

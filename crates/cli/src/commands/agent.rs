@@ -1,7 +1,8 @@
 //! `agent`: an application on this machine as part of a mesh elsewhere.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 use heddle_standalone::agent::{Agent, AgentError, AgentOptions, MachineObject};
@@ -17,6 +18,8 @@ use super::up::start_with;
 use crate::arguments::{AgentArguments, CONTROL_PORT, MeshArguments};
 use crate::failure::hinted;
 
+/// Set in the process that only joins.
+const JOIN_VARIABLE: &str = "HEDDLE_INTERNAL_JOIN";
 /// The machine's key and certificate, in its state directory.
 const IDENTITY_FILE: &str = "machine.json";
 
@@ -32,9 +35,23 @@ pub(crate) fn run(mesh: &MeshArguments, arguments: &AgentArguments) -> Result<Ex
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make the folder {}", directory.display()))?;
     let options = agent_options(arguments, &directory)?;
-    // In a runtime of its own, which is gone before this process is split; so far it has one thread.
-    let joined = runtime()?.block_on(Agent::join(&options, default_provider()));
-    let agent = joined.map_err(told)?;
+    let provider = default_provider();
+    if std::env::var_os(JOIN_VARIABLE).is_some() {
+        let joined = runtime()?.block_on(Agent::join(&options, provider));
+        return joined.map_err(told).map(|()| ExitCode::SUCCESS);
+    }
+    let agent = match Agent::known(&options, &provider).map_err(told)? {
+        Some(agent) => agent,
+        None => {
+            let ended = join_apart(options.token.as_deref())?;
+            if !ended.success() {
+                // It has said why.
+                return Ok(ExitCode::FAILURE);
+            }
+            let known = Agent::known(&options, &provider).map_err(told)?;
+            known.context("this machine has joined and its identity cannot be read again")?
+        }
+    };
     let local = LocalWorkload {
         id: agent.workload().to_string(),
         address: agent.address(),
@@ -71,6 +88,20 @@ pub(crate) fn run(mesh: &MeshArguments, arguments: &AgentArguments) -> Result<Ex
             Ended::Failed(status) => bail!("the supervisor ended: {status:?}"),
         }
     })
+}
+
+/// Joins in a process of its own, of the same command line. In this one no event loop may have been made before it is split:
+/// both halves would read each other's signals from the one socket that the library keeps for them.
+fn join_apart(token: Option<&str>) -> Result<ExitStatus> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = std::process::Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(JOIN_VARIABLE, "1").stdin(Stdio::piped());
+    let mut process = command.spawn().context("cannot start the process that joins")?;
+    if let (Some(mut input), Some(token)) = (process.stdin.take(), token) {
+        // Where the token is a file it is read from there, and this goes nowhere.
+        let _ = writeln!(input, "{token}");
+    }
+    process.wait().context("cannot wait for the process that joins")
 }
 
 fn told(error: AgentError) -> anyhow::Error {

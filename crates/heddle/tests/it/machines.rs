@@ -205,8 +205,13 @@ fn start_agent(machine: &Mesh, more: &[&str]) -> Running {
 }
 
 fn logged(mesh: &Mesh, words: &str) -> bool {
-    let log = std::fs::read_to_string(mesh.state().join("logs/control/0.log"));
-    log.is_ok_and(|log| log.contains(words))
+    let folder = std::fs::read_dir(mesh.state().join("logs/control"));
+    // A file for each run of the control plane.
+    folder
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|file| std::fs::read_to_string(file.path()).is_ok_and(|log| log.contains(words)))
 }
 
 /// How often the machine answers the mesh out of some requests.

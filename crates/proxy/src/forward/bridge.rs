@@ -70,12 +70,7 @@ impl Body {
 
 /// Whether a field may stand in trailers: none that frames or routes a message (RFC 9110 section 6.5.1).
 pub(super) fn is_trailer(name: &HeaderName) -> bool {
-    let of_head = matches!(
-        name.as_str(),
-        "content-encoding"
-            | "content-range"
-            | "content-type"
-    );
+    let of_head = matches!(name.as_str(), "content-encoding" | "content-range" | "content-type");
     !of_head && may_be_trailer(name.as_str().as_bytes())
 }
 

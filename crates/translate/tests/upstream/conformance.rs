@@ -55,7 +55,6 @@ const DIFFERENT: &[(&str, usize, &str)] = &[
     ("TCPRouteMultipleRoutesAttachment", 3, "the second route is made by the suite's program"),
     ("TCPRouteMultipleRoutesAttachment", 4, "the second route is made by the suite's program"),
     ("TCPRouteReferenceGrant", 2, "asserted after the grant has been taken away"),
-    ("UDPRouteReferenceGrant", 1, "datagrams are not forwarded, and the listener says so"),
 ];
 
 /// What the case file could not resolve: the test, the number of the assertion, the arguments that are meant, and which

@@ -40,17 +40,16 @@ pub(crate) fn run(mesh: &MeshArguments, arguments: &AgentArguments) -> Result<Ex
         let joined = runtime()?.block_on(Agent::join(&options, provider));
         return joined.map_err(told).map(|()| ExitCode::SUCCESS);
     }
-    let agent = match Agent::known(&options, &provider).map_err(told)? {
-        Some(agent) => agent,
-        None => {
-            let ended = join_apart(options.token.as_deref())?;
-            if !ended.success() {
-                // It has said why.
-                return Ok(ExitCode::FAILURE);
-            }
-            let known = Agent::known(&options, &provider).map_err(told)?;
-            known.context("this machine has joined and its identity cannot be read again")?
+    let agent = if let Some(agent) = Agent::known(&options, &provider).map_err(told)? {
+        agent
+    } else {
+        let ended = join_apart(options.token.as_deref())?;
+        if !ended.success() {
+            // It has said why.
+            return Ok(ExitCode::FAILURE);
         }
+        let known = Agent::known(&options, &provider).map_err(told)?;
+        known.context("this machine has joined and its identity cannot be read again")?
     };
     let local = LocalWorkload {
         id: agent.workload().to_string(),

@@ -240,7 +240,18 @@ fn an_authoriser_that_cannot_be_had_refuses_unless_it_may_fail_open() {
             respond.send_response(response, true).unwrap();
         })
         .await;
-        for address in [hangs, breaks, gone, fails] {
+        // A word that is longer than what is read of it.
+        let endless = http2::h2_application(|_, mut respond| async move {
+            let response = Response::builder().header("content-type", "application/grpc");
+            let mut sink = respond.send_response(response.body(()).unwrap(), false).unwrap();
+            let long = DeniedHttpResponse { body: "x".repeat(1 << 20), ..Default::default() };
+            let denied =
+                CheckResponse { http_response: Some(HttpResponse::Denied(long)), ..refusal() };
+            // It may be told to stop.
+            let _ = sink.send_data(framed(&denied), true);
+        })
+        .await;
+        for address in [hangs, breaks, gone, fails, endless] {
             for (fail_open, status) in [(false, 503), (true, 200)] {
                 let authorizer = ExternalAuthorizer {
                     fail_open,
@@ -573,5 +584,26 @@ fn an_authoriser_is_asked_about_streams_and_again_when_policy_changes() {
         let mut peer = pair.connect().await;
         peer.send("hello").await;
         assert_eq!(peer.rest().await, b"");
+    });
+}
+
+#[test]
+fn an_authoriser_of_http_whose_answer_is_too_long_has_not_answered() {
+    run(async {
+        for (bytes, status) in [(1 << 20, 401), ((1 << 20) + 1, 502)] {
+            let address = application(move |mut peer| async move {
+                peer.head().await;
+                let head = format!("HTTP/1.1 401 No\r\nContent-Length: {bytes}\r\n\r\n");
+                peer.send(head + &"x".repeat(bytes)).await;
+            })
+            .await;
+            let authorizer = ExternalAuthorizer {
+                status_on_error: 502,
+                ..authorizer(AuthorizerProtocol::Http(AuthorizerHttp::default()))
+            };
+            let pair = pair(authorizer, address).await;
+            let mut peer = pair.connect().await;
+            assert_eq!(ask(&mut peer, "/asked", "").await.status(), status, "{bytes} bytes");
+        }
     });
 }

@@ -400,6 +400,28 @@ fn a_key_set_is_fetched_from_a_service_and_until_then_no_token_is_valid() {
 }
 
 #[test]
+fn a_key_set_that_is_too_long_is_not_taken() {
+    const BYTES_MAX: usize = 512 * 1024;
+    run(async {
+        for (bytes, status) in [(BYTES_MAX, 200), (BYTES_MAX + 1, 401)] {
+            let issuer = Issuer::new("1");
+            let mut set = issuer.key_set();
+            set.push_str(&" ".repeat(bytes - set.len()));
+            let keys = server(move |_| Some(set.clone())).await;
+            let url = format!("http://{}:8080/jwks", service_host("keys"));
+            let configure = |server: &mut ServerSide| {
+                server.jwt_rules = vec![Arc::new(jwt_rule(JwtKeys::Url(url.into())))];
+                server.services = vec![("keys", keys)];
+            };
+            let pair = Pair::with(mirror().await, |_| {}, configure).await;
+            let mut peer = pair.connect().await;
+            let answer = with_token(&mut peer, &issuer.token(&claims("sub-2"))).await;
+            assert_eq!(answer.status(), status, "{bytes} bytes");
+        }
+    });
+}
+
+#[test]
 fn a_key_set_is_discovered() {
     run(async {
         let issuer = Issuer::new("1");

@@ -202,6 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_and_its_list_of_protocols_have_their_bounds() {
+        // A name of 255 bytes and its length are 256 of the list's; the rest of a hello is 55 bytes and the message's head.
+        let name = "p".repeat(255);
+        let names = vec![&*name; 63];
+        let fits = hello(None, &names, 4096);
+        let read = read_client_hello(&fits).unwrap().unwrap();
+        assert_eq!(read.application_protocols.len(), PROTOCOLS_MAX);
+        let larger = hello(None, &vec![&*name; 64], 4096);
+        assert_eq!(read_client_hello(&larger), Err(ClientHelloError::TooLarge));
+        // Known from the head alone: nobody is waited for.
+        assert_eq!(read_client_hello(&larger[..16]), Err(ClientHelloError::TooLarge));
+    }
+
+    #[test]
     fn server_name_and_protocols_are_read_from_any_fragmentation() {
         for record_bytes in [1, 3, 17, 1000] {
             let bytes = hello(Some("Reviews.Default"), &["istio", "h2"], record_bytes);

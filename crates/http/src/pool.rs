@@ -15,8 +15,8 @@ use tokio::time::{Instant, Sleep};
 
 use crate::Connection;
 
-/// Idle connections that one pool keeps at most.
-const IDLE_MAX: usize = 4096;
+/// Idle connections that one pool keeps at most. Tests have a smaller one: many machines let a process open 1,024 files.
+const IDLE_MAX: usize = if cfg!(test) { 128 } else { 4096 };
 
 /// What a pool keeps to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -289,10 +289,7 @@ mod tests {
                 listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
             }
             let listener = listeners.last().unwrap();
-            let connected = TcpStream::connect(listener.local_addr().unwrap()).await;
-            let Ok(client) = connected else {
-                return println!("skipped: this process may not open {IDLE_MAX} connections");
-            };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             pool.put(Upstream::new(Connection::new(Transport::Plain(client)), ()), Instant::now());
         }
         assert_eq!(pool.idle_count(), IDLE_MAX);

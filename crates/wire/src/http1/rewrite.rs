@@ -237,7 +237,8 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends a response of the proxy's own. `body` is sent with a `Content-Length`, also to HEAD, whose answer
-/// then leaves the body itself out.
+/// then leaves the body itself out. Of `headers`, which routes and authorisers may have a word in, those that frame the
+/// message or are for one hop are left out.
 pub fn write_own_response(
     status: u16,
     headers: &[(&str, &[u8])],
@@ -252,8 +253,9 @@ pub fn write_own_response(
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\n");
     for (name, value) in headers {
-        if is_field_name(name.as_bytes()) && is_field_value(value) {
-            write_field(out, name.as_bytes(), value);
+        let name = name.as_bytes();
+        if is_field_name(name) && is_field_value(value) && Known::of(name) == Known::Other {
+            write_field(out, name, value);
         }
     }
     if status != 204 && status != 304 {

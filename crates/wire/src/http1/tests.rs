@@ -312,6 +312,22 @@ fn edits_apply_in_order() {
 }
 
 #[test]
+fn a_response_of_the_own_frames_itself() {
+    let headers: [(&str, &[u8]); 6] = [
+        ("Content-Length", b"99"),
+        ("transfer-encoding", b"chunked"),
+        ("connection", b"keep-alive"),
+        ("x-a", b"b\r\nx-c: d"),
+        ("x y", b"z"),
+        ("content-type", b"text/plain"),
+    ];
+    let mut out = Vec::new();
+    write_own_response(403, &headers, b"no", "GET", true, &mut out);
+    let expected = "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[test]
 fn responses_say_what_becomes_of_the_connection() {
     let text = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nA: b\r\nTransfer-Encoding: x\r\n\r\n";
     assert_eq!(response_error(text.as_bytes()), HeadError::TransferEncodingUnknown);

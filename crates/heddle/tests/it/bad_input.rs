@@ -196,3 +196,27 @@ fn what_a_secret_holds_is_not_in_the_store() {
     mesh.up("");
     assert!(mesh.must(&["get", "secret", "s", "-o", "yaml"]).contains("staple-2"));
 }
+
+#[test]
+fn up_does_not_wait_for_what_cannot_become_ready() {
+    let without = "
+apiVersion: v1
+kind: Pod
+metadata: {name: image-only}
+spec: {containers: [{name: main, image: example/app}]}
+---
+";
+    let mesh = mesh();
+    let told = mesh.run_with(
+        &["up", "-d", "--timeout", "10m", "-f", "-"],
+        &[without, &client("client")].concat(),
+    );
+    assert_eq!(told.code, Some(1), "{told:#?}");
+    assert!(told.stderr.contains("will not become so"), "{told:#?}");
+    assert!(
+        told.stderr.contains("image-only") && told.stderr.contains("has no command"),
+        "{told:#?}"
+    );
+    assert!(told.stdout.contains("1 of 2 workloads ready"), "{told:#?}");
+    mesh.must(&["down"]);
+}

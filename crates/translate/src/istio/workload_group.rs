@@ -108,17 +108,28 @@ fn is_https(scheme: Option<&str>) -> bool {
 
 /// What there is to say about the probe of a group, for entries that are written by hand.
 pub(super) fn report(reader: &Reader<'_>, group: &Object<WorkloadGroup>, report: &mut Report) {
-    let http = group.spec.probe.as_ref().and_then(|probe| probe.http_get.as_ref());
-    let Some(http) = http.filter(|http| is_https(http.scheme.as_deref())) else { return };
+    let Some(probe) = &group.spec.probe else { return };
     let namespace = group.meta.namespace.as_str().into();
     let entries = reader.objects(Topic::KindIn(Kind::WorkloadEntry, namespace));
     let has_entry = entries.iter().any(|entry| match entry {
         AnyObject::WorkloadEntry(entry) => holds(group, entry),
         _ => false,
     });
-    if has_entry {
+    if !has_entry {
+        return;
+    }
+    let https = probe.http_get.as_ref().filter(|http| is_https(http.scheme.as_deref()));
+    if let Some(http) = https {
         let how = "of entries without an agent it is asked whether the port takes connections: nobody vouches for their \
                    certificates";
         report.translated(group.origin_of(http.at, "scheme"), how);
+    }
+    if probe.initial_delay_seconds.is_some_and(|seconds| seconds > 0) {
+        let how = "entries without an agent are asked as soon as they are used: when they were started is not known";
+        report.translated(group.origin_of(probe.at, "initialDelaySeconds"), how);
+    }
+    if let Some(tcp) = probe.tcp_socket.as_ref().filter(|tcp| tcp.host.is_some()) {
+        let how = "entries without an agent are asked at their own address";
+        report.translated(group.origin_of(tcp.at, "host"), how);
     }
 }

@@ -61,7 +61,7 @@ fn copies_beyond_their_number_are_left_out() {
 #[test]
 fn a_connection_whose_copy_is_answered_at_length_is_not_kept() {
     run(async {
-        for (bytes, connections) in [(1 << 20, 1), (17 << 20, 2)] {
+        for (bytes, is_kept) in [(1 << 20, true), (17 << 20, false)] {
             let (came, served) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
             let (counted, ended) = (came.clone(), served.clone());
             let shadow = application(move |mut peer| {
@@ -88,15 +88,17 @@ fn a_connection_whose_copy_is_answered_at_length_is_not_kept() {
             )
             .await;
             let mut client = pair.connect().await;
-            for count in 1..3 {
+            // When the rest of an answer has been read cannot be seen from here: one that is kept may miss the next copy, not all.
+            for count in 1..if is_kept { 50 } else { 4 } {
                 assert_eq!(client.get("/").await.status(), 200);
                 while served.get() < count {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
-                // Until the rest of it has been read, or the connection closed.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                if served.get() > came.get() {
+                    break;
+                }
             }
-            assert_eq!(came.get(), connections, "{bytes}");
+            assert_eq!(served.get() > came.get(), is_kept, "{bytes}");
         }
     });
 }
